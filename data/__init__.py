@@ -1,0 +1,1 @@
+"""Curation, shards, sample schema, view and frame selection, augmentation, encoding to latents."""

@@ -1,0 +1,1 @@
+"""Reconstruction of a grid as a 4D asset: deformable Gaussians, dynamic NeRF, export, viewer."""

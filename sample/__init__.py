@@ -1,0 +1,1 @@
+"""Schedules, samplers, guidance, the grid plan, video pre-processing, pipelines and metrics."""

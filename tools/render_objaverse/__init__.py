@@ -1,0 +1,1 @@
+"""Rendering of animated assets into grids: glTF reader, GL engine, Cycles workers and their driver."""

@@ -1,0 +1,192 @@
+"""The one object: a grid of frames, views × time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from viewtime.cameras import Cameras
+from viewtime.errors import UserError
+from viewtime.files import atomic_folder
+from viewtime.images import composite, read_image, to_uint8, write_image
+from viewtime.video import read_video, write_video
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class FrameGrid:
+    """Frames of one moving object, seen from V views at F instants.
+
+    Attributes:
+        frames: [V, F, C, H, W] float32 in [0, 1]; C is 3 (RGB) or 4 (RGBA, straight alpha).
+        known: [V, F] bool, the cells that were given as input.
+        cameras: one camera per cell, or None where nobody knows them.
+        fps: frames per second along F.
+        provenance: where the grid comes from; plain values only.
+    """
+
+    frames: Tensor
+    known: Tensor
+    cameras: Cameras | None = None
+    fps: float = 12.0
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 5 or self.frames.shape[2] not in (3, 4):
+            raise UserError(f"a grid needs frames [V, F, 3 or 4, H, W]; got {tuple(self.frames.shape)}")
+        if self.known.shape != self.frames.shape[:2]:
+            raise UserError(f"known has shape {tuple(self.known.shape)}, the grid {tuple(self.frames.shape[:2])}")
+        if self.cameras is not None and self.cameras.shape != tuple(self.frames.shape[:2]):
+            raise UserError(f"cameras have shape {self.cameras.shape}, the grid {tuple(self.frames.shape[:2])}")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """(V, F, C, H, W)."""
+        V, F, C, H, W = self.frames.shape
+        return V, F, C, H, W
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is a fourth channel."""
+        return self.frames.shape[2] == 4
+
+    def rgb(self, background: float = 1.0) -> Tensor:
+        """[V, F, 3, H, W], composited over a grey level."""
+        return composite(self.frames, background)
+
+    def alpha(self) -> Tensor | None:
+        """[V, F, 1, H, W], or None without an alpha channel."""
+        return self.frames[:, :, 3:] if self.has_alpha else None
+
+    def __getitem__(self, index: Any) -> FrameGrid:
+        """A smaller grid: `grid[views]` or `grid[views, frames]`, each a slice, a list, a tensor or an int."""
+        views, frames = index if isinstance(index, tuple) else (index, slice(None))
+        views = torch.arange(self.shape[0])[[views] if isinstance(views, int) else views]
+        frames = torch.arange(self.shape[1])[[frames] if isinstance(frames, int) else frames]
+        return FrameGrid(
+            self.frames[views][:, frames],
+            self.known[views][:, frames],
+            self.cameras[views, frames] if self.cameras else None,
+            self.fps,
+            dict(self.provenance),
+        )
+
+    def row(self, view: int) -> Tensor:
+        """Fixed-view video [F, C, H, W]."""
+        return self.frames[view]
+
+    def column(self, frame: int) -> Tensor:
+        """Freeze-time video [V, C, H, W]."""
+        return self.frames[:, frame]
+
+    def diagonal(self, offset: int = 0) -> Tensor:
+        """Time and view advance together: [max(V, F), C, H, W]; the shorter axis wraps around, starting at `offset`."""
+        V, F = self.shape[:2]
+        step = torch.arange(max(V, F))
+        return self.frames[(step + (offset if V < F else 0)) % V, (step + (0 if V < F else offset)) % F]
+
+    def save(self, folder: str | Path, lossless: bool = False) -> Path:
+        """Write the grid folder; an older one of that name is replaced only when the new one is whole.
+
+        Args:
+            lossless: PNGs (RGBA where there is alpha) instead of H.264 videos on white with separate alpha videos.
+        """
+        folder = Path(folder)
+        V, F, C, H, W = self.shape
+        record = {
+            "format": "viewtime-grid",
+            "version": FORMAT_VERSION,
+            "V": V, "F": F, "C": C, "H": H, "W": W,
+            "fps": self.fps,
+            "lossless": lossless,
+            "known": self.known.int().tolist(),
+            "cameras": self.cameras.to_json() if self.cameras else None,
+            "provenance": self.provenance,
+        }  # fmt: skip
+        with atomic_folder(folder) as temporary:
+            for view in range(V):
+                self._save_view(temporary, view, lossless)
+            (temporary / "grid.json").write_text(json.dumps(record, indent=1))
+        return folder
+
+    def _save_view(self, folder: Path, view: int, lossless: bool) -> None:
+        if lossless:
+            (folder / f"view_{view:03d}").mkdir()
+            for frame, pixels in enumerate(rearrange(self.frames[view], "f c h w -> f h w c")):
+                write_image(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png", pixels)
+            return
+        rgb = rearrange(composite(self.frames[view]), "f c h w -> f h w c").numpy()
+        write_video(folder / f"view_{view:03d}.mp4", rgb, self.fps)
+        if self.has_alpha:
+            alpha = rearrange(self.frames[view, :, 3:].expand(-1, 3, -1, -1), "f c h w -> f h w c").numpy()
+            write_video(folder / f"alpha_{view:03d}.mp4", alpha, self.fps)
+
+    @staticmethod
+    def load(folder: str | Path) -> FrameGrid:
+        """Read a grid folder.
+
+        Raises:
+            UserError: no grid there, a newer format, or a view that is missing or has other frames than grid.json says.
+        """
+        folder = Path(folder)
+        if not (folder / "grid.json").is_file():
+            if (folder / "transforms_train.json").is_file():
+                return FrameGrid.from_dnerf(folder)
+            raise UserError(f"{folder} is no grid folder: it has no grid.json")
+        try:
+            record = json.loads((folder / "grid.json").read_text())
+            version = record["version"]
+            views = [_load_view(folder, view, record) for view in range(record["V"])] if version == FORMAT_VERSION else []
+            known = torch.tensor(record["known"], dtype=torch.bool)
+            cameras = Cameras.from_json(record["cameras"]) if record["cameras"] else None
+        except (json.JSONDecodeError, KeyError) as error:
+            raise UserError(f"{folder}/grid.json is damaged: {error!r}") from error
+        if version != FORMAT_VERSION:
+            raise UserError(f"{folder} has grid format {version}; this version reads {FORMAT_VERSION}")
+        frames = torch.from_numpy(np.stack(views)).float() / 255.0
+        return FrameGrid(
+            rearrange(frames, "v f h w c -> v f c h w").contiguous(),
+            known, cameras, float(record["fps"]), record["provenance"],
+        )  # fmt: skip
+
+    def to_dnerf(self, folder: str | Path) -> Path:
+        """Write the D-NeRF/nerfstudio form; see `viewtime.dnerf`."""
+        from viewtime.dnerf import write_dnerf
+
+        return write_dnerf(self, folder)
+
+    @staticmethod
+    def from_dnerf(folder: str | Path) -> FrameGrid:
+        """Read the D-NeRF/nerfstudio form; see `viewtime.dnerf`."""
+        from viewtime.dnerf import read_dnerf
+
+        return read_dnerf(folder)
+
+
+def _load_view(folder: Path, view: int, record: dict[str, Any]) -> np.ndarray:
+    """uint8 [F, H, W, C] of one view, cut to the size that grid.json names."""
+    F, C, H, W = (record[name] for name in "FCHW")
+    if record["lossless"]:
+        paths = [folder / f"view_{view:03d}" / f"frame_{frame:03d}.png" for frame in range(F)]
+        frames = np.stack([read_image(path) for path in paths])
+        if frames.shape != (F, H, W, C):
+            raise UserError(f"{folder}, view {view}: images of shape {frames.shape[1:]}, grid.json says {(H, W, C)}")
+        return frames
+    rgb = read_video(folder / f"view_{view:03d}.mp4").frames[:, :H, :W]
+    if rgb.shape != (F, H, W, 3):
+        raise UserError(f"{folder}, view {view}: video of shape {rgb.shape}, grid.json says {(F, H, W, 3)}")
+    if C == 3:
+        return rgb
+    alpha = read_video(folder / f"alpha_{view:03d}.mp4").frames[:, :H, :W, :1]
+    # The video is composited on white: straight colour = (composite - (1 - alpha)) / alpha.
+    weight = alpha.astype(np.float32) / 255.0
+    straight = (rgb.astype(np.float32) / 255.0 - (1.0 - weight)) / np.maximum(weight, 1e-3)
+    return np.concatenate([to_uint8(np.where(weight > 1e-3, straight, 1.0)), alpha], axis=-1)

@@ -1,0 +1,74 @@
+"""Logging to standard error and progress bars that stay readable in a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+log = logging.getLogger("viewtime")
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def set_up_logging(debug: bool = False) -> None:
+    """Send the package's messages to standard error, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    log.propagate = False
+
+
+class Bar:
+    """A progress bar on a terminal; otherwise one line with the ETA every ten seconds."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self.description, self.total, self.done, self.note = description, total, 0, ""
+        self.start = self.printed = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count `steps` more as done; `note` (e.g. "PSNR 31.2 dB") is shown behind the bar."""
+        self.done, self.note = self.done + steps, note or self.note
+        now = time.monotonic()
+        if now - self.printed >= (0.1 if self.terminal else SECONDS_BETWEEN_LINES):
+            self.printed = now
+            self._show(end="\r" if self.terminal else "\n")
+
+    def _show(self, end: str) -> None:
+        elapsed = time.monotonic() - self.start
+        text = f"{self.description}: {self.done}"
+        if self.total:
+            remaining = elapsed / max(self.done, 1) * (self.total - self.done)
+            text += f"/{self.total}, {remaining:.0f} s left"
+        text += f" ({elapsed:.0f} s) {self.note}"
+        print(f"\x1b[2K{text}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the last state on its own line if the work took long enough to have been shown."""
+        if time.monotonic() - self.start > 2.0:
+            self._show(end="\n")
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None = None) -> Iterator[Bar]:
+    """A bar to advance by hand; closed also when the work fails."""
+    bar = Bar(description, total)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Iterate with a bar; `total` is taken from `len` where there is one."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    with progress_bar(description, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
