@@ -75,7 +75,9 @@ def read_dnerf(folder: str | Path) -> FrameGrid:
         raise UserError(f"{path} is not in the D-NeRF form: {error!r}") from error
     counts = {len(column) for column in columns}
     if len(counts) != 1:
-        raise UserError(f"{path}: {min(counts)} to {max(counts)} views per instant; a grid needs the same number at each")
+        raise UserError(
+            f"{path}: {min(counts)} to {max(counts)} views per instant; a grid needs the same number at each"
+        )
     images = [[torch.from_numpy(read_image(_image_path(folder, cell)).copy()) for cell in column] for column in columns]
     frames = rearrange(torch.stack([torch.stack(column) for column in images]), "f v h w c -> v f c h w")
     H, W = frames.shape[-2:]

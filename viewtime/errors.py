@@ -24,6 +24,4 @@ def require(module: str, extra: str) -> ModuleType:
             raise UserError(
                 f"{module} is installed but cannot be imported: {error}; reinstall with pip install 'viewtime[{extra}]'"
             ) from error
-        raise UserError(
-            f"this needs {top_level}, which is not installed: pip install 'viewtime[{extra}]'"
-        ) from error
+        raise UserError(f"this needs {top_level}, which is not installed: pip install 'viewtime[{extra}]'") from error

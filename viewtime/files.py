@@ -16,7 +16,9 @@ def _make_parent(final: Path) -> None:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {final.parent}: {error.strerror}; choose another output path") from error
+        raise UserError(
+            f"cannot make the folder {final.parent}: {error.strerror}; choose another output path"
+        ) from error
     if not os.access(final.parent, os.W_OK):
         raise UserError(f"cannot write into {final.parent}: permission denied; choose another output path")
 

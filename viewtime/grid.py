@@ -144,7 +144,9 @@ class FrameGrid:
         try:
             record = json.loads((folder / "grid.json").read_text())
             version = record["version"]
-            views = [_load_view(folder, view, record) for view in range(record["V"])] if version == FORMAT_VERSION else []
+            views = (
+                [_load_view(folder, view, record) for view in range(record["V"])] if version == FORMAT_VERSION else []
+            )
             known = torch.tensor(record["known"], dtype=torch.bool)
             cameras = Cameras.from_json(record["cameras"]) if record["cameras"] else None
         except (json.JSONDecodeError, KeyError) as error:

@@ -16,7 +16,17 @@ from viewtime import __version__
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 
-RECORDED_PACKAGES = ("torch", "numpy", "einops", "safetensors", "diffusers", "accelerate", "deepspeed", "bpy", "moderngl")
+RECORDED_PACKAGES = (
+    "torch",
+    "numpy",
+    "einops",
+    "safetensors",
+    "diffusers",
+    "accelerate",
+    "deepspeed",
+    "bpy",
+    "moderngl",
+)
 
 
 def package_version(name: str) -> str | None:

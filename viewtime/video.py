@@ -39,7 +39,9 @@ def read_video(source: str | Path, max_frames: int | None = None, max_side: int 
     """
     source = Path(source)
     if source.is_dir():
-        return _read_images([p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES], source, max_frames, max_side)
+        return _read_images(
+            [p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES], source, max_frames, max_side
+        )
     if globbing.has_magic(str(source)) and not source.exists():
         return _read_images([Path(name) for name in globbing.glob(str(source))], source, max_frames, max_side)
     if not source.exists():
@@ -64,7 +66,9 @@ def _read_images(paths: list[Path], source: Path, max_frames: int | None, max_si
     for path in sorted(paths)[:max_frames]:
         image = read_image(path)
         if frames and image.shape[:2] != frames[0].shape[:2] and max_side is None:
-            raise UserError(f"{path} has size {image.shape[1]}×{image.shape[0]}, the first image another; give equal sizes")
+            raise UserError(
+                f"{path} has size {image.shape[1]}×{image.shape[0]}, the first image another; give equal sizes"
+            )
         size = _shrunk(image.shape[1], image.shape[0], max_side)
         if size != (image.shape[1], image.shape[0]):
             image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))

@@ -1,0 +1,30 @@
+# make demo: video -> grid -> 4D asset, with the weights that ship.   make test: the tests.   make lint, make bench.
+.PHONY: demo test test-all lint format bench setup-demo setup-dev
+
+demo: setup-demo
+	@.venv/bin/python tools/demo.py
+
+test: setup-dev
+	@OMP_NUM_THREADS=2 .venv/bin/python -m pytest
+
+test-all: setup-dev
+	@.venv/bin/python -m pytest -m "slow or not slow" --timeout=3600
+
+lint: setup-dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/pyright
+	@.venv/bin/python tools/sync_packages.py --check
+
+format: setup-dev
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+bench: setup-dev
+	@for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python $$script || exit 1; done
+
+setup-demo:
+	@tools/setup.sh demo
+
+setup-dev:
+	@tools/setup.sh all,dev

@@ -1,0 +1,17 @@
+"""Options of `viewtime info`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """Versions, devices and optional parts; with FILE, what model a weight file holds, from its header alone."""
+
+    file: Annotated[Path | None, tyro.conf.Positional] = None
+    """A .safetensors file or a diffusers folder."""

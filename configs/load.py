@@ -1,0 +1,141 @@
+"""YAML presets into typed dataclasses; an unknown key fails and names the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from viewtime.errors import UserError
+
+PRESET_FOLDER = Path(__file__).resolve().parent
+Schema = TypeVar("Schema")
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """The text " (did you mean …?)", or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def load_preset(name_or_path: str | Path) -> dict[str, Any]:
+    """The mapping of a preset that ships (by name) or of a YAML file (by path).
+
+    Raises:
+        UserError: no such preset or file, or the YAML is not a mapping.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PRESET_FOLDER / f"{name_or_path}.yaml"
+        if not path.is_file():
+            hint = suggest(str(name_or_path), presets())
+            raise UserError(f"no preset {name_or_path!r}{hint}; presets: {', '.join(presets())}")
+    if not path.is_file():
+        raise UserError(f"no such config file: {path}")
+    try:
+        mapping = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(mapping, dict):
+        raise UserError(f"{path} must hold a mapping of keys to values, not {type(mapping).__name__}")
+    return mapping
+
+
+def build(
+    schema: type[Schema], mapping: dict[str, Any], where: str = "config", missing: Any = dataclasses.MISSING
+) -> Schema:
+    """A dataclass from a mapping, strictly: types are checked, nested dataclasses, lists and dicts of them built.
+
+    Args:
+        where: what to call the mapping in errors.
+        missing: stands in for required keys that the mapping lacks; by default their absence is an error.
+
+    Raises:
+        UserError: an unknown or missing key, or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(schema)
+    fields = {field.name: field for field in dataclasses.fields(schema) if field.init}  # type: ignore[arg-type]
+    if not isinstance(mapping, dict):
+        raise UserError(f"{where} must be a mapping of {', '.join(fields)}; got {mapping!r}")
+    for key in mapping:
+        if key not in fields:
+            raise UserError(f"unknown key {where}.{key}{suggest(str(key), list(fields))}; keys: {', '.join(fields)}")
+    values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in mapping.items()}
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in mapping:
+            if missing is dataclasses.MISSING:
+                raise UserError(f"{where} lacks the key {name}")
+            values[name] = missing
+    return schema(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _convert(arguments[0], value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    if origin is typing.Literal:
+        if value not in arguments:
+            allowed = ", ".join(map(str, arguments))
+            raise UserError(
+                f"{where} is {value!r}{suggest(str(value), [str(a) for a in arguments])}; one of: {allowed}"
+            )
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where} must be a list; got {value!r}")
+        if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+            if len(value) != len(arguments):
+                raise UserError(f"{where} must have {len(arguments)} values; got {len(value)}")
+            return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value)))
+        return origin(
+            _convert(arguments[0] if arguments else Any, item, f"{where}[{i}]") for i, item in enumerate(value)
+        )
+    if origin is dict:
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    return _convert_plain(hint, value, where)
+
+
+def _convert_union(arguments: tuple, value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    failures = []
+    for kind in arguments:
+        if kind is type(None):
+            continue
+        try:
+            return _convert(kind, value, where)
+        except UserError as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _convert_plain(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 (no dot) as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise UserError(f"{where} must be {hint.__name__}; got {value!r}")
+    return value

@@ -1,0 +1,5 @@
+"""`python -m viewtime`."""
+
+from viewtime.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,112 @@
+"""`viewtime COMMAND`: one table of commands; each is imported only when it runs, so that `--help` is fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from viewtime.configs.load import suggest
+from viewtime.errors import UserError
+from viewtime.log import set_up_logging
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's config class and its function lie ("module:name"), and one line of help."""
+
+    config: str
+    run: str
+    help: str
+    section: str | None = None
+
+
+COMMANDS = {
+    "curate": Command("viewtime.configs.curate:CurateConfig", "viewtime.data.curation.command:run", "choose animated assets worth rendering"),
+    "render": Command("viewtime.configs.render:RenderConfig", "viewtime.render_objaverse.command:run", "render assets into grids"),
+    "encode": Command("viewtime.configs.encode:EncodeConfig", "viewtime.data.encode_command:run", "turn grids into training shards"),
+    "train": Command("viewtime.configs.train:TrainCommand", "viewtime.train.command:run", "train a model"),
+    "sample": Command("viewtime.configs.sample:SampleConfig", "viewtime.sample.command:run", "one video in, a grid of views × frames out"),
+    "reconstruct": Command("viewtime.configs.reconstruct:ReconstructConfig", "viewtime.recon.command:run", "fit a grid with a 4D asset"),
+    "evaluate": Command("viewtime.configs.evaluate:EvaluateConfig", "viewtime.sample.metrics.command:run", "compare grids with the truth"),
+    "export": Command("viewtime.configs.export:ExportConfig", "viewtime.recon.export_command:run", "write an asset or weights in another format"),
+    "view": Command("viewtime.configs.view:ViewConfig", "viewtime.recon.view_command:run", "look at an asset in the browser"),
+    "init": Command("viewtime.configs.init:InitConfig", "viewtime.model.init_command:run", "SV4D's initial weights out of SVD-xt and SV3D_p"),
+    "info": Command("viewtime.configs.info:InfoConfig", "viewtime.info:run", "versions, devices and parts; or what a weight file holds"),
+}  # fmt: skip
+
+
+def load(reference: str) -> Any:
+    """The object named "module:name"."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `viewtime` script."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from viewtime import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"no command {argv[0]!r}{suggest(argv[0], list(COMMANDS))}; see viewtime --help", file=sys.stderr)
+        return 2
+    return run_command(COMMANDS[argv[0]], argv[1:], prog=f"viewtime {argv[0]}")
+
+
+def run_command(command: Command, argv: list[str], prog: str) -> int:
+    """Parse, run, print the paths written last. Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    debug = "--debug" in argv
+    argv = [argument for argument in argv if argument != "--debug"]
+    set_up_logging(debug)
+    from viewtime.configs.command import parse
+
+    started = time.monotonic()
+    try:
+        config = parse(load(command.config), argv, prog, command.section)
+    except UserError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    try:
+        written = load(command.run)(config)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted after {time.monotonic() - started:.0f} s", file=sys.stderr)
+        return 130
+    _print_paths(written)
+    return 0
+
+
+def _print_paths(written: Iterable[Path] | None) -> None:
+    for path in written or ():
+        print(path)
+
+
+def _overview() -> str:
+    lines = [f"  {name:12s} {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: viewtime COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "viewtime COMMAND --help lists its options; --debug shows tracebacks.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
