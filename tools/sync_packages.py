@@ -12,7 +12,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = ("model", "configs", "data", "sample", "train", "recon")
 MAPPED = {"viewtime.render_objaverse": "tools/render_objaverse"}
-DATA_FILES = ("*.json", "*.yaml", "*.safetensors", "*.md", "*.cpp", "*.cu", "*.html", "*.js", "*.sh", "*.glsl")
+DATA_FILES = (
+    "*.json",
+    "*.yaml",
+    "*.safetensors",
+    "*.md",
+    "*.cpp",
+    "*.cu",
+    "*.html",
+    "*.js",
+    "*.sh",
+    "*.glsl",
+)
 
 
 def packages() -> dict[str, str]:

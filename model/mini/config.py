@@ -1,0 +1,41 @@
+"""Shape of the mini network; plain data, kept in the weight file's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from viewtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class MiniConfig:
+    """Sizes of `MiniNetwork`.
+
+    Attributes:
+        size: side of a cell in pixels.
+        channels: channels of a cell; RGB composited on white, and alpha.
+        stem_widths: channels of the convolutional stem at 1/2 and 1/4 of the size.
+        width, depth, head_dim: of the transformer, which works at 1/8 of the size.
+        frame_attention: whether every second layer attends over the frames of a view; without it frames are
+            independent (the ablation's "frame by frame").
+        view_attention: whether the other layers attend over all views of an instant, or each view alone.
+        camera_conditioning: whether the network sees the cameras at all.
+    """
+
+    size: int = 64
+    channels: int = 4
+    stem_widths: tuple[int, int] = (48, 96)
+    width: int = 192
+    depth: int = 8
+    head_dim: int = 48
+    frame_attention: bool = True
+    view_attention: bool = True
+    camera_conditioning: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size % 8:
+            raise UserError(f"mini: size {self.size} is not a multiple of 8")
+        if self.width % self.head_dim or self.head_dim % 2:
+            raise UserError(f"mini: width {self.width} must be a multiple of an even head_dim ({self.head_dim})")
+        if self.depth % 2:
+            raise UserError(f"mini: depth {self.depth} must be even: view and frame layers alternate")

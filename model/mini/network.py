@@ -1,0 +1,157 @@
+"""MiniNetwork: joint view-and-space attention and frame attention over the tokens of a grid (SV4D 2.0, section 3).
+
+Known cells stand clean in the grid at noise level 0 and carry a flag; so the same network conditions on the first
+view, on the first view and first frame, or on any other set of cells.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from viewtime.model.mini.config import MiniConfig
+from viewtime.model.mini.stem import StemDecoder, StemEncoder, channels_last
+
+NOISE_FREQUENCIES = 64
+AZIMUTH_HARMONICS = 8
+
+
+def noise_features(t: Tensor) -> Tensor:
+    """Sinusoids of the noise level t in [0, 1]: [...] -> [..., NOISE_FREQUENCIES]."""
+    frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), NOISE_FREQUENCIES // 2, device=t.device))
+    angle = t[..., None] * frequencies
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def camera_features(elevation: Tensor, azimuth: Tensor) -> Tensor:
+    """Harmonics of the azimuth and the elevation (degrees): [...] -> [..., 2 · AZIMUTH_HARMONICS + 2]."""
+    harmonics = torch.arange(1, AZIMUTH_HARMONICS + 1, device=azimuth.device)
+    angle = torch.deg2rad(azimuth)[..., None] * harmonics
+    tilt = torch.deg2rad(elevation)[..., None]
+    return torch.cat([angle.cos(), angle.sin(), tilt.sin(), tilt.cos()], dim=-1)
+
+
+class Attention(nn.Module):
+    """Self-attention with normalised queries and keys; [N, L, C] -> [N, L, C]."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.norm_q, self.norm_k = nn.RMSNorm(head_dim), nn.RMSNorm(head_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        q, k, v = rearrange(self.qkv(x), "n l (s h d) -> s n h l d", s=3, d=self.head_dim)
+        q, k = self.norm_q(q).to(v), self.norm_k(k).to(v)
+        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "n h l d -> n l (h d)"))
+
+
+class Layer(nn.Module):
+    """Attention and MLP, modulated per cell by noise level and camera (adaLN; one table per layer, DiT section 3.2).
+
+    `axis` says what the tokens of a sequence share: "views" attends over all views and positions of an instant,
+    "frames" over all frames and positions of a view, "cell" within a cell.
+    """
+
+    PATTERNS = {
+        "views": ("b v f p c", "(b f) (v p) c"),
+        "frames": ("b v f p c", "(b v) (f p) c"),
+        "cell": ("b v f p c", "(b v f) p c"),
+    }
+
+    def __init__(self, width: int, head_dim: int, axis: str) -> None:
+        super().__init__()
+        self.grid_axes, self.sequence_axes = self.PATTERNS[axis]
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, head_dim)
+        self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.table = nn.Parameter(torch.zeros(6, width))
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x [B, V, F, P, C], modulation [B, V, F, 1, 6, C] -> x."""
+        B, V, F_, P, _ = x.shape
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).unbind(dim=-2)
+        h = self.norm_attention(x) * (1 + scale_a) + shift_a
+        h = self.attention(rearrange(h, f"{self.grid_axes} -> {self.sequence_axes}"))
+        h = rearrange(h, f"{self.sequence_axes} -> {self.grid_axes}", b=B, v=V, f=F_, p=P)
+        x = x + gate_a * h
+        h = self.norm_mlp(x) * (1 + scale_m) + shift_m
+        return x + gate_m * self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
+
+
+class MiniNetwork(nn.Module):
+    """Predicts the clean grid from a noisy one.
+
+    `forward(x, t, cond)` with x [B, V, F, 4, S, S] (known cells may hold anything), t [B, V, F] in [0, 1] and cond:
+    `known` [B, V, F] bool, `known_frames` [B, V, F, 4, S, S], `elevation`, `azimuth` [B, V, F] degrees, the azimuth
+    relative to the input view. Returns the prediction of x0, same shape as x.
+    """
+
+    def __init__(self, config: MiniConfig) -> None:
+        super().__init__()
+        self.config = config
+        C, side = config.width, config.size // 8
+        self.encoder = StemEncoder(config.channels + 1, config.stem_widths, C)
+        self.decoder = StemDecoder(config.channels, config.stem_widths, C)
+        self.position = nn.Parameter(torch.randn(side * side, C) * 0.5 / math.sqrt(C))
+        self.embed_noise = nn.Sequential(nn.Linear(NOISE_FREQUENCIES, C), nn.SiLU(), nn.Linear(C, C))
+        self.embed_camera = nn.Sequential(nn.Linear(2 * AZIMUTH_HARMONICS + 2, C), nn.SiLU(), nn.Linear(C, C))
+        self.embed_frame = nn.Linear(NOISE_FREQUENCIES, C)
+        self.embed_known = nn.Embedding(2, C)
+        self.camera_to_tokens = nn.Linear(C, C)
+        self.modulation = nn.Linear(C, 6 * C)
+        view_axis = "views" if config.view_attention else "cell"
+        frame_axis = "frames" if config.frame_attention else "cell"
+        axes = [view_axis if index % 2 == 0 else frame_axis for index in range(config.depth)]
+        self.layers = nn.ModuleList(Layer(C, config.head_dim, axis) for axis in axes)
+        self.norm = nn.LayerNorm(C)
+        # Gates start near a half so that gradients reach every layer from the first step.
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.table[2].fill_(0.5)  # type: ignore[index]
+                layer.table[5].fill_(0.5)  # type: ignore[index]
+        channels_last(self.encoder)
+        channels_last(self.decoder)
+
+    def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """See the class."""
+        B, V, F_ = x.shape[:3]
+        known = cond["known"]
+        x = torch.where(known[..., None, None, None], cond["known_frames"], x)
+        t = torch.where(known, torch.zeros_like(t), t)
+        flag = known[..., None, None, None].to(x).expand(-1, -1, -1, 1, *x.shape[-2:])
+        cells = rearrange(torch.cat([x, flag], dim=3), "b v f c h w -> (b v f) c h w")
+        features, half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last))
+        embedding, camera = self._embed_cells(t, known, cond)
+        tokens = rearrange(features, "(b v f) c h w -> b v f (h w) c", b=B, v=V, f=F_)
+        tokens = tokens + self.position + self.camera_to_tokens(camera)[..., None, :] + self._frame_code(F_, tokens)
+        modulation = rearrange(self.modulation(F.silu(embedding)), "b v f (s c) -> b v f 1 s c", s=6)
+        for layer in self.layers:
+            tokens = layer(tokens, modulation)
+        side = self.config.size // 8
+        features = rearrange(self.norm(tokens), "b v f (h w) c -> (b v f) c h w", h=side)
+        x0 = self.decoder(features.contiguous(memory_format=torch.channels_last), half, quarter)
+        x0 = rearrange(x0, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_)
+        # An empty cell is white and transparent: start there, not at grey.
+        return x0 + x0.new_tensor([1.0, 1.0, 1.0, -1.0])[: self.config.channels, None, None]
+
+    def _embed_cells(self, t: Tensor, known: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(embedding of noise level, camera and flag; camera embedding alone), each [B, V, F, C]."""
+        features = camera_features(cond["elevation"], cond["azimuth"])
+        if not self.config.camera_conditioning:
+            features = torch.zeros_like(features)
+        camera = self.embed_camera(features)
+        return self.embed_noise(noise_features(t)) + camera + self.embed_known(known.long()), camera
+
+    def _frame_code(self, frames: int, tokens: Tensor) -> Tensor:
+        """Sinusoids of the frame index (per 16 frames), [F, 1, C]."""
+        index = torch.arange(frames, device=tokens.device, dtype=torch.float32) / 16.0
+        return self.embed_frame(noise_features(index))[:, None, :]

@@ -1,0 +1,69 @@
+"""Convolutional stem around the transformer: 64 → 32 → 16 → 8 pixels and back, with skips."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUPS = 8
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3×3 convolution, twice; the second convolution starts at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, width)
+        self.conv_1, self.conv_2 = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv_2.weight)
+        nn.init.zeros_(self.conv_2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, h, w] -> same."""
+        x_1 = self.conv_1(F.silu(self.norm_1(x)))
+        return x + self.conv_2(F.silu(self.norm_2(x_1)))
+
+
+class StemEncoder(nn.Module):
+    """Cells to token features: [N, channels, S, S] -> [N, width, S/8, S/8] and the skips at S/2 and S/4."""
+
+    def __init__(self, channels: int, widths: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.block_half = ResidualBlock(widths[0])
+        self.down_half = nn.Conv2d(widths[0], widths[1], 2, stride=2)
+        self.block_quarter = ResidualBlock(widths[1])
+        self.down_quarter = nn.Conv2d(widths[1], width, 2, stride=2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns (tokens, skip at S/2, skip at S/4)."""
+        half = self.block_half(self.enter(F.pixel_unshuffle(x, 2)))
+        quarter = self.block_quarter(self.down_half(half))
+        return self.down_quarter(quarter), half, quarter
+
+
+class StemDecoder(nn.Module):
+    """Token features and skips back to cells: [N, width, S/8, S/8] -> [N, channels, S, S]; starts at zero."""
+
+    def __init__(self, channels: int, widths: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.up_quarter = nn.Conv2d(width, 4 * widths[1], 1)
+        self.block_quarter = ResidualBlock(widths[1])
+        self.up_half = nn.Conv2d(widths[1], 4 * widths[0], 1)
+        self.block_half = ResidualBlock(widths[0])
+        self.norm = nn.GroupNorm(GROUPS, widths[0])
+        self.leave = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, tokens: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
+        """See the class."""
+        x = self.block_quarter(F.pixel_shuffle(self.up_quarter(tokens), 2) + quarter)
+        x = self.block_half(F.pixel_shuffle(self.up_half(x), 2) + half)
+        return F.pixel_shuffle(self.leave(F.silu(self.norm(x))), 2)
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Memory format in which CPU and GPU convolutions are fastest; no value changes."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
