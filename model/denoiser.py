@@ -93,7 +93,17 @@ class FlowScaling:
         return Coefficients(torch.ones_like(sigma), -sigma, torch.ones_like(sigma), 1000 * sigma)
 
 
-SCALINGS = {"v": VScaling, "edm": EdmScaling, "flow": FlowScaling}
+@dataclass(frozen=True)
+class FlowCleanScaling:
+    """Rectified flow whose network predicts the clean value itself and sees the time t as it is."""
+
+    schedule_kind: ScheduleKind = "flow"
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        return Coefficients(torch.zeros_like(sigma), torch.ones_like(sigma), torch.ones_like(sigma), sigma)
+
+
+SCALINGS = {"v": VScaling, "edm": EdmScaling, "flow": FlowScaling, "flow-clean": FlowCleanScaling}
 
 
 def _edm_label(sigma: Tensor) -> Tensor:
