@@ -1,0 +1,86 @@
+"""What the training data loader reads and how it draws samples. No torch import: `--help` stays fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class KnownCells:
+    """Relative weights of the patterns of cells given to the model (`data.views.known_cells`)."""
+
+    view: float = 1.0
+    """The input view alone: a monocular video."""
+    view_and_frame: float = 0.0
+    """The input view and the first frame of every view, as SV4D is conditioned."""
+    random: float = 0.0
+    """Random cells."""
+    random_share: float = 0.3
+    """Probability of each cell in the random pattern."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Probability of each augmentation; the same change on every cell of a grid."""
+
+    mirror: float = 0.5
+    reverse: float = 0.5
+    colour: float = 0.0
+    colour_strength: float = 0.5
+    background: float = 0.0
+    """Probability of a random background colour instead of white."""
+
+
+@dataclass(frozen=True)
+class OnTheFly:
+    """How the endless stream renders assets (`data.stream`)."""
+
+    orbit: Literal["static", "dynamic"] = "static"
+    elevation_min: float = -5.0
+    elevation_max: float = 30.0
+    azimuth: Literal["regular", "random"] = "regular"
+    """Views at equal steps around the object, or anywhere."""
+    random_start: bool = True
+    """Turn the whole orbit by a random azimuth, so that any side can be the input view."""
+    supersample: int = 2
+    """Render at this many times the resolution and shrink, for smooth edges."""
+    cached_assets: int = 64
+    """Assets kept loaded in each worker."""
+    smallest_cover: float = 0.01
+    """Grids in which the object covers less than this share of the pixels are skipped."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data of a training run: up to three sources mixed by weight, one batch form."""
+
+    shards: str = ""
+    """Folder or glob of training shards (`viewtime encode`)."""
+    assets: str = ""
+    """Folder of animated GLB files, or the manifest that `viewtime curate` wrote: rendered while training."""
+    videos: str = ""
+    """Folder of ordinary videos, turned into pseudo-4D grids by 2D camera moves."""
+    shard_weight: float = 1.0
+    asset_weight: float = 1.0
+    video_weight: float = 1.0
+    kind: Literal["pixels", "latents"] = "pixels"
+    channels: int = 4
+    """Of a pixel model: 3 (RGB) or 4 (RGBA)."""
+    views: int = 8
+    frames: int = 5
+    max_stride: int = 1
+    """Largest step between drawn frames; 1 draws neighbours."""
+    resolution: int = 64
+    batch_size: int = 1
+    workers: int = 2
+    prefetch: int = 2
+    """Batches each worker prepares ahead."""
+    seed: int = 0
+    shuffle_shards: int = 4
+    """Shards whose samples are mixed with each other at a time."""
+    max_failed_share: float = 0.2
+    """Stop when more than this share of the samples had to be skipped (counted after 50)."""
+    known: KnownCells = field(default_factory=KnownCells)
+    augment: Augment = field(default_factory=Augment)
+    on_the_fly: OnTheFly = field(default_factory=OnTheFly)

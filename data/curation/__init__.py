@@ -1,0 +1,1 @@
+"""Which assets may train a model, and why the others may not."""
