@@ -59,7 +59,10 @@ class Cameras:
         """Select views, or (views, frames); each a slice, list, tensor or int. Both axes stay."""
         views, frames = index if isinstance(index, tuple) else (index, slice(None))
         select = [_axis_indices(views, self.shape[0]), _axis_indices(frames, self.shape[1])]
-        pick = lambda value: value[select[0]][:, select[1]]
+
+        def pick(value: Tensor) -> Tensor:
+            return value[select[0]][:, select[1]]
+
         return Cameras(pick(self.elevation), pick(self.azimuth), pick(self.distance), self.fov_y)
 
     def position(self) -> Tensor:

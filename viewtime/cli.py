@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from viewtime.configs.load import suggest
 from viewtime.errors import UserError
@@ -17,33 +16,36 @@ from viewtime.log import set_up_logging
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command's config class and its function lie ("module:name"), and one line of help."""
+    """A command: its config class in `viewtime.configs` ("module:name"), the module whose `run` it calls, and help.
+
+    `section` names the part of a preset that belongs to the command, where one file serves several.
+    """
 
     config: str
-    run: str
+    module: str
     help: str
     section: str | None = None
 
 
 COMMANDS = {
-    "curate": Command("viewtime.configs.curate:CurateConfig", "viewtime.data.curation.command:run", "choose animated assets worth rendering"),
-    "render": Command("viewtime.configs.render:RenderConfig", "viewtime.render_objaverse.command:run", "render assets into grids"),
-    "encode": Command("viewtime.configs.encode:EncodeConfig", "viewtime.data.encode_command:run", "turn grids into training shards"),
-    "train": Command("viewtime.configs.train:TrainCommand", "viewtime.train.command:run", "train a model"),
-    "sample": Command("viewtime.configs.sample:SampleConfig", "viewtime.sample.command:run", "one video in, a grid of views × frames out"),
-    "reconstruct": Command("viewtime.configs.reconstruct:ReconstructConfig", "viewtime.recon.command:run", "fit a grid with a 4D asset"),
-    "evaluate": Command("viewtime.configs.evaluate:EvaluateConfig", "viewtime.sample.metrics.command:run", "compare grids with the truth"),
-    "export": Command("viewtime.configs.export:ExportConfig", "viewtime.recon.export_command:run", "write an asset or weights in another format"),
-    "view": Command("viewtime.configs.view:ViewConfig", "viewtime.recon.view_command:run", "look at an asset in the browser"),
-    "init": Command("viewtime.configs.init:InitConfig", "viewtime.model.init_command:run", "SV4D's initial weights out of SVD-xt and SV3D_p"),
-    "info": Command("viewtime.configs.info:InfoConfig", "viewtime.info:run", "versions, devices and parts; or what a weight file holds"),
-}  # fmt: skip
+    "curate": Command("curate:CurateConfig", "data.curation.command", "choose animated assets worth rendering"),
+    "render": Command("render:RenderConfig", "render_objaverse.command", "render assets into grids"),
+    "encode": Command("encode:EncodeConfig", "data.encode_command", "turn grids into training shards"),
+    "train": Command("train:TrainCommand", "train.command", "train a model"),
+    "sample": Command("sample:SampleConfig", "sample.command", "one video in, a grid of views × frames out"),
+    "reconstruct": Command("reconstruct:ReconstructConfig", "recon.command", "fit a grid with a 4D asset"),
+    "evaluate": Command("evaluate:EvaluateConfig", "sample.metrics.command", "compare grids with the truth"),
+    "export": Command("export:ExportConfig", "recon.export_command", "write an asset or weights in another format"),
+    "view": Command("view:ViewConfig", "recon.view_command", "look at an asset in the browser"),
+    "init": Command("init:InitConfig", "model.init_command", "SV4D's initial weights out of SVD-xt and SV3D_p"),
+    "info": Command("info:InfoConfig", "info", "versions, devices and parts; or what a weight file holds"),
+}
 
 
-def load(reference: str) -> Any:
-    """The object named "module:name"."""
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+def config_class(command: Command) -> type:
+    """The dataclass of a command's options."""
+    module, _, name = command.config.partition(":")
+    return getattr(importlib.import_module(f"viewtime.configs.{module}"), name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,12 +74,12 @@ def run_command(command: Command, argv: list[str], prog: str) -> int:
 
     started = time.monotonic()
     try:
-        config = parse(load(command.config), argv, prog, command.section)
+        config = parse(config_class(command), argv, prog, command.section)
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     try:
-        written = load(command.run)(config)
+        written = importlib.import_module(f"viewtime.{command.module}").run(config)
     except UserError as error:
         if debug:
             raise

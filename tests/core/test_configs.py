@@ -1,0 +1,62 @@
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pytest
+import tyro
+from viewtime.configs import load
+from viewtime.configs.command import parse
+from viewtime.configs.load import build
+
+from viewtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    rate: float = 1e-3
+    steps: int = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    source: Annotated[str, tyro.conf.Positional]
+    method: Literal["gaussians", "nerf"] = "gaussians"
+    preset: str | None = None
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    sizes: tuple[int, ...] = (64,)
+
+
+def test_preset_and_command_line_override_in_that_order(tmp_path):
+    preset = tmp_path / "fast.yaml"
+    preset.write_text("method: nerf\noptimiser: {rate: 1e-4, steps: 5}\nsizes: [32, 64]\n")
+    config = parse(Example, ["in.mp4", "--preset", str(preset), "--optimiser.steps", "7"], "test")
+    assert config == Example("in.mp4", "nerf", str(preset), Optimiser(1e-4, 7), (32, 64))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"source": "a", "optimizer": {}}, "did you mean optimiser"),
+        ({"source": "a", "optimiser": {"stps": 3}}, "did you mean steps"),
+        ({"source": "a", "optimiser": {"steps": "many"}}, r"optimiser\.steps must be int"),
+        ({"source": "a", "optimiser": {"steps": True}}, r"optimiser\.steps must be int"),
+        ({"source": "a", "method": "nerv"}, "did you mean nerf"),
+        ({}, "lacks the key source"),
+    ],
+)
+def test_wrong_configs_name_the_key(mapping, message):
+    with pytest.raises(UserError, match=message):
+        build(Example, mapping)
+
+
+def test_unknown_flags_are_misuse(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse(Example, ["in.mp4", "--optimiser.stesp", "7"], "test")
+    assert exit_.value.code == 2
+    assert "--optimiser.steps" in capsys.readouterr().err
+
+
+def test_unknown_presets_suggest_the_nearest(monkeypatch, tmp_path):
+    (tmp_path / "mini.yaml").write_text("a: 1")
+    monkeypatch.setattr(load, "PRESET_FOLDER", tmp_path)
+    with pytest.raises(UserError, match="did you mean mini"):
+        load.load_preset("minni")
