@@ -1,0 +1,367 @@
+"""The GL engine: textured, lit, anti-aliased RGBA images of a posed asset, thousands a second on a GPU and hundreds
+on a CPU. Needs EGL (Mesa's software driver will do), no display.
+
+All views of a frame are instances of one draw call and all images of a call share one atlas, so that the cost per
+image is its pixels and vertices and not the driver's.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from viewtime.errors import UserError, require
+
+from .animation import Clip
+from .gl_mesh import FlatMesh, flatten, interleave, repeat_over_frames
+from .gltf import Scene
+from .pose import Placement, Posed, pose_scene
+from .shaders import COLOUR_FRAGMENT, COLOUR_VERTEX, GEOMETRY_FRAGMENT, GEOMETRY_VERTEX, MAX_VIEWS
+
+SRGB8_ALPHA8 = 0x8C43
+FRAMEBUFFER_SRGB = 0x8DB9
+CLIP_DISTANCE0 = 0x3000
+ATLAS_SIDE = 2048  # pixels; larger atlases fall out of the caches and gain nothing
+CHUNK_INDICES = 6_000_000
+
+
+@dataclass(frozen=True)
+class Light:
+    """Hemispheric ambient light and one key light, linear RGB.
+
+    Attributes:
+        direction: towards the key light, world axes (Z up).
+        intensity: of the key light; colour: its linear RGB.
+        ambient, ground: light from straight above and straight below.
+        wrap: 0 is Lambert; larger values let the key light reach around the object.
+    """
+
+    direction: tuple[float, float, float] = (0.45, -0.65, 0.75)
+    intensity: float = 0.75
+    colour: tuple[float, float, float] = (1.0, 0.97, 0.92)
+    ambient: tuple[float, float, float] = (0.62, 0.64, 0.68)
+    ground: tuple[float, float, float] = (0.24, 0.22, 0.20)
+    wrap: float = 0.15
+
+
+@dataclass
+class _Target:
+    """Framebuffers of one atlas size."""
+
+    samples: Any
+    resolved: Any
+    owned: list[Any] = field(default_factory=list)
+
+    def release(self) -> None:
+        for item in (self.samples, self.resolved, *self.owned):
+            if item is not None:
+                item.release()
+
+
+class GLRenderer:
+    """Square images of `size` pixels. One per process and thread; `close()` or `with` frees the context.
+
+    Raises:
+        UserError: no EGL context can be made.
+    """
+
+    def __init__(self, size: int, *, samples: int = 4) -> None:
+        if not 4 <= size <= 4096:
+            raise UserError(f"image size {size} px: between 4 and 4096")
+        moderngl = require("moderngl", "render")
+        try:
+            self.context = moderngl.create_context(standalone=True, backend="egl", require=330)
+        except Exception as error:
+            raise UserError(
+                f"no OpenGL context through EGL ({str(error)[:100]}); install libegl1 and libgl1-mesa-dri, "
+                "or use --engine cycles"
+            ) from error
+        self.size, self.samples = size, samples
+        self._colour = self.context.program(vertex_shader=COLOUR_VERTEX, fragment_shader=COLOUR_FRAGMENT)
+        self._geometry = self.context.program(vertex_shader=GEOMETRY_VERTEX, fragment_shader=GEOMETRY_FRAGMENT)
+        self._targets: dict[tuple[str, int, int], _Target] = {}
+        self._textures: weakref.WeakKeyDictionary[Scene, list[Any]] = weakref.WeakKeyDictionary()
+        self.context.enable(self.context.DEPTH_TEST)
+        self.context.enable_direct(FRAMEBUFFER_SRGB)
+
+    @property
+    def device(self) -> str:
+        """The driver's name, e.g. llvmpipe on a CPU."""
+        return str(self.context.info["GL_RENDERER"])
+
+    def __enter__(self) -> GLRenderer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free everything on the device."""
+        for target in self._targets.values():
+            target.release()
+        self._targets.clear()
+        self.context.release()
+
+    def render(
+        self,
+        scene: Scene,
+        clip: int | str | Clip | None,
+        times: Sequence[float] | np.ndarray,
+        cameras_c2w: np.ndarray,
+        fov_y: float,
+        *,
+        placement: Placement | None = None,
+        parts: Sequence[int] | None = None,
+        node_scale: Mapping[int, float | Sequence[float]] | None = None,
+        part_colours: Mapping[int, Sequence[float]] | None = None,
+        colour_matrix: np.ndarray | None = None,
+        light: Light | None = None,
+    ) -> np.ndarray:
+        """Pose and draw: uint8 [V, F, H, W, 4], sRGB with straight alpha.
+
+        Args:
+            times: [F] seconds in the clip.
+            cameras_c2w: [V, F, 4, 4] camera-to-world, OpenCV axes.
+            fov_y: vertical field of view in degrees.
+            placement: from `framing.normalise`; the file's own size and place by default.
+            parts, node_scale: see `pose.pose_scene`.
+            part_colours: part index -> factors on its linear RGB.
+            colour_matrix: [3, 3] on the linear RGB of the whole object (hue changes).
+        """
+        posed = pose_scene(scene, clip, times, parts=parts, node_scale=node_scale)
+        return self.draw(
+            posed,
+            cameras_c2w,
+            fov_y,
+            placement=placement,
+            part_colours=part_colours,
+            colour_matrix=colour_matrix,
+            light=light,
+        )
+
+    def draw(
+        self,
+        posed: Posed,
+        cameras_c2w: np.ndarray,
+        fov_y: float,
+        *,
+        placement: Placement | None = None,
+        part_colours: Mapping[int, Sequence[float]] | None = None,
+        colour_matrix: np.ndarray | None = None,
+        light: Light | None = None,
+    ) -> np.ndarray:
+        """Colour images of vertices that are posed already: uint8 [V, F, H, W, 4], as `render`."""
+        light = light or Light()
+        direction = np.asarray(light.direction, np.float64)
+        program = self._colour
+        program["key_direction"].value = tuple(direction / np.linalg.norm(direction))
+        program["key_colour"].value = tuple(light.intensity * np.asarray(light.colour))
+        program["sky"].value = light.ambient
+        program["ground"].value = light.ground
+        program["wrap"].value = light.wrap
+        matrix = np.eye(3) if colour_matrix is None else np.asarray(colour_matrix)
+        program["colour_matrix"].write(matrix.T.astype("f4").tobytes())
+        mesh = flatten(posed.scene, posed.parts, part_colours)
+        views, frames = cameras_c2w.shape[:2]
+        out = np.empty((views, frames, self.size, self.size, 4), np.uint8)
+        self._draw(program, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
+        return straight_alpha(out)
+
+    def draw_geometry(
+        self, posed: Posed, cameras_c2w: np.ndarray, fov_y: float, *, placement: Placement | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Planar depth [V, F, H, W] (world units along the view axis, 0 where nothing is) and world-space unit
+        normals towards the camera [V, F, H, W, 3] (0 where nothing is), float32, one sample per pixel centre."""
+        mesh = flatten(posed.scene, posed.parts, None)
+        views, frames = cameras_c2w.shape[:2]
+        out = np.empty((views, frames, self.size, self.size, 4), np.float32)
+        self._draw(self._geometry, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
+        return out[..., 3].copy(), out[..., :3].copy()
+
+    def _draw(
+        self,
+        program: Any,
+        posed: Posed,
+        mesh: FlatMesh,
+        cameras_c2w: np.ndarray,
+        fov_y: float,
+        placement: Placement,
+        out: np.ndarray,
+    ) -> None:
+        cameras_c2w = np.asarray(cameras_c2w, np.float64)
+        views, frames = cameras_c2w.shape[:2]
+        if cameras_c2w.shape != (views, frames, 4, 4) or frames != len(posed.times):
+            raise UserError(f"cameras {cameras_c2w.shape} for {len(posed.times)} times: need [V, F, 4, 4]")
+        clip, eyes = clip_matrices(cameras_c2w, fov_y, placement)
+        per_side = max(1, ATLAS_SIDE // self.size)
+        view_step = min(views, MAX_VIEWS, per_side)
+        frame_step = min(frames, per_side, max(1, CHUNK_INDICES // len(mesh.indices)))
+        count = posed.positions.shape[1]
+        attributes, indices = repeat_over_frames(mesh, frame_step, count)
+        context = self.context
+        static, index = context.buffer(attributes), context.buffer(indices)
+        moving = context.buffer(reserve=frame_step * count * 24)
+        layout: list[tuple[Any, ...]] = [(moving, "3f 3f", "in_position", "in_normal")]
+        if program is self._colour:
+            layout.append((static, "2f 4f 4f", "in_uv", "in_colour", "in_emission"))
+        else:
+            layout.append((static, "2f 4f 16x", "in_uv", "in_colour"))
+        array = context.vertex_array(program, layout, index_buffer=index)
+        try:
+            for frame in range(0, frames, frame_step):
+                span = slice(frame, min(frame + frame_step, frames))
+                moving.write(interleave(posed, span))
+                for view in range(0, views, view_step):
+                    chosen = slice(view, min(view + view_step, views))
+                    tiles = out[chosen, span]
+                    self._draw_atlas(program, array, posed.scene, mesh, clip[chosen, span], eyes[chosen, span], tiles)
+        finally:
+            for item in (array, static, index, moving):
+                item.release()
+
+    def _draw_atlas(
+        self,
+        program: Any,
+        array: Any,
+        scene: Scene,
+        mesh: FlatMesh,
+        clip: np.ndarray,
+        eyes: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        views, frames = clip.shape[:2]
+        size = self.size
+        target = self._target("colour" if program is self._colour else "geometry", views, frames)
+        target.samples.use()
+        target.samples.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
+        textures = self._scene_textures(scene)
+        for plane in range(4):
+            self.context.enable_direct(CLIP_DISTANCE0 + plane)
+        padding = np.zeros((MAX_VIEWS - views, 4, 4), np.float32)
+        for frame in range(frames):
+            transposed = clip[:, frame].transpose(0, 2, 1).astype(np.float32)
+            program["clip_from_world"].write(np.concatenate([transposed, padding]).tobytes())
+            program["eyes"].write(np.concatenate([eyes[:, frame].astype(np.float32), padding[:, 0, :3]]).tobytes())
+            program["tile"].value = (1 / views, 1 / frames, (2 * frame + 1) / frames - 1, 2 / views)
+            for group in mesh.groups:
+                self._bind(program, group.texture, textures, group.alpha_mode, group.cutoff)
+                first = frame * len(mesh.indices) + group.first
+                array.render(self.context.TRIANGLES, vertices=group.count, first=first, instances=views)
+        self._depth_writes(target, True)
+        self.context.disable(self.context.BLEND)
+        if target.resolved is not None:
+            self.context.copy_framebuffer(target.resolved, target.samples)
+        source = target.resolved or target.samples
+        dtype = "f1" if out.dtype == np.uint8 else "f4"
+        atlas = np.frombuffer(source.read(components=4, dtype=dtype), out.dtype)
+        atlas = atlas.reshape(frames, size, views, size, 4)
+        out[:] = atlas.transpose(2, 0, 1, 3, 4)
+
+    def _bind(self, program: Any, texture: int | None, textures: list[Any], mode: str, cutoff: float) -> None:
+        program["textured"].value = texture is not None
+        program["cutoff"].value = {"MASK": cutoff, "BLEND": 0.004}.get(mode, -1.0)
+        if texture is not None:
+            textures[texture].use(0)
+        if "blended" in program:
+            program["blended"].value = mode == "BLEND"
+        if mode == "BLEND" and program is self._colour:
+            self.context.enable(self.context.BLEND)
+            self.context.blend_func = self.context.ONE, self.context.ONE_MINUS_SRC_ALPHA
+        else:
+            self.context.disable(self.context.BLEND)
+        self._depth_writes(self.context.fbo, mode != "BLEND" or program is self._geometry)
+
+    def _depth_writes(self, target: Any, enabled: bool) -> None:
+        buffer = target.samples if isinstance(target, _Target) else target
+        buffer.depth_mask = enabled
+
+    def _target(self, kind: str, views: int, frames: int) -> _Target:
+        key = (kind, views, frames)
+        if key not in self._targets:
+            if len(self._targets) >= 4:
+                self._targets.pop(next(iter(self._targets))).release()
+            shape = (views * self.size, frames * self.size)
+            context = self.context
+            if kind == "colour":
+                samples = min(self.samples, context.max_samples)
+                colour = context.texture(shape, 4, samples=samples, internal_format=SRGB8_ALPHA8)
+                depth = context.depth_renderbuffer(shape, samples=samples)
+                plain = context.texture(shape, 4, internal_format=SRGB8_ALPHA8)
+                self._targets[key] = _Target(
+                    context.framebuffer([colour], depth), context.framebuffer([plain]), [colour, depth, plain]
+                )
+            else:
+                colour, depth = context.texture(shape, 4, dtype="f4"), context.depth_renderbuffer(shape)
+                self._targets[key] = _Target(context.framebuffer([colour], depth), None, [colour, depth])
+        return self._targets[key]
+
+    def _scene_textures(self, scene: Scene) -> list[Any]:
+        if scene not in self._textures:
+            made = []
+            for texture in scene.textures:
+                height, width = texture.pixels.shape[:2]
+                item = self.context.texture(
+                    (width, height), 4, np.ascontiguousarray(texture.pixels), internal_format=SRGB8_ALPHA8
+                )
+                item.build_mipmaps()
+                item.filter = self.context.LINEAR_MIPMAP_LINEAR, self.context.LINEAR
+                item.repeat_x, item.repeat_y = texture.repeat
+                made.append(item)
+            self._textures[scene] = made
+            weakref.finalize(scene, _release_all, made)
+        return self._textures[scene]
+
+
+def _release_all(items: list[Any]) -> None:
+    for item in items:
+        item.release()
+
+
+def clip_matrices(cameras_c2w: np.ndarray, fov_y: float, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+    """File coordinates to clip space [V, F, 4, 4] (y down the image) and eyes in file coordinates [V, F, 3].
+
+    The placement is folded in, so that posed vertices go to the device as they are. clip.w is the planar depth in
+    world units. The near and far planes follow each camera's distance from the origin.
+    """
+    rotation, eye = cameras_c2w[..., :3, :3], cameras_c2w[..., :3, 3]
+    view = np.zeros(cameras_c2w.shape)
+    view[..., :3, :3] = np.swapaxes(rotation, -1, -2)
+    view[..., :3, 3] = -np.einsum("vfji,vfj->vfi", rotation, eye)
+    view[..., 3, 3] = 1
+    distance = np.linalg.norm(eye, axis=-1)
+    near, far = np.maximum(distance - 2.0, 0.05), distance + 10.0
+    focal = 1 / np.tan(np.radians(fov_y) / 2)
+    projection = np.zeros(cameras_c2w.shape)
+    projection[..., 0, 0] = projection[..., 1, 1] = focal
+    projection[..., 2, 2] = (far + near) / (far - near)
+    projection[..., 2, 3] = -2 * far * near / (far - near)
+    projection[..., 3, 2] = 1
+    centre, scale = np.asarray(placement.centre, np.float64), float(placement.scale)
+    model = np.eye(4)
+    model[:3, :3] *= scale
+    model[:3, 3] = -centre * scale
+    return projection @ view @ model, eye / scale + centre
+
+
+_DECODE = np.where(
+    np.arange(256) / 255 <= 0.04045, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4
+).astype(np.float32)
+_ENCODE_STEPS = 4096
+_linear = np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS
+_ENCODE = np.round(255 * np.where(_linear <= 0.0031308, _linear * 12.92, 1.055 * _linear ** (1 / 2.4) - 0.055)).astype(
+    np.uint8
+)
+
+
+def straight_alpha(images: np.ndarray) -> np.ndarray:
+    """Undo the premultiplication of the sample average, in linear light: uint8 [..., 4] in place and returned."""
+    flat = images.reshape(-1, 4)
+    edge = np.flatnonzero((flat[:, 3] > 0) & (flat[:, 3] < 255))
+    pixels = flat[edge]
+    linear = _DECODE[pixels[:, :3]] * (255.0 / pixels[:, 3:4].astype(np.float32))
+    flat[edge, :3] = _ENCODE[np.minimum(linear * _ENCODE_STEPS + 0.5, _ENCODE_STEPS).astype(np.int32)]
+    return images

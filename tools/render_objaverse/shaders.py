@@ -1,0 +1,126 @@
+"""GLSL 3.30 of the GL engine: one program for colour, one for depth and normals.
+
+Vertices arrive posed (world space). Each draw call is one frame; its instances are the views, each placed in its
+own tile of the atlas. Clip y points down the image, so the bytes read back start with the top row.
+"""
+
+from __future__ import annotations
+
+MAX_VIEWS = 64  # instances per draw: 4 vec4 each, well inside every driver's uniform space
+
+PLACEMENT = f"""
+uniform mat4 clip_from_world[{MAX_VIEWS}];
+uniform vec4 tile;      // scale x, scale y, offset y, step x: one row of tiles per frame
+void place(vec4 clip) {{
+    // A tile is a viewport of its own: nothing may be drawn over its neighbours.
+    gl_ClipDistance[0] = clip.w + clip.x;
+    gl_ClipDistance[1] = clip.w - clip.x;
+    gl_ClipDistance[2] = clip.w + clip.y;
+    gl_ClipDistance[3] = clip.w - clip.y;
+    float offset_x = tile.x - 1.0 + tile.w * float(gl_InstanceID);
+    gl_Position = vec4(clip.x * tile.x + clip.w * offset_x, clip.y * tile.y + clip.w * tile.z, clip.zw);
+}}
+"""
+
+COLOUR_VERTEX = f"""
+#version 330
+in vec3 in_position;
+in vec3 in_normal;
+in vec2 in_uv;
+in vec4 in_colour;
+in vec4 in_emission;    // rgb, and 1 where light applies
+out vec3 normal;
+out vec2 uv;
+out vec4 colour;
+out vec4 emission;
+out vec3 to_eye;
+uniform vec3 eyes[{MAX_VIEWS}];
+{PLACEMENT}
+void main() {{
+    normal = in_normal;
+    uv = in_uv;
+    colour = in_colour;
+    emission = in_emission;
+    to_eye = eyes[gl_InstanceID] - in_position;
+    place(clip_from_world[gl_InstanceID] * vec4(in_position, 1.0));
+}}
+"""
+
+COLOUR_FRAGMENT = """
+#version 330
+in vec3 normal;
+in vec2 uv;
+in vec4 colour;
+in vec4 emission;
+in vec3 to_eye;
+out vec4 pixel;
+uniform sampler2D base_texture;
+uniform bool textured;
+uniform float cutoff;        // alpha below it is dropped; negative keeps everything
+uniform bool blended;
+uniform mat3 colour_matrix;  // on linear RGB
+uniform vec3 key_direction;  // towards the light, unit
+uniform vec3 key_colour;
+uniform vec3 sky;
+uniform vec3 ground;
+uniform float wrap;
+void main() {
+    vec4 base = colour;
+    if (textured) base *= texture(base_texture, uv);
+    if (base.a < cutoff) discard;
+    vec3 albedo = clamp(colour_matrix * base.rgb, 0.0, 1.0);
+    vec3 n = normalize(normal);
+    if (dot(n, to_eye) < 0.0) n = -n;
+    vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.z);
+    float facing = max((dot(n, key_direction) + wrap) / (1.0 + wrap), 0.0);
+    vec3 lit = albedo * (ambient + key_colour * facing);
+    vec3 shown = mix(albedo, lit, emission.a) + emission.rgb;
+    float alpha = blended ? base.a : 1.0;
+    pixel = vec4(clamp(shown, 0.0, 1.0) * alpha, alpha);
+}
+"""
+
+GEOMETRY_VERTEX = f"""
+#version 330
+in vec3 in_position;
+in vec3 in_normal;
+in vec2 in_uv;
+in vec4 in_colour;
+out vec3 normal;
+out vec2 uv;
+out float alpha;
+out vec3 to_eye;
+out float planar_depth;
+uniform vec3 eyes[{MAX_VIEWS}];
+{PLACEMENT}
+void main() {{
+    normal = in_normal;
+    uv = in_uv;
+    alpha = in_colour.a;
+    to_eye = eyes[gl_InstanceID] - in_position;
+    vec4 clip = clip_from_world[gl_InstanceID] * vec4(in_position, 1.0);
+    planar_depth = clip.w;
+    place(clip);
+}}
+"""
+
+GEOMETRY_FRAGMENT = """
+#version 330
+in vec3 normal;
+in vec2 uv;
+in float alpha;
+in vec3 to_eye;
+in float planar_depth;
+out vec4 pixel;
+uniform sampler2D base_texture;
+uniform bool textured;
+uniform float cutoff;
+void main() {
+    float opacity = alpha;
+    if (textured) opacity *= texture(base_texture, uv).a;
+    if (opacity < cutoff) discard;
+    vec3 n = normalize(normal);
+    if (dot(n, to_eye) < 0.0) n = -n;
+    pixel = vec4(n, planar_depth);
+}
+"""
