@@ -1,0 +1,137 @@
+"""Transformer blocks on a grid of tokens [B, F, V, S, C] (S positions of the image); only attention moves axes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from viewtime.model.attention import Backend, attend
+
+Group = Literal["space", "view", "frame", "view-space", "raster"]
+SEQUENCES = {
+    "space": "b f v s (h d) -> (b f v) h s d",
+    "view": "b f v s (h d) -> (b f s) h v d",
+    "frame": "b f v s (h d) -> (b v s) h f d",
+    "view-space": "b f v s (h d) -> (b f) h (v s) d",
+}
+"""Which tokens share a sequence. `raster` is not among them: see `_raster_sequences`."""
+
+
+def _sequences(tokens: Tensor, group: Group, head_dim: int) -> Tensor:
+    """Tokens [B, F, V, S, C] to sequences [N, heads, L, head_dim]."""
+    if group == "raster":
+        return _raster_sequences(tokens, head_dim)
+    return rearrange(tokens, SEQUENCES[group], d=head_dim)
+
+
+def _raster_sequences(tokens: Tensor, head_dim: int) -> Tensor:
+    """The published SV4D 2.0 grouping: V consecutive tokens in raster order, views one after another."""
+    views = tokens.shape[2]
+    flat = rearrange(tokens, "b f v s c -> b f (v s) c")
+    return rearrange(flat, "b f (g l) (h d) -> (b f g) h l d", l=views, d=head_dim)
+
+
+def _tokens(sequences: Tensor, group: Group, shape: tuple[int, int, int, int]) -> Tensor:
+    """Inverse of `_sequences`; shape is (B, F, V, S)."""
+    sizes = dict(zip("bfvs", shape))
+    if group == "raster":
+        flat = rearrange(sequences, "(b f g) h l d -> b f (g l) (h d)", b=sizes["b"], f=sizes["f"])
+        return rearrange(flat, "b f (v s) c -> b f v s c", v=sizes["v"])
+    left, right = SEQUENCES[group].split(" -> ")
+    return rearrange(sequences, f"{right} -> {left}", **sizes)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the tokens of one group."""
+
+    def __init__(self, channels: int, head_dim: int, group: Group, backend: Backend):
+        super().__init__()
+        self.head_dim, self.group, self.backend = head_dim, group, backend
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, F, V, S, C] -> [B, F, V, S, C]."""
+        query, key, value = (
+            _sequences(project(x), self.group, self.head_dim) for project in (self.query, self.key, self.value)
+        )
+        B, frames, V, S, _ = x.shape
+        return self.out(_tokens(attend(query, key, value, self.backend), self.group, (B, frames, V, S)))
+
+
+class OneTokenAttention(nn.Module):
+    """Cross-attention to a single context token, whose softmax is 1 whatever the query.
+
+    So `out(value(token))` is exact, and query and key have neither effect nor gradient; they are kept, frozen,
+    because the published files hold them. The `reference` backend computes the attention in full.
+    """
+
+    def __init__(self, channels: int, context_dim: int, head_dim: int, backend: Backend):
+        super().__init__()
+        self.head_dim, self.backend = head_dim, backend
+        self.query = nn.Linear(channels, channels, bias=False).requires_grad_(False)
+        self.key = nn.Linear(context_dim, channels, bias=False).requires_grad_(False)
+        self.value = nn.Linear(context_dim, channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, token: Tensor) -> Tensor:
+        """x (normalised) [B, F, V, S, C], token [B, 1|F, 1|V, 1|S, context_dim] -> a value that broadcasts to x."""
+        if self.backend != "reference":
+            return self.out(self.value(token))
+        pattern = "b f v s (h d) -> (b f v s) h 1 d"
+        everywhere = token.expand(*x.shape[:-1], token.shape[-1])
+        query, key, value = (
+            rearrange(t, pattern, d=self.head_dim)
+            for t in (self.query(x), self.key(everywhere), self.value(everywhere))
+        )
+        mixed = attend(query, key, value, "reference")
+        return self.out(mixed.reshape(x.shape))
+
+
+class GatedMLP(nn.Module):
+    """Expand to value and gate, value * GELU(gate), contract."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.expand = nn.Linear(channels, 8 * channels)
+        self.contract = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.expand(x).chunk(2, dim=-1)
+        return self.contract(value * F.gelu(gate))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm residual: [MLP,] self-attention, cross-attention to one token, MLP.
+
+    Args:
+        group: which tokens attend to each other.
+        mlp_in: a further MLP comes first (view and frame blocks).
+    """
+
+    def __init__(
+        self, channels: int, context_dim: int, head_dim: int, group: Group, mlp_in: bool, backend: Backend = "sdpa"
+    ):
+        super().__init__()
+        self.backend = backend
+        self.norm_mlp_in = nn.LayerNorm(channels) if mlp_in else None
+        self.mlp_in = GatedMLP(channels) if mlp_in else None
+        self.norm_self = nn.LayerNorm(channels)
+        self.self_attention = SelfAttention(channels, head_dim, group, backend)
+        self.norm_cross = nn.LayerNorm(channels).requires_grad_(False)
+        self.cross_attention = OneTokenAttention(channels, context_dim, head_dim, backend)
+        self.norm_mlp = nn.LayerNorm(channels)
+        self.mlp = GatedMLP(channels)
+
+    def forward(self, x: Tensor, token: Tensor) -> Tensor:
+        """x [B, F, V, S, C], token [B, 1|F, 1|V, 1|S, context_dim] -> [B, F, V, S, C]."""
+        if self.norm_mlp_in is not None and self.mlp_in is not None:
+            x = x + self.mlp_in(self.norm_mlp_in(x))
+        x = x + self.self_attention(self.norm_self(x))
+        query = self.norm_cross(x) if self.backend == "reference" else x
+        x = x + self.cross_attention(query, token)
+        return x + self.mlp(self.norm_mlp(x))
