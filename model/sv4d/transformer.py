@@ -48,7 +48,9 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int, group: Group, backend: Backend):
         super().__init__()
-        self.head_dim, self.group, self.backend = head_dim, group, backend
+        self.head_dim = head_dim
+        self.group: Group = group
+        self.backend: Backend = backend
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
@@ -56,11 +58,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, F, V, S, C] -> [B, F, V, S, C]."""
-        query, key, value = (
-            _sequences(project(x), self.group, self.head_dim) for project in (self.query, self.key, self.value)
-        )
+        group, head_dim = self.group, self.head_dim
+        query = _sequences(self.query(x), group, head_dim)
+        key = _sequences(self.key(x), group, head_dim)
+        value = _sequences(self.value(x), group, head_dim)
         B, frames, V, S, _ = x.shape
-        return self.out(_tokens(attend(query, key, value, self.backend), self.group, (B, frames, V, S)))
+        return self.out(_tokens(attend(query, key, value, self.backend), group, (B, frames, V, S)))
 
 
 class OneTokenAttention(nn.Module):
