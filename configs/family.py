@@ -1,0 +1,60 @@
+"""Schema of a character family: assets, equipment, variants and held-out clips of a specialist's training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from viewtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class FamilyAsset:
+    """One character.
+
+    Attributes:
+        file: name of the GLB inside the assets folder.
+        worn: mesh names that are always drawn.
+        choices: for each list, one of its mesh names (or "" for none) is drawn; the first is variant 0's.
+        proportions: node names whose scale varies (with everything that hangs on them).
+    """
+
+    file: str
+    worn: list[str]
+    choices: list[list[str]] = field(default_factory=list)
+    proportions: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FamilyConfig:
+    """What is rendered.
+
+    Attributes:
+        assets: the characters.
+        held_out_clips: clip names that are never trained on.
+        left_out_clips: clip names that are not used at all (still poses).
+        variants: per training clip; variant 0 is the character as it comes.
+        views, frames, size, elevation: of each grid; views at regular azimuths, degrees.
+        looser: the camera stands up to this factor further away than the tightest fit.
+        proportion_change: largest relative change of a node's scale.
+        hue_turn: largest hue rotation in degrees.
+        seed: of the variants.
+    """
+
+    assets: list[FamilyAsset]
+    held_out_clips: list[str]
+    left_out_clips: list[str] = field(default_factory=list)
+    variants: int = 3
+    views: int = 9
+    frames: int = 12
+    size: int = 64
+    elevation: float = 12.0
+    looser: float = 1.12
+    proportion_change: float = 0.12
+    hue_turn: float = 40.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if both := set(self.held_out_clips) & set(self.left_out_clips):
+            raise UserError(f"family: {', '.join(sorted(both))} is both held out and left out")
+        if min(self.variants, self.views, self.frames) < 1:
+            raise UserError("family: variants, views and frames must be at least 1")
