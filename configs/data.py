@@ -41,10 +41,18 @@ class OnTheFly:
     elevation_max: float = 30.0
     azimuth: Literal["regular", "random"] = "regular"
     """Views at equal steps around the object, or anywhere."""
-    random_start: bool = True
-    """Turn the whole orbit by a random azimuth, so that any side can be the input view."""
-    supersample: int = 2
-    """Render at this many times the resolution and shrink, for smooth edges."""
+    fit: Literal["projected", "grow"] = "projected"
+    """Camera distance: the smallest that shows the whole object, or SV4D's growing steps."""
+    fps: float = 12.0
+    """Frames per second at stride 1."""
+    supersample: int = 1
+    """Render at this many times the resolution and shrink; on top of 4 samples a pixel."""
+    vary_light: bool = True
+    """Another light direction and strength for each grid."""
+    vary_colours: float = 0.0
+    """Probability of new colours for the parts of an asset."""
+    vary_proportions: float = 0.0
+    """Probability of new bone lengths, left and right alike."""
     cached_assets: int = 64
     """Assets kept loaded in each worker."""
     smallest_cover: float = 0.01

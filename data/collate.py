@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from viewtime.cameras import Cameras
-from viewtime.data.samples import CorruptSample, GridSample
+from viewtime.data.samples import CorruptSampleError, GridSample
 from viewtime.errors import UserError
 
 WHITE = (1.0, 1.0, 1.0)
@@ -26,7 +26,8 @@ class TrainingBatch:
         x0: [B, V, F, C, H, W]; pixels in [−1, 1] or latents.
         cond: `known` bool [B, V, F]; `known_frames` [B, V, F, C, H, W], clean at known cells and zero elsewhere;
             `elevation`, `azimuth` [B, V, F] degrees, azimuth from the input view; `distance` [B, V, F];
-            `fov_y` [B] degrees; `fps` [B]; `clip` [B, V, F, D] at known cells and zero elsewhere, where the samples carry it.
+            `fov_y` [B] degrees; `fps` [B]; `clip` [B, V, F, D] at known cells and zero elsewhere, where the
+            samples carry it.
         ids: one name a sample.
         sources: the stream of each sample.
     """
@@ -38,8 +39,8 @@ class TrainingBatch:
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The batch on a device; copies overlap with computation when the memory is pinned."""
-        move = lambda value: value.to(device, non_blocking=True)
-        return TrainingBatch(move(self.x0), {k: move(v) for k, v in self.cond.items()}, self.ids, self.sources)
+        cond = {name: value.to(device, non_blocking=True) for name, value in self.cond.items()}
+        return TrainingBatch(self.x0.to(device, non_blocking=True), cond, self.ids, self.sources)
 
     def pin_memory(self) -> TrainingBatch:
         """Called by the data loader."""
@@ -85,16 +86,16 @@ def prepare(sample: GridSample, channels: int, background: Sequence[float] | Ten
         channels: of the model: 3 (RGB) or 4 (RGBA) for pixels; ignored for latents.
 
     Raises:
-        CorruptSample: no known cells were drawn, or the sample has neither pixels nor latents.
+        CorruptSampleError: no known cells were drawn, or the sample has neither pixels nor latents.
     """
     if sample.known is None:
-        raise CorruptSample(f"sample {sample.id}: its known cells were not drawn")
+        raise CorruptSampleError(f"sample {sample.id}: its known cells were not drawn")
     if sample.latents is not None:
         x0 = sample.latents.float()
     elif sample.frames is not None:
         x0 = pixels_for_model(sample.frames, channels, background)
     else:
-        raise CorruptSample(f"sample {sample.id} has neither pixels nor latents")
+        raise CorruptSampleError(f"sample {sample.id} has neither pixels nor latents")
     clip = None if sample.clip is None else sample.clip.float()
     return PreparedSample(x0, sample.known, sample.cameras, sample.fps, clip, sample.id, sample.source)
 

@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+
+from viewtime.cameras import Cameras, regular_orbit
 from viewtime.configs.family import FamilyAsset, FamilyConfig
 from viewtime.data.samples import generator_for
+from viewtime.errors import UserError
+from viewtime.files import atomic_path
+from viewtime.log import log, progress
 from viewtime.render_objaverse.framing import camera_distance, normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import Scene, load_scene
 from viewtime.render_objaverse.pose import pose_scene
-
-from viewtime.cameras import Cameras, regular_orbit
-from viewtime.errors import UserError
-from viewtime.files import atomic_path
-from viewtime.log import log, progress
 
 
 @dataclass(frozen=True)

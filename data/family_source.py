@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from viewtime.cameras import Cameras
 from viewtime.configs.data import DataConfig
 from viewtime.configs.family import FamilyConfig
 from viewtime.configs.load import build, load_preset
@@ -15,8 +17,6 @@ from viewtime.data.loader import GridLoader
 from viewtime.data.samples import GridSample
 from viewtime.data.sources import Consumer, Mixture
 from viewtime.data.views import draw_subgrid
-
-from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 
 

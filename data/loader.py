@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from viewtime.configs.data import DataConfig
 from viewtime.data.augment import Augmentation, draw_background
 from viewtime.data.collate import PreparedSample, TrainingBatch, collate, prepare
 from viewtime.data.pixels import resize_frames
-from viewtime.data.samples import CorruptSample, GridSample, generator_for
+from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.sources import Consumer, Mixture, Position
 from viewtime.data.views import known_cells
 from viewtime.errors import UserError
@@ -69,7 +69,7 @@ class GridStream(IterableDataset):
         try:
             sample = source.draw(consumer, position.drawn[index], rng)
             prepared = finish(sample, self.config, consumer, position)
-        except CorruptSample as error:
+        except CorruptSampleError as error:
             failures.append((source.name, str(error)))
             position = position.after(index, failed=True)
             _judge(position, self.config.max_failed_share, str(error))
@@ -122,11 +122,11 @@ class GridLoader:
         stream.first_worker, stream.positions = self.first_worker, dict(self.positions)
         options: dict[str, Any] = {}
         if self.config.workers > 0:
-            needs_own_process = any(getattr(source, "needs_fresh_process", False) for source in self.mixture.sources)
-            options = {
-                "prefetch_factor": self.config.prefetch,
-                "multiprocessing_context": "spawn" if needs_own_process else None,
-            }
+            fresh = any(getattr(source, "needs_fresh_process", False) for source in self.mixture.sources)
+            # Not "spawn": its workers end through the interpreter's finalisation, which aborts now and then while
+            # the queue's thread still sends tensors.
+            context = "forkserver" if fresh else "fork"
+            options = {"prefetch_factor": self.config.prefetch, "multiprocessing_context": context}
         loader = DataLoader(stream, batch_size=None, num_workers=self.config.workers, **options)
         for delivered in loader:
             self.positions[delivered.worker] = delivered.position
@@ -178,9 +178,3 @@ def _check_sizes(config: DataConfig, rank: int, world: int) -> None:
         raise UserError(f"data.workers {config.workers}, data.prefetch {config.prefetch}; must be ≥ 0 and ≥ 1")
     if not 0 <= rank < world:
         raise UserError(f"rank {rank} of {world} processes; must lie in 0 … {world - 1}")
-
-
-def weights_of(sources: Sequence[Any], weights: Sequence[float]) -> Mixture:
-    """A mixture of the sources that are there (not None), each with its weight."""
-    present = [(source, weight) for source, weight in zip(sources, weights) if source is not None]
-    return Mixture([source for source, _ in present], [weight for _, weight in present])

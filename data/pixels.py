@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
-from viewtime.data.samples import CorruptSample
+from viewtime.data.samples import CorruptSampleError
 from viewtime.errors import UserError
 
 STREAM_RATE = 25  # of the container alone: frame i lies at second i / 25; the sample's true fps is in its record
@@ -34,7 +34,7 @@ def encode_frames(frames: Tensor, quality: int = 23) -> bytes:
     Raises:
         UserError: an odd height or width (4:2:0 sampling needs even ones), or a quality outside 0 … 51.
     """
-    V, F, C, H, W = frames.shape
+    _, F, C, H, W = frames.shape
     if H % 2 or W % 2:
         raise UserError(f"frames of {W} × {H} px; compressed video needs an even width and height")
     if not 0 <= quality <= 51:
@@ -87,14 +87,14 @@ def decode_frames(
         uint8 [V', F', 3 or 4, H, W].
 
     Raises:
-        CorruptSample: the bytes are no such stream, or a frame is missing.
+        CorruptSampleError: the bytes are no such stream, or a frame is missing.
     """
     try:
         with av.open(io.BytesIO(payload)) as container:
             container.streams.video[0].codec_context.thread_count = 1
             rows = {view: _decode_view(container, view, stored_frames, set(frames)) for view in sorted(set(views))}
     except (av.error.FFmpegError, OSError, IndexError) as error:
-        raise CorruptSample(f"frames.mp4 cannot be decoded: {error}") from error
+        raise CorruptSampleError(f"frames.mp4 cannot be decoded: {error}") from error
     grid = np.stack([np.stack([rows[view][frame] for frame in frames]) for view in views])
     pictures = rearrange(torch.from_numpy(grid), "v f h w c -> v f c h w")
     return _unstack_alpha(pictures) if has_alpha else pictures
@@ -115,7 +115,7 @@ def _decode_view(
         if frame >= max(wanted):
             break
     if missing := sorted(wanted - set(found)):
-        raise CorruptSample(f"frames.mp4 has no frame {missing[0]} of view {view}")
+        raise CorruptSampleError(f"frames.mp4 has no frame {missing[0]} of view {view}")
     return found
 
 
@@ -125,7 +125,7 @@ def resize_frames(frames: Tensor, resolution: int) -> Tensor:
     Raises:
         UserError: the resolution is below 8 pixels.
     """
-    V, F, C, H, W = frames.shape
+    V, _, C, H, W = frames.shape
     if resolution < 8:
         raise UserError(f"resolution {resolution}; must be at least 8 pixels")
     if min(H, W) == resolution:

@@ -13,7 +13,7 @@ from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 
 
-class CorruptSample(UserError):
+class CorruptSampleError(UserError):
     """This one sample cannot be used; the loader counts it, names it and goes on."""
 
 
@@ -47,12 +47,12 @@ class GridSample:
         for name in ("frames", "latents", "clip", "known"):
             value = getattr(self, name)
             if value is not None and tuple(value.shape[:2]) != self.cameras.shape:
-                raise CorruptSample(
+                raise CorruptSampleError(
                     f"sample {self.id}: {name} is a {value.shape[0]} × {value.shape[1]} grid, "
                     f"cameras are {self.cameras.shape[0]} × {self.cameras.shape[1]}"
                 )
         if self.frames is not None and (self.frames.dtype != torch.uint8 or self.frames.shape[2] not in (3, 4)):
-            raise CorruptSample(
+            raise CorruptSampleError(
                 f"sample {self.id}: frames are {self.frames.dtype} with {self.frames.shape[2]} channels; "
                 "they must be uint8 RGB or RGBA"
             )
@@ -64,7 +64,10 @@ class GridSample:
 
     def select(self, views: Tensor, frames: Tensor) -> GridSample:
         """The sub-grid of these view indices [V'] and frame indices [F'], in their order."""
-        pick = lambda value: None if value is None else value[views][:, frames]
+
+        def pick(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[views][:, frames]
+
         return replace(
             self,
             frames=pick(self.frames),

@@ -15,7 +15,7 @@ from torch import Tensor
 from viewtime.cameras import Cameras
 from viewtime.data import schema
 from viewtime.data.pixels import decode_frames
-from viewtime.data.samples import CorruptSample, GridSample, generator_for
+from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.shards import Entry, find_shards, read_index, read_sample
 from viewtime.data.sources import Consumer
 from viewtime.data.views import draw_frames, draw_views
@@ -70,7 +70,11 @@ class ShardSource:
             group = shards[start : start + self.shuffle_shards]
             members = [(shard, entry) for shard in group for entry in range(len(self.entries[shard]))]
             order.extend(members[place] for place in rng.permutation(len(members)))
-        return order if whole_shards else [order[place % len(order)] for place in range(index, max(len(order), count), count)]
+        return (
+            order
+            if whole_shards
+            else [order[place % len(order)] for place in range(index, max(len(order), count), count)]
+        )
 
     def locate(self, consumer: Consumer, position: int) -> tuple[Path, Entry]:
         """Shard and sample at a position; epochs of one consumer may differ in length, so they are walked."""
@@ -88,24 +92,24 @@ class ShardSource:
         shard, entry = self.locate(consumer, position)
         try:
             return read_grid(read_sample(shard, entry), self.kind, self.views, self.frames, self.max_stride, rng)
-        except CorruptSample as error:
+        except CorruptSampleError as error:
             where = f"{shard.name}, sample {entry.key}"
             message = str(error)
-            raise CorruptSample(message if message.startswith(where) else f"{where}: {message}") from error
+            raise CorruptSampleError(message if message.startswith(where) else f"{where}: {message}") from error
 
 
 def read_record(members: dict[str, bytes]) -> schema.SampleRecord:
     """The checked record of a sample.
 
     Raises:
-        CorruptSample: no record, no JSON, or not in this format.
+        CorruptSampleError: no record, no JSON, or not in this format.
     """
     try:
         return schema.SampleRecord.from_json(json.loads(members[schema.META]))
     except KeyError as error:
-        raise CorruptSample(f"it has no {schema.META}") from error
+        raise CorruptSampleError(f"it has no {schema.META}") from error
     except (UserError, ValueError) as error:
-        raise CorruptSample(f"{schema.META}: {error}") from error
+        raise CorruptSampleError(f"{schema.META}: {error}") from error
 
 
 def read_grid(
@@ -114,12 +118,14 @@ def read_grid(
     """A random sub-grid of a stored sample; only the views it needs are decoded.
 
     Raises:
-        CorruptSample: a member is missing or damaged, or the stored grid is smaller than the sub-grid.
+        CorruptSampleError: a member is missing or damaged, or the stored grid is smaller than the sub-grid.
         UserError: the shards hold no data of this kind.
     """
     record = read_record(members)
     if record.views < views or record.frames < frames:
-        raise CorruptSample(f"it holds {record.views} × {record.frames} cells; {views} × {frames} are drawn from each")
+        raise CorruptSampleError(
+            f"it holds {record.views} × {record.frames} cells; {views} × {frames} are drawn from each"
+        )
     view_index = draw_views(rng, record.views, views)
     frame_index = draw_frames(rng, record.frames, frames, max_stride)
     stride = int(frame_index[1] - frame_index[0]) if frames > 1 else 1
@@ -148,4 +154,4 @@ def _read_array(
         array = np.load(io.BytesIO(members[name]), allow_pickle=False)
         return torch.from_numpy(schema.check_array(name, array, record))[views][:, frames].float()
     except (ValueError, EOFError, OSError) as error:
-        raise CorruptSample(f"{name}: {error}") from error
+        raise CorruptSampleError(f"{name}: {error}") from error

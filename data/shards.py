@@ -13,10 +13,11 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from viewtime.data.samples import CorruptSample
+from viewtime.data.samples import CorruptSampleError
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 
@@ -124,14 +125,11 @@ def read_index(shard: Path) -> ShardIndex:
 
 def _walk(shard: Path) -> ShardIndex:
     starts: list[tuple[str, int, int]] = []
-    with shard.open("rb") as file:
-        try:
-            archive = tarfile.open(fileobj=file, mode="r:")
-            for member in archive:
-                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                starts.append((member.name.partition(".")[0], member.offset, end))
-        except (tarfile.TarError, EOFError):
-            pass  # the readable part counts; a sample cut off fails on its own when it is read
+    # What can be read before the first damaged header counts; a sample cut off fails when it is read itself.
+    with suppress(tarfile.TarError, EOFError), tarfile.open(shard, mode="r:") as archive:
+        for member in archive:
+            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            starts.append((member.name.partition(".")[0], member.offset, end))
     entries: list[Entry] = []
     for key, offset, end in starts:
         if entries and entries[-1].key == key:
@@ -145,7 +143,7 @@ def read_sample(shard: Path, entry: Entry) -> dict[str, bytes]:
     """Members of one sample: extension -> bytes.
 
     Raises:
-        CorruptSample: cut off, changed since it was written, or no tar; names shard and key.
+        CorruptSampleError: cut off, changed since it was written, or no tar; names shard and key.
     """
     where = f"{shard.name}, sample {entry.key}"
     try:
@@ -153,17 +151,17 @@ def read_sample(shard: Path, entry: Entry) -> dict[str, bytes]:
             file.seek(entry.offset)
             block = file.read(entry.size)
     except OSError as error:
-        raise CorruptSample(f"{where}: cannot be read: {error.strerror}") from error
+        raise CorruptSampleError(f"{where}: cannot be read: {error.strerror}") from error
     if len(block) != entry.size:
-        raise CorruptSample(f"{where}: cut off, {len(block)} of {entry.size} bytes are there")
+        raise CorruptSampleError(f"{where}: cut off, {len(block)} of {entry.size} bytes are there")
     if entry.crc32 is not None and zlib.crc32(block) != entry.crc32:
-        raise CorruptSample(f"{where}: its checksum is wrong, the file was damaged or changed")
+        raise CorruptSampleError(f"{where}: its checksum is wrong, the file was damaged or changed")
     try:
         with tarfile.open(fileobj=io.BytesIO(block + END_OF_ARCHIVE), mode="r:") as archive:
             members = [(member.name, archive.extractfile(member)) for member in archive]
             return {name.partition(".")[2]: file.read() for name, file in members if file is not None}
     except (tarfile.TarError, EOFError) as error:
-        raise CorruptSample(f"{where}: no tar member there: {error}") from error
+        raise CorruptSampleError(f"{where}: no tar member there: {error}") from error
 
 
 def is_whole(shard: Path, check_bytes: bool = False) -> bool:

@@ -54,7 +54,7 @@ class Source(Protocol):
         Azimuths are counted from the first view of the grid.
 
         Raises:
-            CorruptSample: this sample cannot be used; the next position can.
+            CorruptSampleError: this sample cannot be used; the next position can.
         """
         ...
 

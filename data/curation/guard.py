@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-class Failure(Exception):
+class GuardedError(Exception):
     """The task failed. `reason` is a stable word: the function's own, or "timeout", "memory", "crash"."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -58,22 +58,22 @@ class GuardedWorker:
         """The function's result.
 
         Raises:
-            Failure: it raised, ran out of memory or time, or its process died.
+            GuardedError: it raised, ran out of memory or time, or its process died.
         """
         connection = self._start()
         connection.send(arguments)
         if not connection.poll(self.timeout_s):
             self.close()
-            raise Failure("timeout", f"took longer than {self.timeout_s:g} s")
+            raise GuardedError("timeout", f"took longer than {self.timeout_s:g} s")
         try:
             state, value, message = connection.recv()
         except EOFError:
             self._process.join()
             code = self._process.exitcode
             self.close()
-            raise Failure("crash", f"the reading process died (exit code {code})") from None
+            raise GuardedError("crash", f"the reading process died (exit code {code})") from None
         if state == "failed":
-            raise Failure(value, message)
+            raise GuardedError(value, message)
         return value
 
     def _start(self) -> Connection:

@@ -1,0 +1,40 @@
+"""From a `DataConfig` to the loader: the one call that training makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from viewtime.configs.data import DataConfig
+from viewtime.data.loader import GridLoader
+from viewtime.data.pseudo4d import Pseudo4DSource
+from viewtime.data.shard_source import ShardSource
+from viewtime.data.sources import Mixture
+from viewtime.errors import UserError
+
+
+def build_mixture(config: DataConfig) -> Mixture:
+    """The sources that the config names, with their weights.
+
+    Raises:
+        UserError: no source is named, or one has nothing to give.
+    """
+    present: list[tuple[Any, float]] = []
+    size = {"views": config.views, "frames": config.frames, "max_stride": config.max_stride}
+    if config.shards:
+        shards = ShardSource(config.shards, **size, kind=config.kind, shuffle_shards=config.shuffle_shards)
+        present.append((shards, config.shard_weight))
+    if config.kind == "latents" and (config.assets or config.videos):
+        raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
+    if config.assets:
+        from viewtime.data.stream import AssetSource
+
+        assets = AssetSource(config.assets, **size, resolution=config.resolution, options=config.on_the_fly)
+        present.append((assets, config.asset_weight))
+    if config.videos:
+        present.append((Pseudo4DSource(config.videos, **size, resolution=config.resolution), config.video_weight))
+    return Mixture([source for source, _ in present], [weight for _, weight in present])
+
+
+def build_loader(config: DataConfig, rank: int = 0, world: int = 1) -> GridLoader:
+    """The endless loader of training process `rank` among `world`."""
+    return GridLoader(build_mixture(config), config, rank, world)

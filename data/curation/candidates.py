@@ -1,0 +1,84 @@
+"""What is to be curated: files of a folder with their licences, or anything else that gives `Candidate`s."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from viewtime.errors import UserError
+
+SUFFIXES = (".glb", ".gltf", ".fbx", ".blend")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One asset before its file is looked at.
+
+    Attributes:
+        id: unique in the source; the file's path in the folder without suffix, or the Objaverse id.
+        source: "folder" or "objaverse".
+        licence: as written by its author, or None where nobody says.
+        author: who to credit, or "".
+        animations: number of clips known beforehand (annotations), or None.
+        triangles: known beforehand, or None.
+        fetch: gives the local path, downloading if need be; raises UserError where that fails.
+    """
+
+    id: str
+    source: str
+    licence: str | None
+    author: str
+    fetch: Callable[[], Path]
+    animations: int | None = None
+    triangles: int | None = None
+
+
+def read_licence_table(path: Path) -> dict[str, dict[str, Any]]:
+    """File name -> {"licence": …, "author": …}.
+
+    Reads a JSON mapping {file: licence}, or a list (also under the key "assets") of {"file", "licence", "author"}.
+
+    Raises:
+        UserError: no such file or none of these forms.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the licence table {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"the licence table {path} is not JSON: {error}") from error
+    rows = record.get("assets", record) if isinstance(record, dict) else record
+    if isinstance(rows, dict) and all(isinstance(value, str) for value in rows.values()):
+        return {name: {"licence": licence, "author": ""} for name, licence in rows.items()}
+    if isinstance(rows, list) and all(isinstance(row, dict) and "file" in row for row in rows):
+        return {row["file"]: {"licence": row.get("licence"), "author": row.get("author") or ""} for row in rows}
+    raise UserError(f"{path} must hold {{file: licence}} or a list of objects with the keys file, licence, author")
+
+
+def folder_candidates(folder: Path, licence: str | None = None, table: Path | None = None) -> Iterator[Candidate]:
+    """Every 3D file below the folder, sorted by path.
+
+    Args:
+        licence: of all files that the table does not name.
+        table: licence table; `licences.json` or `INDEX.json` in the folder where not given.
+
+    Raises:
+        UserError: no such folder, or no 3D file in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise UserError(f"no 3D file in {folder}; looked for {', '.join(SUFFIXES)}")
+    beside = [folder / name for name in ("licences.json", "INDEX.json") if (folder / name).is_file()]
+    path = table or (beside[0] if beside else None)
+    known = read_licence_table(path) if path else {}
+    stems = [str(file.relative_to(folder).with_suffix("")) for file in files]
+    for file, stem in zip(files, stems):
+        name = str(file.relative_to(folder))
+        row = known.get(name) or known.get(file.name) or {"licence": licence, "author": ""}
+        unique = stem if stems.count(stem) == 1 else name
+        yield Candidate(unique, "folder", row["licence"], row["author"], lambda file=file: file)

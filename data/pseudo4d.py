@@ -1,0 +1,146 @@
+"""4Real-Video's pseudo-4D source (section 3.3): ordinary videos under 2D affine camera moves.
+
+Each view is the same video seen through its own continuous affine motion, so the grid has true object motion along
+time and an exactly known, if flat, change of viewpoint along views. View 0 is the video itself. There is no 3D camera
+behind it: azimuths spread evenly over the drawn turn, so that a model with camera input sees which way the view moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn import functional
+
+from viewtime.cameras import Cameras
+from viewtime.data.samples import CorruptSampleError, GridSample
+from viewtime.data.sources import Consumer
+from viewtime.data.views import draw_frames
+from viewtime.errors import UserError
+from viewtime.video import read_video
+
+SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
+LONGEST_READ = 400  # frames decoded of a video
+
+
+@dataclass(frozen=True)
+class AffineMove:
+    """A camera move in the image plane, from rest at view 0 to this at the last view.
+
+    Attributes:
+        shift: of the picture's centre, in half image widths (x right, y down).
+        log_zoom: natural logarithm of the magnification.
+        turn: radians, clockwise in the image.
+        shear: horizontal shear, in half widths per half height.
+    """
+
+    shift: tuple[float, float]
+    log_zoom: float
+    turn: float
+    shear: float
+
+    def matrices(self, amount: Tensor) -> Tensor:
+        """Output to input coordinates in [−1, 1], [N, 2, 3], for shares `amount` [N] of the move.
+
+        Every parameter is linear in the amount: the move is continuous, and amount 0 is the identity.
+        """
+        zoom = torch.exp(-self.log_zoom * amount)
+        cosine, sine = torch.cos(self.turn * amount), torch.sin(self.turn * amount)
+        shear = self.shear * amount
+        rows = [
+            torch.stack([zoom * cosine, zoom * (shear * cosine - sine), self.shift[0] * amount], dim=-1),
+            torch.stack([zoom * sine, zoom * (shear * sine + cosine), self.shift[1] * amount], dim=-1),
+        ]
+        return torch.stack(rows, dim=1)
+
+
+def draw_move(rng: np.random.Generator) -> AffineMove:
+    """A random move; its sizes keep at least about half of the picture in view."""
+    shift = rng.uniform(-0.25, 0.25, size=2)
+    return AffineMove(
+        shift=(float(shift[0]), float(shift[1])),
+        log_zoom=float(rng.uniform(-0.1, 0.4)),
+        turn=float(rng.uniform(-0.25, 0.25)),
+        shear=float(rng.uniform(-0.2, 0.2)),
+    )
+
+
+def view_amounts(rng: np.random.Generator, views: int) -> Tensor:
+    """Share of the move at each view, [V]: 0 at view 0, growing smoothly to 1 with a random ease."""
+    steps = torch.linspace(0, 1, views) if views > 1 else torch.zeros(1)
+    return steps ** float(rng.uniform(0.7, 1.5))
+
+
+def warp_views(video: Tensor, move: AffineMove, amounts: Tensor) -> Tensor:
+    """uint8 [F, C, H, W] seen through the move at V amounts: uint8 [V, F, C, H, W].
+
+    What would lie outside the picture is filled by reflection, so that no black border gives the view away.
+    """
+    F, C, H, W = video.shape
+    matrices = move.matrices(amounts)
+    # The grid's axes run over [−1, 1] in both directions: a turn must know the picture's shape.
+    matrices[:, 0, 1] *= H / W
+    matrices[:, 1, 0] *= W / H
+    pixels = repeat(video.float(), "f c h w -> (v f) c h w", v=len(amounts))
+    matrices = repeat(matrices, "v i j -> (v f) i j", f=F)
+    grid = functional.affine_grid(matrices, [len(matrices), C, H, W], align_corners=False)
+    warped = functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    return rearrange(warped.clamp(0, 255).round().to(torch.uint8), "(v f) c h w -> v f c h w", f=F)
+
+
+class Pseudo4DSource:
+    """Grids of V views × F frames from a folder of videos.
+
+    Args:
+        where: folder of video files, searched below it.
+        resolution: shorter side in pixels; pictures are cut to a square at a random place.
+    """
+
+    name = "videos"
+
+    def __init__(self, where: str, views: int, frames: int, resolution: int, max_stride: int = 1) -> None:
+        folder = Path(where)
+        if not folder.is_dir():
+            raise UserError(f"no such folder of videos: {where}")
+        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not self.paths:
+            raise UserError(f"no video in {where}; looked for {', '.join(SUFFIXES)}")
+        self.root, self.views, self.frames = folder, views, frames
+        self.resolution, self.max_stride = resolution, max_stride
+
+    def draw(self, consumer: Consumer, position: int, rng: np.random.Generator) -> GridSample:
+        """See `data.sources.Source`."""
+        path = self.paths[int(rng.integers(len(self.paths)))]
+        name = str(path.relative_to(self.root))
+        try:
+            video = read_video(path, max_frames=LONGEST_READ, max_side=4 * self.resolution)
+        except UserError as error:
+            raise CorruptSampleError(str(error)) from error
+        if len(video.frames) < self.frames:
+            raise CorruptSampleError(f"{name} has {len(video.frames)} frames; {self.frames} are drawn from each video")
+        chosen = draw_frames(rng, len(video.frames), self.frames, self.max_stride)
+        stride = int(chosen[1] - chosen[0]) if self.frames > 1 else 1
+        pixels = rearrange(torch.from_numpy(video.frames[chosen.numpy()]), "f h w c -> f c h w")
+        pixels = cut_square(rng, pixels[:, :3], self.resolution)
+        move, amounts = draw_move(rng), view_amounts(rng, self.views)
+        turn = float(rng.choice([-1.0, 1.0])) * 30.0 * amounts[:, None].expand(self.views, self.frames)
+        flat = torch.zeros(self.views, self.frames)
+        cameras = Cameras(flat, torch.remainder(turn, 360.0), flat + 2.0)
+        facts = {"video": name, "first_frame": int(chosen[0]), "move": repr(move)}
+        frames = warp_views(pixels, move, amounts)
+        return GridSample(name, self.name, frames, cameras, video.fps / stride, provenance=facts)
+
+
+def cut_square(rng: np.random.Generator, video: Tensor, side: int) -> Tensor:
+    """uint8 [F, C, H, W] shrunk to shorter side `side` and cut to [F, C, side, side] at a random place."""
+    H, W = video.shape[2:]
+    scale = side / min(H, W)
+    size = (max(side, round(H * scale)), max(side, round(W * scale)))
+    if size != (H, W):
+        video = functional.interpolate(video.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    top, left = (int(rng.integers(extent - side + 1)) for extent in size)
+    return video[:, :, top : top + side, left : left + side].clamp(0, 255).round().to(torch.uint8)
