@@ -1,0 +1,1 @@
+"""What the published networks are conditioned on: image embedding, latents, cameras and numbers."""
