@@ -2,14 +2,15 @@
 on a CPU. Needs EGL (Mesa's software driver will do), no display.
 
 All views of a frame are instances of one draw call and all images of a call share one atlas, so that the cost per
-image is its pixels and vertices and not the driver's.
+image is its pixels and vertices and not the driver's. Edges and textures are smoothed by 2 x 2 samples a pixel,
+averaged in linear light: on Mesa's software driver that is over twice as fast as 4x multisampling.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,20 @@ from .animation import Clip
 from .gl_mesh import FlatMesh, flatten, interleave, repeat_over_frames
 from .gltf import Scene
 from .pose import Placement, Posed, pose_scene
-from .shaders import COLOUR_FRAGMENT, COLOUR_VERTEX, GEOMETRY_FRAGMENT, GEOMETRY_VERTEX, MAX_VIEWS
+from .shaders import (
+    AVERAGE_FRAGMENT,
+    AVERAGE_VERTEX,
+    COLOUR_FRAGMENT,
+    COLOUR_VERTEX,
+    GEOMETRY_FRAGMENT,
+    GEOMETRY_VERTEX,
+    MAX_VIEWS,
+)
 
 SRGB8_ALPHA8 = 0x8C43
 FRAMEBUFFER_SRGB = 0x8DB9
 CLIP_DISTANCE0 = 0x3000
-ATLAS_SIDE = 2048  # pixels; larger atlases fall out of the caches and gain nothing
+ATLAS_SIDE = 4096  # samples; every driver allows it and larger atlases gain nothing
 CHUNK_INDICES = 6_000_000
 
 
@@ -50,14 +59,14 @@ class Light:
 
 @dataclass
 class _Target:
-    """Framebuffers of one atlas size."""
+    """Framebuffers of one atlas size: samples, and for colour the pixels they are averaged into."""
 
     samples: Any
-    resolved: Any
-    owned: list[Any] = field(default_factory=list)
+    pixels: Any
+    owned: list[Any]
 
     def release(self) -> None:
-        for item in (self.samples, self.resolved, *self.owned):
+        for item in (self.samples, self.pixels, *self.owned):
             if item is not None:
                 item.release()
 
@@ -69,9 +78,11 @@ class GLRenderer:
         UserError: no EGL context can be made.
     """
 
-    def __init__(self, size: int, *, samples: int = 4) -> None:
+    def __init__(self, size: int, *, supersample: int = 2) -> None:
         if not 4 <= size <= 4096:
             raise UserError(f"image size {size} px: between 4 and 4096")
+        if not 1 <= supersample <= 8:
+            raise UserError(f"supersample {supersample}: 1 to 8 samples along each side of a pixel")
         moderngl = require("moderngl", "render")
         try:
             self.context = moderngl.create_context(standalone=True, backend="egl", require=330)
@@ -80,9 +91,12 @@ class GLRenderer:
                 f"no OpenGL context through EGL ({str(error)[:100]}); install libegl1 and libgl1-mesa-dri, "
                 "or use --engine cycles"
             ) from error
-        self.size, self.samples = size, samples
+        self.size, self.supersample = size, supersample
         self._colour = self.context.program(vertex_shader=COLOUR_VERTEX, fragment_shader=COLOUR_FRAGMENT)
         self._geometry = self.context.program(vertex_shader=GEOMETRY_VERTEX, fragment_shader=GEOMETRY_FRAGMENT)
+        self._average = self.context.program(vertex_shader=AVERAGE_VERTEX, fragment_shader=AVERAGE_FRAGMENT)
+        self._average["side"].value = supersample
+        self._full_screen = self.context.vertex_array(self._average, [])
         self._targets: dict[tuple[str, int, int], _Target] = {}
         self._textures: weakref.WeakKeyDictionary[Scene, list[Any]] = weakref.WeakKeyDictionary()
         self.context.enable(self.context.DEPTH_TEST)
@@ -169,7 +183,7 @@ class GLRenderer:
         views, frames = cameras_c2w.shape[:2]
         out = np.empty((views, frames, self.size, self.size, 4), np.uint8)
         self._draw(program, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
-        return straight_alpha(out)
+        return out
 
     def draw_geometry(
         self, posed: Posed, cameras_c2w: np.ndarray, fov_y: float, *, placement: Placement | None = None
@@ -197,7 +211,7 @@ class GLRenderer:
         if cameras_c2w.shape != (views, frames, 4, 4) or frames != len(posed.times):
             raise UserError(f"cameras {cameras_c2w.shape} for {len(posed.times)} times: need [V, F, 4, 4]")
         clip, eyes = clip_matrices(cameras_c2w, fov_y, placement)
-        per_side = max(1, ATLAS_SIDE // self.size)
+        per_side = max(1, ATLAS_SIDE // (self.size * (self.supersample if program is self._colour else 1)))
         view_step = min(views, MAX_VIEWS, per_side)
         frame_step = min(frames, per_side, max(1, CHUNK_INDICES // len(mesh.indices)))
         count = posed.positions.shape[1]
@@ -253,13 +267,16 @@ class GLRenderer:
                 array.render(self.context.TRIANGLES, vertices=group.count, first=first, instances=views)
         self._depth_writes(target, True)
         self.context.disable(self.context.BLEND)
-        if target.resolved is not None:
-            self.context.copy_framebuffer(target.resolved, target.samples)
-        source = target.resolved or target.samples
-        dtype = "f1" if out.dtype == np.uint8 else "f4"
+        for plane in range(4):
+            self.context.disable_direct(CLIP_DISTANCE0 + plane)
+        dtype, source = "f4", target.samples
+        if target.pixels is not None:
+            target.pixels.use()
+            target.owned[0].use(0)
+            self._full_screen.render(self.context.TRIANGLES, vertices=3)
+            dtype, source = "f1", target.pixels
         atlas = np.frombuffer(source.read(components=4, dtype=dtype), out.dtype)
-        atlas = atlas.reshape(frames, size, views, size, 4)
-        out[:] = atlas.transpose(2, 0, 1, 3, 4)
+        out[:] = atlas.reshape(frames, size, views, size, 4).transpose(2, 0, 1, 3, 4)
 
     def _bind(self, program: Any, texture: int | None, textures: list[Any], mode: str, cutoff: float) -> None:
         program["textured"].value = texture is not None
@@ -284,19 +301,20 @@ class GLRenderer:
         if key not in self._targets:
             if len(self._targets) >= 4:
                 self._targets.pop(next(iter(self._targets))).release()
-            shape = (views * self.size, frames * self.size)
+            width, height = views * self.size, frames * self.size
             context = self.context
             if kind == "colour":
-                samples = min(self.samples, context.max_samples)
-                colour = context.texture(shape, 4, samples=samples, internal_format=SRGB8_ALPHA8)
-                depth = context.depth_renderbuffer(shape, samples=samples)
-                plain = context.texture(shape, 4, internal_format=SRGB8_ALPHA8)
-                self._targets[key] = _Target(
-                    context.framebuffer([colour], depth), context.framebuffer([plain]), [colour, depth, plain]
-                )
+                fine = (width * self.supersample, height * self.supersample)
+                colour = context.texture(fine, 4, internal_format=SRGB8_ALPHA8)
+                depth = context.depth_renderbuffer(fine)
+                plain = context.texture((width, height), 4, internal_format=SRGB8_ALPHA8)
+                pixels = context.framebuffer([plain])
+                owned = [colour, depth, plain]
             else:
-                colour, depth = context.texture(shape, 4, dtype="f4"), context.depth_renderbuffer(shape)
-                self._targets[key] = _Target(context.framebuffer([colour], depth), None, [colour, depth])
+                colour = context.texture((width, height), 4, dtype="f4")
+                depth = context.depth_renderbuffer((width, height))
+                pixels, owned = None, [colour, depth]
+            self._targets[key] = _Target(context.framebuffer([colour], depth), pixels, owned)
         return self._targets[key]
 
     def _scene_textures(self, scene: Scene) -> list[Any]:
@@ -345,23 +363,3 @@ def clip_matrices(cameras_c2w: np.ndarray, fov_y: float, placement: Placement) -
     model[:3, :3] *= scale
     model[:3, 3] = -centre * scale
     return projection @ view @ model, eye / scale + centre
-
-
-_DECODE = np.where(
-    np.arange(256) / 255 <= 0.04045, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4
-).astype(np.float32)
-_ENCODE_STEPS = 4096
-_linear = np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS
-_ENCODE = np.round(255 * np.where(_linear <= 0.0031308, _linear * 12.92, 1.055 * _linear ** (1 / 2.4) - 0.055)).astype(
-    np.uint8
-)
-
-
-def straight_alpha(images: np.ndarray) -> np.ndarray:
-    """Undo the premultiplication of the sample average, in linear light: uint8 [..., 4] in place and returned."""
-    flat = images.reshape(-1, 4)
-    edge = np.flatnonzero((flat[:, 3] > 0) & (flat[:, 3] < 255))
-    pixels = flat[edge]
-    linear = _DECODE[pixels[:, :3]] * (255.0 / pixels[:, 3:4].astype(np.float32))
-    flat[edge, :3] = _ENCODE[np.minimum(linear * _ENCODE_STEPS + 0.5, _ENCODE_STEPS).astype(np.int32)]
-    return images

@@ -1,4 +1,4 @@
-"""GLSL 3.30 of the GL engine: one program for colour, one for depth and normals.
+"""GLSL 3.30 of the GL engine: programs for colour, for depth and normals, and for averaging samples.
 
 Vertices arrive posed (world space). Each draw call is one frame; its instances are the views, each placed in its
 own tile of the atlas. Clip y points down the image, so the bytes read back start with the top row.
@@ -122,5 +122,28 @@ void main() {
     vec3 n = normalize(normal);
     if (dot(n, to_eye) < 0.0) n = -n;
     pixel = vec4(n, planar_depth);
+}
+"""
+
+AVERAGE_VERTEX = """
+#version 330
+void main() {
+    // One triangle that covers the whole target.
+    gl_Position = vec4(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0, 0.0, 1.0);
+}
+"""
+
+AVERAGE_FRAGMENT = """
+#version 330
+out vec4 pixel;
+uniform sampler2D samples;  // premultiplied; decoded to linear light by the texture unit
+uniform int side;
+void main() {
+    ivec2 corner = side * ivec2(gl_FragCoord.xy);
+    vec4 sum = vec4(0.0);
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++)
+            sum += texelFetch(samples, corner + ivec2(x, y), 0);
+    pixel = vec4(sum.rgb / max(sum.a, 1e-4), sum.a / float(side * side));
 }
 """
