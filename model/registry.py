@@ -26,6 +26,15 @@ MODELS = {
     "mini": ModelEntry(
         "viewtime.model.mini.config:MiniConfig", "viewtime.model.mini.network:MiniNetwork", "flow-clean"
     ),
+    "4real-base": ModelEntry(
+        "viewtime.model.four_real.config:BaseConfig", "viewtime.model.four_real.base:BaseVideoModel", "flow"
+    ),
+    "4real": ModelEntry(
+        "viewtime.model.four_real.config:GridConfig", "viewtime.model.four_real.grid:GridModel", "flow"
+    ),
+    "4real-upsampler": ModelEntry(
+        "viewtime.model.four_real.config:UpsamplerConfig", "viewtime.model.four_real.upsampler:Upsampler", "flow-clean"
+    ),
 }
 
 
