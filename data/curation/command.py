@@ -1,0 +1,154 @@
+"""`viewtime curate`: candidates through the filters into a manifest; continues where a killed run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from viewtime.configs.curate import CurateConfig, CurationLimits
+from viewtime.data.curation.candidates import Candidate, folder_candidates
+from viewtime.data.curation.decide import Duplicates, decide_alone
+from viewtime.data.curation.examine import examine
+from viewtime.data.curation.guard import GuardedWorker
+from viewtime.data.curation.objaverse_source import PREFIX, objaverse_candidates, read_ids
+from viewtime.errors import UserError
+from viewtime.files import append_jsonl, atomic_path, read_jsonl
+from viewtime.log import log, progress
+from viewtime.run_folder import start_run
+
+AHEAD = 4  # candidates in the works for each worker
+
+
+def run(config: CurateConfig) -> list[Path]:
+    """Curate a source.
+
+    Returns:
+        Paths of manifest.jsonl and summary.json.
+
+    Raises:
+        UserError: nothing to curate, an earlier run with other settings lies there, or too many downloads failed.
+    """
+    if config.workers < 1:
+        raise UserError(f"--workers {config.workers}; must be at least 1")
+    output = Path(config.output)
+    candidates = list(_candidates(config))
+    manifest = output / "manifest.jsonl"
+    done = _earlier_rows(config, manifest)
+    start_run(output, "curate", config)
+    with atomic_path(output / "settings.json") as path:
+        path.write_text(json.dumps({"fingerprint": _fingerprint(config)}))
+    duplicates, rows = Duplicates(), []
+    if done:
+        log.info("continuing: %d of %d candidates were decided before", len(done), len(candidates))
+    todo = [candidate for candidate in candidates if candidate.id not in done]
+    fresh = decide_all(todo, config.limits, output, config.workers)
+    for candidate in progress(candidates, "curating"):
+        known = done.get(candidate.id)
+        row = duplicates.apply(known or next(fresh))
+        if known is None:
+            append_jsonl(manifest, row)
+        rows.append(row)
+    summary = summarise(rows)
+    with atomic_path(output / "summary.json") as path:
+        path.write_text(json.dumps(summary, indent=1))
+    log.info("%s", describe(summary))
+    failed = summary["failed"] / len(rows)
+    if failed > config.max_failed_share:
+        raise UserError(
+            f"{summary['failed']} of {len(rows)} assets could not be had; limit {config.max_failed_share:.0%} "
+            f"(--max-failed-share). See {manifest}"
+        )
+    return [manifest, output / "summary.json"]
+
+
+def _candidates(config: CurateConfig) -> Iterator[Candidate]:
+    if config.source.startswith(PREFIX):
+        return objaverse_candidates(read_ids(config.source))
+    table = Path(config.licence_table) if config.licence_table else None
+    return folder_candidates(Path(config.source), config.licence, table)
+
+
+def _fingerprint(config: CurateConfig) -> str:
+    """Of what decides; an output folder holds the decisions of one source under one set of limits."""
+    decisive = {"source": config.source, "licence": config.licence, "table": config.licence_table}
+    text = json.dumps(decisive | asdict(config.limits), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, Any]]:
+    """Rows of a run that was cut off, by id; downloads that failed are tried again."""
+    settings = manifest.with_name("settings.json")
+    if not manifest.is_file():
+        return {}
+    found = json.loads(settings.read_text())["fingerprint"] if settings.is_file() else None
+    if found != _fingerprint(config):
+        raise UserError(
+            f"{manifest.parent} holds the manifest of another source or other limits; give another --output"
+        )
+    rows = read_jsonl(manifest)
+    kept = [row for row in rows if row["decision"] != "failed"]
+    # Rewritten whole: a line cut off by a kill and failed rows must not stay in the middle.
+    with atomic_path(manifest) as path:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+    return {row["id"]: row for row in kept}
+
+
+def decide_all(
+    candidates: Iterable[Candidate], limits: CurationLimits, output: Path, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Rows in the candidates' order, decided by a pool of guarded processes."""
+    idle: queue.SimpleQueue[GuardedWorker] = queue.SimpleQueue()
+    pool = [GuardedWorker(examine, limits.memory_gb, limits.timeout_s) for _ in range(workers)]
+    for worker in pool:
+        idle.put(worker)
+
+    def decide(candidate: Candidate) -> dict[str, Any]:
+        worker = idle.get()
+        try:
+            return decide_alone(candidate, limits, output, worker)
+        finally:
+            idle.put(worker)
+
+    waiting: list[Future[dict[str, Any]]] = []
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            for candidate in candidates:
+                waiting.append(threads.submit(decide, candidate))
+                if len(waiting) > AHEAD * workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            threads.shutdown(wait=True)
+            for worker in pool:
+                worker.close()
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts of decisions, of reasons by stage, and of kept clips."""
+    decisions = Counter(row["decision"] for row in rows)
+    reasons = Counter(f"{row['stage']}: {row['reason']}" for row in rows if row["decision"] != "keep")
+    clips = [clip for row in rows if row["decision"] == "keep" for clip in row["clips"]]
+    return {
+        "assets": len(rows),
+        **{name: decisions.get(name, 0) for name in ("keep", "reject", "failed")},
+        "clips_kept": sum(clip["decision"] == "keep" for clip in clips),
+        "clips_of_kept_assets": len(clips),
+        "reasons": dict(sorted(reasons.items())),
+    }
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The summary in one line."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
+    kept = f"kept {summary['keep']} of {summary['assets']} assets with {summary['clips_kept']} clips"
+    return f"{kept}; others: {reasons}" if reasons else kept

@@ -1,0 +1,44 @@
+"""FBX and Blender files become GLB, in a Blender process of their own, so that one reader serves all."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from viewtime.data.curation.guard import GuardedError
+from viewtime.errors import require
+from viewtime.files import atomic_path
+
+WORKER = Path(__file__).resolve().parent / "blender_convert.py"
+NEEDS_CONVERSION = (".fbx", ".blend")
+
+
+def convert_to_glb(source: Path, target: Path, timeout_s: float, memory_gb: float) -> Path:
+    """The GLB made from `source`, at `target`; kept from an earlier run if it is newer than the source.
+
+    Raises:
+        GuardedError: Blender cannot read it ("unreadable"), or takes too long ("timeout").
+        UserError: bpy is not installed.
+    """
+    require("bpy", "render")
+    if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
+        return target
+    limit = int(memory_gb * 2**30)
+    with atomic_path(target) as temporary:
+        try:
+            finished = subprocess.run(
+                [sys.executable, str(WORKER), str(source.resolve()), str(temporary.resolve())],
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+            )
+        except subprocess.TimeoutExpired:
+            raise GuardedError("timeout", f"{source.name}: Blender took longer than {timeout_s:g} s") from None
+        if finished.returncode or not temporary.is_file():
+            lines = [line for line in finished.stderr.splitlines() if "Error" in line]
+            words = lines[-1].strip()[:160] if lines else f"exit code {finished.returncode}"
+            raise GuardedError("unreadable", f"{source.name}: Blender cannot read it: {words}")
+    return target
