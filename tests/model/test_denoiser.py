@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+
 from viewtime.model.denoiser import EdmScaling, FlowScaling, NetworkDenoiser, VScaling, add_noise, loss_weight
 
 
