@@ -15,9 +15,7 @@ from viewtime.images import composite
 
 PSNR_LIMIT = 100.0  # dB; what two equal images score, so that a mean over cells stays finite
 SSIM_WINDOW = 11  # pixels: Gaussian of sigma 1.5 cut at 3.5 sigma (Wang et al. 2004)
-MASK_DISTANCE = (
-    0.05  # a pixel belongs to the object if one channel lies further than this from the background
-)
+MASK_DISTANCE = 0.05  # a pixel belongs to the object if one channel lies further than this from the background
 MASK_ALPHA = 0.5
 CROP_MARGIN = 2  # pixels around the truth's bounding box
 
@@ -58,9 +56,7 @@ def ssim(pred: Tensor, gt: Tensor, background: float = 1.0) -> Tensor:
     pred, gt = _pair(pred, gt, background)
     V, _, _, H, W = pred.shape
     if min(H, W) < SSIM_WINDOW:
-        raise UserError(
-            f"SSIM needs images of at least {SSIM_WINDOW} pixels a side; got {H}×{W}; leave SSIM out"
-        )
+        raise UserError(f"SSIM needs images of at least {SSIM_WINDOW} pixels a side; got {H}×{W}; leave SSIM out")
     structural = require("torchmetrics.functional.image", "metrics").structural_similarity_index_measure
     border = SSIM_WINDOW // 2
     rows = []
