@@ -1,0 +1,165 @@
+"""Checkpoints: whole or absent, the last K and every N kept, refused when the config changed; and exported weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from viewtime.configs.train import CheckpointSection, TrainConfig
+from viewtime.errors import UserError
+from viewtime.run_folder import plain
+from viewtime.train.ema import PowerEma
+from viewtime.train.prepare import merge_lora
+from viewtime.train.registry import network_of
+from viewtime.train.schedule import Progress
+from viewtime.train.shards import local_part, whole
+from viewtime.weights import save_weights
+
+# Sections and keys that do not change what is computed.
+FREE_KEYS = ("config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name) and path.is_dir())
+
+
+@contextmanager
+def shared_folder(final: Path, accelerator: Any) -> Iterator[Path]:
+    """A temporary folder that all processes write into; the main one renames it once all have finished."""
+    temporary = final.with_name(f".{final.name}.partial")
+    if accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    yield temporary
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+    accelerator.wait_for_everyone()
+
+
+def save_checkpoint(
+    folder: Path, accelerator: Any, progress: Progress, ema: PowerEma, stream_state: dict, config: TrainConfig
+) -> Path:
+    """Write model, optimiser, averages, stream position and counters of this step. Called by every process."""
+    final = folder / f"step_{progress.step:08d}"
+    rank, sharded = accelerator.process_index, is_sharded(accelerator)
+    with shared_folder(final, accelerator) as temporary:
+        accelerator.save_state(str(temporary / "accelerate"))
+        if ema.lengths and (sharded or accelerator.is_main_process):
+            state = {key: value.contiguous() for key, value in ema.state_dict().items()}
+            save_file(state, temporary / f"ema_{rank if sharded else 0}.safetensors")
+        (temporary / f"stream_{rank}.json").write_text(json.dumps(stream_state))
+        if accelerator.is_main_process:
+            record = {"progress": asdict(progress), "world": accelerator.num_processes, "config": plain(config)}
+            (temporary / "run.json").write_text(json.dumps(record, indent=1))
+    if accelerator.is_main_process:
+        prune(folder, config.checkpoint)
+    return final
+
+
+def is_sharded(accelerator: Any) -> bool:
+    """Whether each process holds only a part of the parameters (ZeRO-3, FSDP)."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    zero3 = plugin is not None and plugin.zero_stage == 3
+    return zero3 or str(accelerator.distributed_type).endswith("FSDP")
+
+
+def prune(folder: Path, section: CheckpointSection) -> None:
+    """Delete all but the last K and those at multiples of N steps; and what a killed save left."""
+    found = checkpoints(folder)
+    for path in found[: -section.keep_last or None]:
+        step = int(path.name.removeprefix("step_"))
+        if section.keep_every == 0 or step % section.keep_every:
+            shutil.rmtree(path)
+    for path in folder.glob(".step_*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load_checkpoint(path: Path, accelerator: Any, ema: PowerEma, config: TrainConfig) -> tuple[Progress, dict]:
+    """Restore everything; returns the counters and this process's stream position.
+
+    Raises:
+        UserError: another config or number of processes than the checkpoint's.
+    """
+    record = json.loads((path / "run.json").read_text())
+    if not config.allow_config_change:
+        check_config(record["config"], plain(config), path)
+    if record["world"] != accelerator.num_processes:
+        raise UserError(
+            f"{path} was written by {record['world']} processes, this run has {accelerator.num_processes}; "
+            "launch as many, or start from its exported weights (model.weights)"
+        )
+    accelerator.load_state(str(path / "accelerate"))
+    rank = accelerator.process_index
+    if ema.lengths:
+        ema.load_state_dict(load_file(path / f"ema_{rank if is_sharded(accelerator) else 0}.safetensors"))
+    return Progress(**record["progress"]), json.loads((path / f"stream_{rank}.json").read_text())
+
+
+def flat(config: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as "a.b.0.c" -> value."""
+    items = config.items() if isinstance(config, dict) else enumerate(config)
+    result: dict[str, Any] = {}
+    for key, value in items:
+        if isinstance(value, (dict, list)) and value:
+            result |= flat(value, f"{prefix}{key}.")  # type: ignore[arg-type]
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def check_config(old: dict, new: dict, path: Path) -> None:
+    """Raise UserError with the differences, unless they lie in keys that do not change the result."""
+    kept_old = flat({key: value for key, value in old.items() if key not in FREE_KEYS})
+    kept_new = flat({key: value for key, value in new.items() if key not in FREE_KEYS})
+    changes = [
+        f"{key}: {kept_old.get(key, 'absent')} -> {kept_new.get(key, 'absent')}"
+        for key in sorted(kept_old.keys() | kept_new.keys())
+        if kept_old.get(key, "absent") != kept_new.get(key, "absent")
+    ]
+    if changes:
+        raise UserError(
+            f"the config differs from that of {path}: {'; '.join(changes)}; set it back, choose another --output, "
+            "or resume with --allow-config-change"
+        )
+
+
+def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float | None, config: TrainConfig,
+                   progress: Progress, write: bool) -> None:  # fmt: skip
+    """One safetensors file of the network for inference, averaged weights if `length` is given.
+
+    Called by every process (sharded parameters are gathered); only the one with `write` writes.
+    """
+    network = network_of(module)
+    averages = ema.of(length) if length is not None else {}
+    prefix = next((f"{name}." for name, child in module.named_children() if child is network), "")
+    tensors = {}
+    parameters = dict(network.named_parameters())
+    for name, parameter in parameters.items():
+        part = averages.get(prefix + name, local_part(parameter).detach())
+        full = whole(parameter, part)
+        if write:
+            tensors[name] = full.detach().to("cpu", torch.float32)
+    if write:
+        tensors |= {k: v.detach().cpu() for k, v in network.state_dict().items() if k not in parameters}
+        if config.model.lora is not None:
+            tensors = merge_lora(tensors, config.model.lora)
+        network_config = getattr(network, "config", None)
+        described = plain(network_config) if network_config is not None else plain(config.model.config)
+        record = {"model": config.model.name, "config": described, "ema": length,
+                  "steps": progress.step, "samples": progress.samples}  # fmt: skip
+        save_weights(path, tensors, record)

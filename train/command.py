@@ -1,0 +1,33 @@
+"""`viewtime train` and `train/train.py`: from the resolved config to a run."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from viewtime.configs.train import TrainConfig
+
+
+def run(config: TrainConfig) -> list[Path]:
+    """Train, or print what would be trained; returns the paths written."""
+    from viewtime.train.loop import Trainer
+
+    if config.dry_run:
+        from viewtime.train.dry_run import describe
+
+        print(describe(config))
+        return []
+    trainer = Trainer(config)
+    accelerator, folder = trainer.accelerator, trainer.folder
+    try:
+        trainer.run()
+    finally:
+        # DeepSpeed's ZeRO-3 aborts the interpreter at exit if its engine is still alive.
+        trainer.model, trainer.optimizer = accelerator.free_memory(trainer.model, trainer.optimizer)
+        del trainer
+        gc.collect()
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+    names = ("weights.safetensors", "metrics.jsonl", "config.yaml", "checkpoints")
+    return [folder / name for name in names if (folder / name).exists()] if accelerator.is_main_process else []

@@ -1,0 +1,88 @@
+"""The accelerator, and the guards against launches that silently train something else than what was asked."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from viewtime.configs.train import TrainConfig
+from viewtime.errors import UserError, require
+
+
+def make_accelerator(config: TrainConfig) -> Any:
+    """An `accelerate.Accelerator` for this launch.
+
+    Without CUDA the process group is gloo, also under DeepSpeed; accelerate chooses no backend there by itself.
+
+    Raises:
+        UserError: the launch set up fewer processes than it started, or asks for what the CPU cannot do.
+    """
+    accelerate = require("accelerate", "train")
+    cpu = config.device == "cpu" or not torch.cuda.is_available()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    if cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise UserError("FSDP was asked for, but accelerate shards on a GPU only; use DDP or DeepSpeed on the CPU")
+    handlers = []
+    if cpu and world > 1:
+        handlers.append(accelerate.InitProcessGroupKwargs(backend="gloo"))
+        if not deepspeed:
+            os.environ["ACCELERATE_USE_CPU"] = "true"
+    precision = "no" if config.precision == "fp32" else config.precision
+    accelerator = accelerate.Accelerator(
+        cpu=cpu and not deepspeed,
+        mixed_precision=precision,
+        gradient_accumulation_steps=config.optimizer.accumulate,
+        kwargs_handlers=handlers,
+        log_with=config.tracking.trackers or None,
+        project_dir=config.output,
+    )
+    if accelerator.num_processes != world:
+        raise UserError(
+            f"{world} processes were launched, but they train as {accelerator.num_processes}; "
+            "see docs/training.md for the launch of this strategy"
+        )
+    if strategy(accelerator) in ("deepspeed", "fsdp") and config.optimizer.name == "muon":
+        raise UserError("Muon needs whole matrices, DeepSpeed and FSDP shard them: set optimizer.name to adamw")
+    if deepspeed:
+        set_up_deepspeed(accelerator, config)
+    return accelerator
+
+
+def set_up_deepspeed(accelerator: Any, config: TrainConfig) -> None:
+    """What DeepSpeed otherwise reads from a data loader, and our clipping."""
+    settings = accelerator.state.deepspeed_plugin.deepspeed_config
+    settings["train_micro_batch_size_per_gpu"] = config.stages[0].batch_size
+    settings["gradient_accumulation_steps"] = config.optimizer.accumulate
+    settings["train_batch_size"] = config.stages[0].batch_size * config.optimizer.accumulate * accelerator.num_processes
+    if config.optimizer.clip_norm > 0:
+        settings["gradient_clipping"] = config.optimizer.clip_norm
+    settings["zero_allow_untested_optimizer"] = True
+    if settings.get("zero_optimization", {}).get("stage") == 3:
+        settings["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
+
+
+def strategy(accelerator: Any) -> str:
+    """ "single", "ddp", "deepspeed" or "fsdp"."""
+    kind = str(accelerator.distributed_type).rpartition(".")[2].lower()
+    if kind in ("deepspeed", "fsdp"):
+        return kind
+    return "ddp" if accelerator.num_processes > 1 else "single"
+
+
+def check_prepared(accelerator: Any, module: torch.nn.Module) -> None:
+    """Raise UserError if several processes train a module that nothing synchronises."""
+    wrapped = strategy(accelerator) != "ddp" or isinstance(module, torch.nn.parallel.DistributedDataParallel)
+    if not wrapped:
+        raise UserError("several processes, but the model is not synchronised between them; use another strategy")
+
+
+def agreed_maximum(accelerator: Any, values: list[float]) -> list[float]:
+    """Element-wise maximum over the processes (one collective call)."""
+    if accelerator.num_processes == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
+    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+    return tensor.tolist()

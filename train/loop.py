@@ -1,0 +1,266 @@
+"""One loop for every model and loss: stages, accumulation, safety, averages, checkpoints, validation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from viewtime.configs.load import build
+from viewtime.configs.train import LossSection, Stage, TrainConfig
+from viewtime.errors import UserError
+from viewtime.log import log
+from viewtime.run_folder import plain, start_run
+from viewtime.train.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
+from viewtime.train.conditioning import apply_conditioning, check_conditioning
+from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, strategy
+from viewtime.train.ema import PowerEma
+from viewtime.train.losses import denoising_loss, noised_batch, sample_generator
+from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
+from viewtime.train.prepare import prepare_model
+from viewtime.train.registry import STREAMS, BatchStream, resolve
+from viewtime.train.report import Report, StepTimes
+from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
+from viewtime.train.signals import StopSignals
+from viewtime.train.streams import Batch, read_batch
+from viewtime.train.validation import Validator
+
+
+class Trainer:
+    """A training run; `run()` trains to the end or to a signal, resuming from the newest checkpoint."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        check_conditioning(config.conditioning)
+        for stage in config.stages:
+            stage_loss(config, stage)
+        self.config, self.folder = config, Path(config.output)
+        self.accelerator = make_accelerator(config)
+        torch.manual_seed(config.seed)
+        module = prepare_model(config.model)
+        scales = select_parameters(module, config.model.train)
+        if strategy(self.accelerator) != "fsdp":
+            module.to(self.accelerator.device)
+        optimizer = build_optimizer(module, config.optimizer, scales)
+        self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
+        check_prepared(self.accelerator, self.model)
+        self.module = self.accelerator.unwrap_model(self.model)
+        self.ema = PowerEma(self.module, config.ema.lengths)
+        self.progress = Progress()
+        self.stream: BatchStream | None = None
+        self.ema_samples = 0
+        self.report = Report(config, self.accelerator, self.folder)
+        self.validator = Validator(config, self.accelerator, self.folder)
+        self.saved_at = self.tick = time.monotonic()
+
+    def run(self) -> Progress:
+        """Train; returns the counters. Raises UserError when a gate or the limit of skipped steps stops it."""
+        if self.accelerator.is_main_process:
+            start_run(self.folder, "train", self.config, self.config.seed)
+        state = self.resume()
+        if self.progress.stage == len(self.config.stages) or run_share(self.config, self.progress) >= 1:
+            log.info("this run is complete: %d steps", self.progress.step)
+            self.export()
+            return self.progress
+        self.report.start(self.model, self.progress)
+        with StopSignals() as signals:
+            self.tick = self.saved_at = time.monotonic()
+            while self.progress.stage < len(self.config.stages) and run_share(self.config, self.progress) < 1:
+                stopped = self.run_stage(self.config.stages[self.progress.stage], state, signals)
+                state = None
+                if stopped:
+                    self.save()
+                    log.warning("stopped by %s at step %d; the same command resumes", stopped, self.progress.step)
+                    return self.progress
+        self.finish()
+        return self.progress
+
+    def run_stage(self, stage: Stage, state: dict | None, signals: StopSignals) -> str | None:
+        """Train one stage to its end, or to a signal, whose name is returned."""
+        accelerator = self.accelerator
+        self.stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
+        if state is not None:
+            self.stream.load_state_dict(state)
+        loss = stage_loss(self.config, stage)
+        batches = iter(self.stream)
+        self.report.stage(stage.name)
+        while stage_share(stage, self.progress) < 1 and run_share(self.config, self.progress) < 1:
+            self.step(stage, loss, batches)
+            now = time.monotonic()
+            passed, requested = now - self.tick, signals.requested
+            self.tick = now
+            if accelerator.num_processes > 1:
+                passed, requested = agreed_maximum(accelerator, [passed, float(requested)])
+            self.progress.seconds += passed
+            self.progress.stage_seconds += passed
+            if self.validator.due(self.progress):
+                self.report.validation(self.validator(self.model, self.module, self.ema, self.progress), self.progress)
+            if requested:
+                return signals.name or "a signal to another process"
+            if self.save_due():
+                self.save()
+        close = getattr(self.stream, "close", None)
+        if close is not None:
+            close()
+        self.progress.stage += 1
+        self.progress.stage_step, self.progress.stage_seconds = 0, 0.0
+        return None
+
+    def step(self, stage: Stage, loss: LossSection, batches: Iterator[Any]) -> None:
+        """One optimiser step of `accumulate` micro-batches; a non-finite one is skipped and counted."""
+        config, accelerator, progress = self.config, self.accelerator, self.progress
+        share = run_share(config, progress)
+        lr = stage.lr * lr_factor(config.schedule, progress.step, share)
+        set_learning_rate(self.optimizer, lr)
+        times = StepTimes(accelerator.device)
+        losses, finite = [], True
+        for micro in range(config.optimizer.accumulate):
+            with times.measure("data"):
+                batch = self.next_batch(batches)
+            with accelerator.accumulate(self.model):
+                with times.measure("forward"):
+                    value, per_sample, level = self.loss_of(batch, loss, stage, micro)
+                losses.append((per_sample, level))
+                finite = finite and agreed_maximum(accelerator, [float(not math.isfinite(value.item()))])[0] == 0
+                if not finite:
+                    accelerator.step = 0  # the next step begins a new accumulation
+                    break
+                with times.measure("backward"):
+                    accelerator.backward(value)
+        with times.measure("optimizer"):
+            norm = self.update(finite)
+        grids = stage.batch_size * accelerator.num_processes * config.optimizer.accumulate
+        progress.step += 1
+        progress.stage_step += 1
+        progress.samples += grids
+        self.ema_samples += grids
+        self.count_skips(norm, losses)
+        if config.ema.lengths and progress.step % config.ema.every == 0:
+            self.ema.update(self.module, progress.samples, self.ema_samples)
+            self.ema_samples = 0
+        self.report.step(progress, losses, norm, lr, grids, times)
+
+    def next_batch(self, batches: Iterator[Any]) -> Batch:
+        """The stream's next batch, checked and on the device."""
+        try:
+            return read_batch(next(batches), self.accelerator.device)
+        except StopIteration as error:
+            raise UserError("the data stream ended; a stream must be endless") from error
+
+    def loss_of(self, batch: Batch, loss: LossSection, stage: Stage, micro: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, loss of each sample, its noise level); random numbers depend on the sample's number alone."""
+        accelerator, accumulate = self.accelerator, self.config.optimizer.accumulate
+        number = (self.progress.stage_step * accumulate + micro) * accelerator.num_processes + accelerator.process_index
+        first = (self.progress.stage << 48) + number * stage.batch_size
+        generators = [sample_generator(self.config.seed, first + i) for i in range(len(batch.x0))]
+        torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
+        cond = apply_conditioning(batch.x0, batch.cond, self.config.conditioning, generators)
+        noised = noised_batch(batch.x0, cond.get("known"), loss, generators)
+        dtype = self.input_dtype()
+        if dtype is not None:
+            cond = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items()}
+        with self.report.counting_flops():
+            denoised = self.model(noised.x if dtype is None else noised.x.to(dtype), noised.sigma, cond)
+        value, per_sample = denoising_loss(denoised, batch.x0, noised, loss)
+        return value, per_sample, noised.level
+
+    def input_dtype(self) -> torch.dtype | None:
+        """DeepSpeed casts the model and uses no autocast: inputs must have the parameters' type."""
+        if strategy(self.accelerator) != "deepspeed" or self.config.precision == "fp32":
+            return None
+        return torch.bfloat16 if self.config.precision == "bf16" else torch.float16
+
+    def update(self, finite: bool) -> float:
+        """Clip and step; returns the gradient norm, or NaN for a skipped step."""
+        accelerator = self.accelerator
+        if not finite:
+            self.optimizer.zero_grad()
+            return math.nan
+        if strategy(accelerator) == "deepspeed":  # accelerate's backward has already clipped and stepped
+            norm = self.model.get_global_grad_norm()
+            self.optimizer.zero_grad()
+            return math.nan if norm is None else float(norm)
+        limit = self.config.optimizer.clip_norm or math.inf
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        norm = float(accelerator.clip_grad_norm_(trained, limit))
+        if math.isfinite(norm) or self.config.precision == "fp16":  # the fp16 scaler skips and rescales by itself
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def count_skips(self, norm: float, losses: list) -> None:
+        """Count a skipped step; UserError past the limit."""
+        if math.isfinite(norm):
+            self.progress.skipped_in_a_row = 0
+            return
+        self.progress.skipped += 1
+        self.progress.skipped_in_a_row += 1
+        finite = all(bool(torch.isfinite(per_sample).all()) for per_sample, _ in losses)
+        reason = "gradient" if finite else "loss"
+        log.warning("step %d skipped: non-finite %s", self.progress.step, reason)
+        if self.progress.skipped_in_a_row >= self.config.optimizer.skip_limit:
+            raise UserError(
+                f"{self.progress.skipped_in_a_row} steps in a row had a non-finite {reason} (optimizer.skip_limit); "
+                "lower the learning rate, or look at the data; the newest checkpoint is from before"
+            )
+
+    def save_due(self) -> bool:
+        """Whether a checkpoint is due; the same answer on every process."""
+        section = self.config.checkpoint
+        if section.every_steps and self.progress.step % section.every_steps == 0:
+            return True
+        late = section.every_seconds > 0 and time.monotonic() - self.saved_at >= section.every_seconds
+        return bool(section.every_seconds and agreed_maximum(self.accelerator, [float(late)])[0])
+
+    def save(self) -> None:
+        """Write a checkpoint and the weights for inference."""
+        state = self.stream.state_dict() if self.stream is not None else {}
+        folder = self.folder / "checkpoints"
+        save_checkpoint(folder, self.accelerator, self.progress, self.ema, state, self.config)
+        self.export()
+        self.saved_at = time.monotonic()
+
+    def export(self) -> None:
+        """Write `weights.safetensors`: the chosen average, or the weights themselves without averages."""
+        lengths = self.config.ema.lengths
+        length = self.config.ema.export if self.config.ema.export is not None else (lengths[0] if lengths else None)
+        main = self.accelerator.is_main_process
+        path = self.folder / "weights.safetensors"
+        export_weights(path, self.module, self.ema, length, self.config, self.progress, write=main)
+
+    def resume(self) -> dict | None:
+        """Restore the newest checkpoint; returns this process's stream position, or None for a fresh start."""
+        found = checkpoints(self.folder / "checkpoints")
+        if not found:
+            return None
+        self.progress, state = load_checkpoint(found[-1], self.accelerator, self.ema, self.config)
+        log.info("resumed from %s: step %d, %d samples", found[-1], self.progress.step, self.progress.samples)
+        at_start = self.progress.stage_step == 0
+        return None if at_start else state
+
+    def finish(self) -> None:
+        """The last validation, checkpoint and weights."""
+        if self.validator.on and self.validator.last_step != self.progress.step:
+            record = self.validator(self.model, self.module, self.ema, self.progress)
+            self.report.validation(record, self.progress)
+        self.save()
+        self.report.end(self.progress)
+
+
+def stage_loss(config: TrainConfig, stage: Stage) -> LossSection:
+    """The loss of a stage: `config.loss` with the stage's keys over it."""
+    if not stage.loss:
+        return config.loss
+    return build(LossSection, {**plain(config.loss), **stage.loss}, f"stage {stage.name}: loss")
+
+
+def open_stream(config: TrainConfig, stage: Stage, rank: int, world: int) -> BatchStream:
+    """The stream of a stage for one process."""
+    factory = resolve(stage.factory or config.data.factory, STREAMS, "stream")
+    options = {**config.data.options, **stage.data}
+    seed = config.seed + 7919 * config.stages.index(stage)
+    return factory(options, batch_size=stage.batch_size, seed=seed, rank=rank, world=world)

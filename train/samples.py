@@ -1,0 +1,94 @@
+"""Grids sampled during training: from the held-out batch's known cells, beside the truth, with PSNR and LPIPS."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from viewtime.configs.train import TrainConfig
+from viewtime.errors import UserError
+from viewtime.train.losses import denoised_at_known, noised_batch, sample_generator
+from viewtime.train.streams import Batch
+
+EDM_SIGMAS = (80.0, 0.002)
+EDM_RHO = 7.0
+
+
+def noise_levels(kind: str, steps: int, device: torch.device) -> Tensor:
+    """[steps + 1] falling to 0: t from 1 in equal steps, or EDM's schedule (Karras et al. 2022, Eq. 5)."""
+    if kind == "flow":
+        return torch.linspace(1.0, 0.0, steps + 1, device=device)
+    high, low = (value ** (1 / EDM_RHO) for value in EDM_SIGMAS)
+    ramp = torch.linspace(0, 1, steps, device=device)
+    return torch.cat([(high + ramp * (low - high)) ** EDM_RHO, torch.zeros(1, device=device)])
+
+
+@torch.no_grad()
+def sample_batch(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
+    """Euler steps from noise to a grid [B, V, F, C, H, W]; known cells stay as given.
+
+    A picture while training needs no guidance or plan, and the model may be sharded over processes: so this calls
+    the prepared model itself; `viewtime sample` is the sampler for results.
+    """
+    levels = noise_levels(config.loss.kind, config.validation.sample_steps, batch.x0.device)
+    generators = [sample_generator(config.seed, index, purpose=3) for index in range(len(batch.x0))]
+    start = noised_batch(batch.x0, batch.cond.get("known"), config.loss, generators, float(levels[0]))
+    x, active = start.x, start.unknown
+    per_sample = start.sigma.dim() == 1
+    for now, after in zip(levels[:-1].tolist(), levels[1:].tolist()):
+        sigma = torch.full((len(x),), now, device=x.device) if per_sample else now * active
+        denoised = denoised_at_known(model(x, sigma, batch.cond), batch.x0, active)
+        x = denoised_at_known(x + (after - now) / now * (x - denoised), batch.x0, active)
+    return x
+
+
+def sample_and_measure(
+    model: nn.Module, batch: Batch, config: TrainConfig, folder: Path, accelerator: Any
+) -> dict[str, float]:
+    """Sample the first grids of a batch; the main process writes a contact sheet of truth over sample for each.
+
+    Returns:
+        "val/psnr" (dB, over unknown cells) and, where the package is there and pixels have three channels or more,
+        "val/lpips".
+
+    Raises:
+        UserError: pixels are not in reach, as the model works on latents.
+    """
+    if batch.x0.shape[3] not in (3, 4) or config.data.options.get("kind") == "latents":
+        raise UserError("validation.sample_steps needs a pixel model; set it to 0 for latents")
+    count = min(config.validation.sample_grids, len(batch.x0))
+    part = Batch(batch.x0[:count], {k: v[:count] for k, v in batch.cond.items()}, batch.ids[:count])
+    sampled = sample_batch(model, part, config).clamp(-1, 1)
+    known = part.cond.get("known")
+    unknown = torch.ones(part.x0.shape[:3], dtype=torch.bool) if known is None else ~known.cpu()
+    truth, result = (grid[:, :, :, :3].cpu() / 2 + 0.5 for grid in (part.x0, sampled))
+    error = (truth - result).square().mean(dim=(-3, -2, -1))[unknown].mean()
+    record = {"val/psnr": -10 * math.log10(max(float(error), 1e-10))}
+    record |= _lpips(truth[unknown], result[unknown])
+    if accelerator.is_main_process:
+        write_sheets(folder, truth, result)
+    return record
+
+
+def _lpips(truth: Tensor, result: Tensor) -> dict[str, float]:
+    """LPIPS of [N, 3, H, W] in [0, 1]; left out where the metric's weights are not on this machine."""
+    try:
+        from viewtime.sample.metrics.perceptual import lpips_distance
+    except ImportError:
+        return {}
+    return {"val/lpips": float(lpips_distance(truth, result).mean())}
+
+
+def write_sheets(folder: Path, truth: Tensor, result: Tensor) -> None:
+    """One PNG a grid: every view's truth row over its sampled row. truth, result [B, V, F, 3, H, W] in [0, 1]."""
+    from einops import rearrange
+
+    from viewtime.images import write_image
+
+    for index, (left, right) in enumerate(zip(truth, result)):
+        sheet = rearrange(torch.stack([left, right], dim=1), "v s f c h w -> (v s h) (f w) c")
+        write_image(folder / f"grid_{index}.png", (sheet * 255).round().byte().numpy())

@@ -1,0 +1,36 @@
+"""The part of a parameter that this process holds, and the whole of it, under DDP, ZeRO-3 and FSDP2."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+def local_part(parameter: Tensor) -> Tensor:
+    """The tensor to read and write on this process: ZeRO-3's flat shard, FSDP2's local shard, or the whole."""
+    if hasattr(parameter, "ds_tensor"):
+        return parameter.ds_tensor  # type: ignore[attr-defined]
+    if isinstance(parameter, DTensor):
+        return parameter.to_local()
+    return parameter.data
+
+
+def whole(parameter: Tensor, part: Tensor) -> Tensor:
+    """The full tensor of which `part` is this process's share, laid out as `parameter` is. A collective call."""
+    if hasattr(parameter, "ds_tensor"):
+        pieces = [torch.empty_like(part) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(pieces, part.contiguous())
+        flat = torch.cat(pieces)[: parameter.ds_numel]  # type: ignore[attr-defined]
+        return flat.view(parameter.ds_shape)  # type: ignore[attr-defined]
+    if isinstance(parameter, DTensor):
+        return DTensor.from_local(
+            part, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+        ).full_tensor()
+    return part
+
+
+def full_numel(parameter: Tensor) -> int:
+    """Number of elements of the whole parameter."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
