@@ -1,0 +1,75 @@
+"""Builds the C++ kernel once per machine and loads it; the built library is kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+from viewtime.log import log
+
+SOURCE = Path(__file__).with_name("splat_cpu.cpp")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-pthread")
+
+
+def cache_folder() -> Path:
+    """Where built kernels live: $VIEWTIME_CACHE, else the user's cache folder."""
+    base = os.environ.get("VIEWTIME_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "viewtime"
+    return Path(base) / "kernels"
+
+
+def _processor() -> str:
+    """What -march=native depends on; a cache shared by several machines must not mix their builds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def library_path() -> Path:
+    """File name of the built library; changes with the source, the flags and the processor."""
+    key = "\n".join([SOURCE.read_text(), *FLAGS, platform.machine(), _processor()])
+    return cache_folder() / f"splat_cpu_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+
+
+def _build(target: Path) -> None:
+    """Compile in a folder of our own: torch's loader waits for ever on the lock of a build that was killed."""
+    loader_log = logging.getLogger("torch.utils.cpp_extension")
+    level = loader_log.level
+    loader_log.setLevel(logging.ERROR)
+    try:
+        from torch.utils.cpp_extension import load
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            built = load(
+                name="splat_cpu", sources=[str(SOURCE)], extra_cflags=list(FLAGS), extra_ldflags=["-pthread"],
+                build_directory=folder, is_python_module=False, with_cuda=False,
+            )  # fmt: skip
+            shutil.copy2(built, Path(folder) / "finished.so")
+            os.replace(Path(folder) / "finished.so", target)
+    finally:
+        loader_log.setLevel(level)
+
+
+@functools.cache
+def load_library() -> ctypes.CDLL | None:
+    """The kernel, built on first use; None, after one line in the log, where it cannot be built."""
+    path = library_path()
+    try:
+        if not path.is_file():
+            _build(path)
+        return ctypes.CDLL(str(path))
+    except (RuntimeError, OSError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        log.warning(
+            "no compiled renderer (%s): using the plain torch one, some 50 times slower; install g++ and ninja", reason
+        )
+        return None

@@ -1,0 +1,234 @@
+// Front-to-back alpha compositing of 2D Gaussians on the CPU, forward and backward, float and double.
+//
+// The loop runs over Gaussians outside and over short pixel rows inside, so that the inner step is one
+// vector of pixels without a branch. No torch headers: it compiles in a second.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr int kMaxChannels = 8;
+
+// One 64-byte vector of pixels: GCC's and clang's vector extension, so that no loop depends on the auto-vectoriser.
+template <typename S> struct Lanes {
+  static constexpr int count = 64 / sizeof(S);
+  typedef S Vector __attribute__((vector_size(64)));
+  static Vector load(const S* source) { Vector v; __builtin_memcpy(&v, source, 64); return v; }
+  static void store(S* target, const Vector& v) { __builtin_memcpy(target, &v, 64); }
+  static Vector iota() { Vector v; for (int l = 0; l < count; ++l) v[l] = S(l); return v; }
+};
+typedef Lanes<float>::Vector Floats;
+typedef Lanes<double>::Vector Doubles;
+typedef int32_t Integers __attribute__((vector_size(64)));
+
+// exp for arguments <= 0. The float version is a degree-6 polynomial of 2^fraction (error below 2e-7).
+inline Floats exp_negative(const Floats& x) {
+  const Floats t = (x > -80.0f ? x : Floats{} - 80.0f) * 1.44269504088896341f;
+  const Integers whole = __builtin_convertvector(t - 0.5f, Integers);  // truncation rounds t <= 0 to the nearest
+  const Floats f = t - __builtin_convertvector(whole, Floats);
+  Floats p = 1.535336188319500e-4f * f + 1.339887440266574e-3f;
+  p = p * f + 9.618437357674640e-3f;
+  p = p * f + 5.550332471162809e-2f;
+  p = p * f + 2.402264791363012e-1f;
+  p = p * f + 6.931472028550421e-1f;
+  p = p * f + 1.0f;
+  const Integers bits = (whole + 127) << 23;
+  Floats scale;
+  __builtin_memcpy(&scale, &bits, 64);
+  return p * scale;
+}
+inline Doubles exp_negative(const Doubles& x) {
+  Doubles y;
+  for (int l = 0; l < Lanes<double>::count; ++l) y[l] = std::exp(x[l]);
+  return y;
+}
+
+template <typename S> struct Images {  // strides: one image after the other, contiguous
+  int64_t gaussians, channels, height, width;
+  const S *mean, *conic, *opacity, *depth, *feature;  // [B,N,2] [B,N,3] [B,N] [B,N] [B,N,C]
+  S minimum_alpha, maximum_alpha, near;
+};
+
+// Pixel columns [first, last] of row y that the Gaussian reaches; empty when first > last.
+template <typename S> struct Footprint {
+  S mx, my, a, b, c, reach;  // reach: largest value of the quadratic form that still gives minimum_alpha
+  int y0, y1;
+  Footprint(const Images<S>& in, int64_t i) {
+    mx = in.mean[2 * i], my = in.mean[2 * i + 1];
+    a = in.conic[3 * i], b = in.conic[3 * i + 1], c = in.conic[3 * i + 2];
+    S determinant = a * c - b * b;
+    reach = in.opacity[i] > in.minimum_alpha ? 2 * std::log(in.opacity[i] / in.minimum_alpha) : S(-1);
+    bool visible = reach > 0 && determinant > 0 && in.depth[i] > in.near && std::isfinite(mx) && std::isfinite(my);
+    S half = visible ? std::sqrt(reach * a / determinant) : S(0);
+    S low = std::max(my - half - S(0.5), S(-1)), high = std::min(my + half - S(0.5), S(in.height));
+    y0 = std::max(0, static_cast<int>(std::ceil(low)));
+    y1 = visible ? std::min<int>(in.height - 1, static_cast<int>(std::floor(high))) : -1;
+  }
+  void columns(const Images<S>& in, int y, int& first, int& last) const {
+    S dy = S(y) + S(0.5) - my;
+    S root = b * b * dy * dy - a * (c * dy * dy - reach);
+    if (root < 0) { first = 0, last = -1; return; }
+    root = std::sqrt(root);
+    S low = std::max(mx + (-b * dy - root) / a - S(0.5), S(-1));
+    S high = std::min(mx + (-b * dy + root) / a - S(0.5), S(in.width));
+    first = std::max(0, static_cast<int>(std::floor(low)));
+    last = std::min<int>(in.width - 1, static_cast<int>(std::ceil(high)));
+  }
+};
+
+template <typename S> std::vector<int32_t> depth_order(const S* depth, int64_t count) {
+  std::vector<int32_t> order(count);
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [depth](int32_t i, int32_t j) { return depth[i] < depth[j] || (depth[i] == depth[j] && i < j); });
+  return order;
+}
+
+template <typename S>
+void forward_image(const Images<S>& in, int64_t image, S* out) {
+  typedef typename Lanes<S>::Vector Vector;
+  constexpr int L = Lanes<S>::count;
+  const Vector zero = {}, lane = Lanes<S>::iota();
+  const int C = in.channels, H = in.height, W = in.width, stride = W + L;
+  const int64_t base = image * in.gaussians, plane = int64_t(H) * stride;
+  std::vector<S> buffer((C + 1) * plane, S(0));
+  S* transmittance = buffer.data() + C * plane;
+  std::fill(transmittance, transmittance + plane, S(1));
+  for (int32_t local : depth_order(in.depth + base, in.gaussians)) {
+    const int64_t i = base + local;
+    const Footprint<S> g(in, i);
+    const S* feature = in.feature + i * C;
+    const S opacity = in.opacity[i];
+    for (int y = g.y0; y <= g.y1; ++y) {
+      int first, last;
+      g.columns(in, y, first, last);
+      const S dy = S(y) + S(0.5) - g.my;
+      for (int x = first; x <= last; x += L) {
+        const int64_t pixel = int64_t(y) * stride + x;
+        const Vector t = Lanes<S>::load(transmittance + pixel);
+        const Vector dx = lane + (S(x) + S(0.5) - g.mx);
+        const Vector alpha = opacity * exp_negative(S(-0.5) * (g.a * dx * dx + g.c * dy * dy) - g.b * dx * dy);
+        const Vector bounded = alpha < in.maximum_alpha ? alpha : zero + in.maximum_alpha;
+        const Vector weight = t * (alpha >= in.minimum_alpha ? bounded : zero);
+        Lanes<S>::store(transmittance + pixel, t - weight);
+        for (int c = 0; c < C; ++c) {
+          S* row = buffer.data() + c * plane + pixel;
+          Lanes<S>::store(row, Lanes<S>::load(row) + weight * feature[c]);
+        }
+      }
+    }
+  }
+  S* target = out + image * (C + 1) * H * W;
+  for (int c = 0; c <= C; ++c)
+    for (int y = 0; y < H; ++y)
+      for (int x = 0; x < W; ++x) {
+        const S value = buffer[c * plane + int64_t(y) * stride + x];
+        target[(int64_t(c) * H + y) * W + x] = c < C ? value : S(1) - value;
+      }
+}
+
+template <typename S, typename Vector> S lane_sum(const Vector& values) {
+  S total = 0;
+  for (int l = 0; l < Lanes<S>::count; ++l) total += values[l];
+  return total;
+}
+
+// Per pixel, `rest` is what the Gaussians not yet passed contribute to sum(grad_out * out): suffix sums without a
+// second, back-to-front pass.
+template <typename S>
+void backward_image(const Images<S>& in, int64_t image, const S* out, const S* grad_out, S* grad_mean, S* grad_conic,
+                    S* grad_opacity, S* grad_feature) {
+  typedef typename Lanes<S>::Vector Vector;
+  constexpr int L = Lanes<S>::count;
+  const Vector zero = {}, lane = Lanes<S>::iota();
+  const int C = in.channels, H = in.height, W = in.width, stride = W + L;
+  const int64_t base = image * in.gaussians, plane = int64_t(H) * stride, area = int64_t(H) * W;
+  std::vector<S> buffer((C + 3) * plane, S(0));
+  S* transmittance = buffer.data() + (C + 1) * plane;
+  S* rest = transmittance + plane;
+  std::fill(transmittance, transmittance + plane, S(1));
+  const S *value = out + image * (C + 1) * area, *gradient = grad_out + image * (C + 1) * area;
+  for (int c = 0; c <= C; ++c)
+    for (int y = 0; y < H; ++y)
+      for (int x = 0; x < W; ++x) {
+        const int64_t source = c * area + int64_t(y) * W + x, pixel = int64_t(y) * stride + x;
+        buffer[c * plane + pixel] = gradient[source];
+        rest[pixel] += gradient[source] * value[source];
+      }
+  for (int32_t local : depth_order(in.depth + base, in.gaussians)) {
+    const int64_t i = base + local;
+    const Footprint<S> g(in, i);
+    const S* feature = in.feature + i * C;
+    const S opacity = in.opacity[i];
+    Vector q0 = zero, qx = zero, qy = zero, qxx = zero, qxy = zero, qyy = zero, by_channel[kMaxChannels] = {};
+    for (int y = g.y0; y <= g.y1; ++y) {
+      int first, last;
+      g.columns(in, y, first, last);
+      const S dy = S(y) + S(0.5) - g.my;
+      for (int x = first; x <= last; x += L) {
+        const int64_t pixel = int64_t(y) * stride + x;
+        const Vector t = Lanes<S>::load(transmittance + pixel);
+        Vector along = Lanes<S>::load(buffer.data() + C * plane + pixel);
+        for (int c = 0; c < C; ++c) along += Lanes<S>::load(buffer.data() + c * plane + pixel) * feature[c];
+        const Vector dx = lane + (S(x) + S(0.5) - g.mx);
+        const Vector alpha = opacity * exp_negative(S(-0.5) * (g.a * dx * dx + g.c * dy * dy) - g.b * dx * dy);
+        const Vector bounded = alpha < in.maximum_alpha ? alpha : zero + in.maximum_alpha;
+        const Vector kept = alpha >= in.minimum_alpha ? bounded : zero;
+        const Vector weight = t * kept;
+        const Vector after = Lanes<S>::load(rest + pixel) - weight * along;
+        Lanes<S>::store(rest + pixel, after);
+        Lanes<S>::store(transmittance + pixel, t - weight);
+        const Vector grad = (t * along - after / (S(1) - kept)) * kept;
+        const Vector q = alpha < in.maximum_alpha ? grad : zero;
+        const Vector q_dx = q * dx;
+        q0 += q, qx += q_dx, qxx += q_dx * dx, qy += q * dy, qxy += q_dx * dy, qyy += q * (dy * dy);
+        for (int c = 0; c < C; ++c) by_channel[c] += weight * Lanes<S>::load(buffer.data() + c * plane + pixel);
+      }
+    }
+    const S sum_x = lane_sum<S>(qx), sum_y = lane_sum<S>(qy);
+    grad_mean[2 * i] = g.a * sum_x + g.b * sum_y;
+    grad_mean[2 * i + 1] = g.b * sum_x + g.c * sum_y;
+    grad_conic[3 * i] = S(-0.5) * lane_sum<S>(qxx);
+    grad_conic[3 * i + 1] = -lane_sum<S>(qxy);
+    grad_conic[3 * i + 2] = S(-0.5) * lane_sum<S>(qyy);
+    grad_opacity[i] = opacity > 0 ? lane_sum<S>(q0) / opacity : S(0);
+    for (int c = 0; c < C; ++c) grad_feature[i * C + c] = lane_sum<S>(by_channel[c]);
+  }
+}
+
+template <typename Work> void parallel(int64_t images, int64_t threads, Work work) {
+  std::atomic<int64_t> next{0};
+  auto loop = [&] { for (int64_t image = next++; image < images; image = next++) work(image); };
+  std::vector<std::thread> helpers;
+  for (int64_t k = 1; k < std::min(threads, images); ++k) helpers.emplace_back(loop);
+  loop();
+  for (auto& helper : helpers) helper.join();
+}
+
+template <typename S> Images<S> pack(const int64_t* size, const double* limit, const S* const* input) {
+  return {size[1], size[2], size[3], size[4], input[0], input[1], input[2], input[3], input[4],
+          S(limit[0]), S(limit[1]), S(limit[2])};
+}
+
+}  // namespace
+
+// size: images, gaussians, channels, height, width, threads. limit: minimum alpha, maximum alpha, near plane.
+// input: mean, conic, opacity, depth, feature. out: [B, C + 1, H, W], the last channel is the accumulated alpha.
+#define SPLAT(S, suffix)                                                                                              \
+  extern "C" void splat_forward_##suffix(const int64_t* size, const double* limit, const S* const* input, S* out) {  \
+    const Images<S> in = pack<S>(size, limit, input);                                                                 \
+    parallel(size[0], size[5], [&](int64_t image) { forward_image<S>(in, image, out); });                            \
+  }                                                                                                                   \
+  extern "C" void splat_backward_##suffix(const int64_t* size, const double* limit, const S* const* input,           \
+                                          const S* out, const S* grad_out, S* const* grad) {                         \
+    const Images<S> in = pack<S>(size, limit, input);                                                                 \
+    parallel(size[0], size[5], [&](int64_t image) {                                                                  \
+      backward_image<S>(in, image, out, grad_out, grad[0], grad[1], grad[2], grad[3]);                               \
+    });                                                                                                               \
+  }
+SPLAT(float, float32)
+SPLAT(double, float64)
