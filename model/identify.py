@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from viewtime.configs.model import build_model_config, load_model_config
+from viewtime.configs.model import build_model_config, load_model_config, model_presets
 from viewtime.errors import UserError
 from viewtime.model.video_config import VideoModelConfig
 from viewtime.weights import WeightFile, open_weights
 
 Format = Literal["stability", "diffusers", "viewtime"]
 VECTOR_WEIGHT = "model.diffusion_model.label_emb.0.0.weight"
+CONVOLUTION_WEIGHT = "model.diffusion_model.input_blocks.0.0.weight"
 ATTENTION = "model.diffusion_model.input_blocks.1.1."
-BY_VECTOR_WIDTH = {256: "sv3d-u", 1280: "sv3d-p", 768: "svd-xt"}
 CONFIG_NAME = "model"
 
 
@@ -53,7 +53,7 @@ def identify(path: str | Path, preset: str | None = None) -> Identified:
         config = build_model_config(opened.config[CONFIG_NAME], f"{path}: {CONFIG_NAME}")
         _check_preset(path, config.name, preset, (config.name,))
         return Identified("viewtime", config, opened)
-    if VECTOR_WEIGHT not in opened.entries:
+    if VECTOR_WEIGHT not in opened.entries or CONVOLUTION_WEIGHT not in opened.entries:
         first = ", ".join(list(opened.entries)[:2]) or "nothing"
         raise UserError(
             f"{path} holds none of SVD, SV3D, SV4D (no {VECTOR_WEIGHT}; it holds {first}, …); "
@@ -62,21 +62,41 @@ def identify(path: str | Path, preset: str | None = None) -> Identified:
     return Identified("stability", _published_config(path, opened, preset), opened)
 
 
+class Signature(NamedTuple):
+    """What of a published header tells the models apart."""
+
+    channels: int
+    vector_dim: int
+    has_frame_attention: bool
+    separate_blend: bool
+
+
 def _published_config(path: Path, opened: WeightFile, preset: str | None) -> VideoModelConfig:
-    width = opened.entries[VECTOR_WEIGHT].info.shape[-1]
-    if any(key.startswith(f"{ATTENTION}motion_blocks.") for key in opened.entries):
-        if f"{ATTENTION}time_mixer_motion.mix_factor" not in opened.entries:
-            names = ("sv4d",)
-        else:
-            names = ("sv4d2-8views", "sv4d2") if "8views" in path.name else ("sv4d2", "sv4d2-8views")
-    elif width in BY_VECTOR_WIDTH:
-        names = (BY_VECTOR_WIDTH[width],)
-    else:
+    entries = opened.entries
+    signature = Signature(
+        channels=entries[CONVOLUTION_WEIGHT].info.shape[0],
+        vector_dim=entries[VECTOR_WEIGHT].info.shape[-1],
+        has_frame_attention=any(key.startswith(f"{ATTENTION}motion_blocks.") for key in entries),
+        separate_blend=f"{ATTENTION}time_mixer_motion.mix_factor" in entries,
+    )
+    known = {name: load_model_config(name) for name in model_presets()}
+    names = [name for name, config in known.items() if _signature(config) == signature]
+    if preset is not None and _signature(load_model_config(preset)) == signature:
+        return load_model_config(preset)
+    if not names:
         raise UserError(
-            f"{path} has a vector conditioning {width} wide; known widths: {', '.join(map(str, BY_VECTOR_WIDTH))}"
+            f"{path} is no known model of the family: {signature.channels} channels, "
+            f"vector conditioning {signature.vector_dim} wide; give a YAML preset that describes it"
         )
-    _check_preset(path, names[0], preset, names)
-    return load_model_config(preset or names[0])
+    names.sort(key=lambda name: ("8views" in name) != ("8views" in path.name))
+    _check_preset(path, names[0], preset, tuple(names))
+    return known[names[0]]
+
+
+def _signature(config: VideoModelConfig) -> Signature:
+    network = config.network
+    sv4d = network.axes == "view-frame"
+    return Signature(network.channels, network.vector_dim, sv4d, sv4d and network.separate_blend)
 
 
 def _diffusers_config(path: Path, preset: str | None) -> VideoModelConfig:
@@ -86,8 +106,9 @@ def _diffusers_config(path: Path, preset: str | None) -> VideoModelConfig:
         raise UserError(f"{path / 'model_index.json'} is not a pipeline's index: {error}") from error
     if name != "StableVideoDiffusionPipeline":
         raise UserError(f"{path} is a diffusers folder of {name}; only StableVideoDiffusionPipeline can be read")
-    _check_preset(path, "svd-xt", preset, ("svd-xt",))
-    return load_model_config("svd-xt")
+    if preset is not None and load_model_config(preset).family != "svd":
+        raise UserError(f"{path} holds svd-xt, not {preset}; use the preset svd-xt, or give a file of {preset}")
+    return load_model_config(preset or "svd-xt")
 
 
 def _check_preset(path: Path, found: str, preset: str | None, allowed: tuple[str, ...]) -> None:

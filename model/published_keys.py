@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -59,6 +60,7 @@ def part_prefix(part: Part, config: VideoModelConfig) -> str:
     }[part]
 
 
+@cache
 def part_names(part: Part, config: VideoModelConfig) -> dict[str, tuple[str, Shape]]:
     """Our name within a part -> (published name, shape)."""
     with torch.device("meta"):
@@ -71,6 +73,7 @@ def part_names(part: Part, config: VideoModelConfig) -> dict[str, tuple[str, Sha
     return {name: (prefix + names[name], tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
+@cache
 def used_names(config: VideoModelConfig) -> dict[str, tuple[str, Shape]]:
     """Our full name (`network.conv_in.weight`) -> (published name, shape) of every tensor the model uses."""
     return {

@@ -20,9 +20,8 @@ from viewtime.model.published_keys import build_part, is_unused, used_names
 from viewtime.model.sv4d.unet import VideoUNet
 from viewtime.model.vae.codec import FrameCodec
 from viewtime.model.video_config import PARTS, Part, VideoModelConfig
+from viewtime.model.weight_sources import UNUSED_PREFIX
 from viewtime.weights import load_weights
-
-UNUSED_PREFIX = "unused."
 
 
 class VideoModel(nn.Module):
