@@ -206,7 +206,7 @@ def spans(length: int, width: int, overlap: int) -> list[range]:
     if length <= width:
         return [range(length)]
     step = max(1, width - overlap)
-    starts = list(range(0, length - width, step)) + [length - width]
+    starts = [*range(0, length - width, step), length - width]
     return [range(start, start + width) for start in starts]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 from viewtime.errors import UserError
 from viewtime.sample.plan import Cell, Direction, Plan, Problem, Window, consecutive, spans
@@ -153,7 +153,7 @@ def _mixed(builder: _Builder, views: tuple[int, ...], frames: list[int]) -> None
         return
     anchors = _anchors(len(frames), width)
     _mixed(builder, views, [frames[position] for position in anchors])
-    for first, last in zip(anchors, anchors[1:]):
+    for first, last in pairwise(anchors):
         span = frames[max(0, min(first, last - width + 1)) : last + 1]
         builder.add("dense", views, span, [("backward", (span[-1],)), ("forward", (span[0],))])
 

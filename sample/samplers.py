@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def _no_report(step: int, x: Tensor, denoised: Tensor) -> None:
 def euler(denoise: Denoise, x: Tensor, schedule: Schedule, on_step: OnStep = _no_report) -> Tensor:
     """First order, one evaluation per step; the published scripts' sampler (no churn)."""
     sigmas = schedule.sigmas.tolist()
-    for step, (sigma, following) in enumerate(zip(sigmas, sigmas[1:])):
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma, step)
         x = x + (x - denoised) * ((following - sigma) / sigma)
         on_step(step, x, denoised)
@@ -39,7 +40,7 @@ def euler(denoise: Denoise, x: Tensor, schedule: Schedule, on_step: OnStep = _no
 def heun(denoise: Denoise, x: Tensor, schedule: Schedule, on_step: OnStep = _no_report) -> Tensor:
     """Second order, two evaluations per step but the last (EDM, algorithm 1 without churn)."""
     sigmas = schedule.sigmas.tolist()
-    for step, (sigma, following) in enumerate(zip(sigmas, sigmas[1:])):
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma, step)
         slope = (x - denoised) / sigma
         predicted = x + (following - sigma) * slope
@@ -54,7 +55,7 @@ def heun(denoise: Denoise, x: Tensor, schedule: Schedule, on_step: OnStep = _no_
 def midpoint(denoise: Denoise, x: Tensor, schedule: Schedule, on_step: OnStep = _no_report) -> Tensor:
     """Second order: the slope half way between two noise levels, two evaluations per step."""
     sigmas = schedule.sigmas.tolist()
-    for step, (sigma, following) in enumerate(zip(sigmas, sigmas[1:])):
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma, step)
         middle = (sigma + following) / 2
         half_way = x + (x - denoised) * ((middle - sigma) / sigma)
@@ -71,7 +72,7 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, schedule: Schedule, on_step: OnStep = 
     """
     sigmas = schedule.sigmas.tolist()
     previous: Tensor | None = None
-    for step, (sigma, following) in enumerate(zip(sigmas, sigmas[1:])):
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma, step)
         estimate = denoised
         if previous is not None and following > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,35 +100,8 @@ class FrameGrid:
         Args:
             lossless: PNGs (RGBA where there is alpha) instead of H.264 videos on white with separate alpha videos.
         """
-        folder = Path(folder)
-        V, F, C, H, W = self.shape
-        record = {
-            "format": "viewtime-grid",
-            "version": FORMAT_VERSION,
-            "V": V, "F": F, "C": C, "H": H, "W": W,
-            "fps": self.fps,
-            "lossless": lossless,
-            "known": self.known.int().tolist(),
-            "cameras": self.cameras.to_json() if self.cameras else None,
-            "provenance": self.provenance,
-        }  # fmt: skip
-        with atomic_folder(folder) as temporary:
-            for view in range(V):
-                self._save_view(temporary, view, lossless)
-            (temporary / "grid.json").write_text(json.dumps(record, indent=1))
-        return folder
-
-    def _save_view(self, folder: Path, view: int, lossless: bool) -> None:
-        if lossless:
-            (folder / f"view_{view:03d}").mkdir()
-            for frame, pixels in enumerate(rearrange(self.frames[view], "f c h w -> f h w c")):
-                write_image(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png", pixels)
-            return
-        rgb = rearrange(composite(self.frames[view]), "f c h w -> f h w c").numpy()
-        write_video(folder / f"view_{view:03d}.mp4", rgb, self.fps)
-        if self.has_alpha:
-            alpha = rearrange(self.frames[view, :, 3:].expand(-1, 3, -1, -1), "f c h w -> f h w c").numpy()
-            write_video(folder / f"alpha_{view:03d}.mp4", alpha, self.fps)
+        facts = (self.known, self.cameras, self.fps, self.provenance)
+        return write_grid(folder, self.shape, lambda view: self.frames[view], *facts, lossless=lossless)
 
     @staticmethod
     def load(folder: str | Path) -> FrameGrid:
@@ -171,6 +145,54 @@ class FrameGrid:
         from viewtime.dnerf import read_dnerf
 
         return read_dnerf(folder)
+
+
+def write_grid(
+    folder: str | Path,
+    shape: tuple[int, int, int, int, int],
+    row: Callable[[int], Tensor],
+    known: Tensor,
+    cameras: Cameras | None,
+    fps: float,
+    provenance: dict[str, Any],
+    lossless: bool = False,
+) -> Path:
+    """Write a grid folder row by row, so that a grid larger than memory can be written.
+
+    Args:
+        shape: (V, F, C, H, W).
+        row: view -> its frames [F, C, H, W] in [0, 1]; called once per view.
+        known, cameras, fps, provenance, lossless: see `FrameGrid`.
+    """
+    V, F, C, H, W = shape
+    record = {
+        "format": "viewtime-grid",
+        "version": FORMAT_VERSION,
+        "V": V, "F": F, "C": C, "H": H, "W": W,
+        "fps": fps,
+        "lossless": lossless,
+        "known": known.int().tolist(),
+        "cameras": cameras.to_json() if cameras else None,
+        "provenance": provenance,
+    }  # fmt: skip
+    with atomic_folder(folder) as temporary:
+        for view in range(V):
+            _save_row(temporary, view, row(view), fps, lossless)
+        (temporary / "grid.json").write_text(json.dumps(record, indent=1))
+    return Path(folder)
+
+
+def _save_row(folder: Path, view: int, frames: Tensor, fps: float, lossless: bool) -> None:
+    if lossless:
+        (folder / f"view_{view:03d}").mkdir()
+        for frame, pixels in enumerate(rearrange(frames, "f c h w -> f h w c")):
+            write_image(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png", pixels)
+        return
+    rgb = rearrange(composite(frames), "f c h w -> f h w c").numpy()
+    write_video(folder / f"view_{view:03d}.mp4", rgb, fps)
+    if frames.shape[1] == 4:
+        alpha = rearrange(frames[:, 3:].expand(-1, 3, -1, -1), "f c h w -> f h w c").numpy()
+        write_video(folder / f"alpha_{view:03d}.mp4", alpha, fps)
 
 
 def _load_view(folder: Path, view: int, record: dict[str, Any]) -> np.ndarray:

@@ -1,0 +1,173 @@
+"""Options of `viewtime sample` and `python sample.py`. Imports no torch, so that `--help` is fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """Cameras of the views to make. Degrees; azimuth relative to the input view, counter-clockwise from above.
+
+    Attributes:
+        elevation: of the input view and of all others; default: what the model was made for.
+        elevations: one per row (the input view first), in place of `elevation`.
+        azimuths: one per novel view; default: what the model was made for, or evenly around.
+        orbit: static; dynamic (every view turns by `turn` over the video); spiral (dynamic, and the elevation
+            swings by `swing` once over the video).
+        turn: degrees a view travels over the whole video in a dynamic or spiral orbit.
+        swing: degrees the elevation swings up and down in a spiral orbit.
+        trajectory: JSON file with elevation and azimuth per row (or per row and frame), in place of all above.
+    """
+
+    elevation: float | None = None
+    elevations: tuple[float, ...] = ()
+    azimuths: tuple[float, ...] = ()
+    orbit: Literal["static", "dynamic", "spiral"] = "static"
+    turn: float = 360.0
+    swing: float = 15.0
+    trajectory: str | None = None
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """From any video to square RGBA cells.
+
+    Attributes:
+        background: how the object is told from the background. auto: alpha where there is any, otherwise a plain
+            background is keyed; key: keyed even if there is alpha; remove: a matting network (needs the extra
+            `matte`); keep: the whole picture is the object.
+        tolerance: largest colour distance (0..1, per channel) that still counts as background.
+        crop: video: one crop for the whole video, so that motion across the picture stays; frame: each frame is
+            centred by itself and the offsets are recorded; none: the whole picture, padded to a square.
+        object_share: share of the cell's side that the object's bounding box fills.
+        fps: frame rate to resample to; default: the video's own.
+    """
+
+    background: Literal["auto", "key", "remove", "keep"] = "auto"
+    tolerance: float = 0.06
+    crop: Literal["video", "frame", "none"] = "video"
+    object_share: float = 0.9
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """Sampler, schedule and guidance; defaults that are None come with the model.
+
+    Attributes:
+        guidance: course of the guidance scale over the cells, between `guidance_low` and `guidance_high`.
+        guidance_interval: noise levels between which to guide.
+        cache: reuse predictions to save network evaluations; see `benchmarks/sampling_speedups.py` for the cost.
+        sigma_max, sigma_min: ends of the EDM ladder.
+        shift: time shift of the flow schedule; above 1 spends more steps at high noise.
+    """
+
+    name: Literal["euler", "heun", "midpoint", "dpmpp-2m"] | None = None
+    steps: int | None = None
+    guidance: Literal["none", "constant", "linear", "triangle", "trapezoid", "spatio-temporal"] | None = None
+    guidance_low: float | None = None
+    guidance_high: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    cache: Literal["none", "guidance", "steps"] = "none"
+    sigma_max: float = 700.0
+    sigma_min: float = 0.002
+    shift: float | None = None
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Which cells are sampled together.
+
+    Attributes:
+        kind: default: the plan the model was made for.
+        overlap: views or frames that consecutive sliding windows share.
+        window_views, window_frames: largest window; default: what the model takes.
+    """
+
+    kind: Literal["joint", "sv4d", "independent", "interleaved", "sv4d2", "autoregressive"] | None = None
+    overlap: int = 1
+    window_views: int | None = None
+    window_frames: int | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Reference views of frame 0, which SV4D needs.
+
+    Attributes:
+        weights: SV3D weights that make them.
+        orbit: a folder or video of the user's own views of frame 0 in place of SV3D, one image per novel view.
+        steps: SV3D's sampler steps; default: as many as the main model.
+    """
+
+    weights: str | None = None
+    orbit: str | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """What to turn when memory runs out.
+
+    Attributes:
+        batch_windows: windows that do not depend on each other, sampled in one batch.
+        chunk: frames encoded or decoded at a time.
+        offload: keep the parts of the model on the CPU until they are used.
+        split_guidance: evaluate guidance's two branches one after the other.
+    """
+
+    batch_windows: int = 1
+    chunk: int = 8
+    offload: bool = False
+    split_guidance: bool = False
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """One video in, a grid of views × frames out.
+
+    Attributes:
+        video: video file, folder of images, or quoted glob.
+        out: run folder; default: outputs/NAME_OF_THE_VIDEO.
+        preset: YAML file or preset name with other defaults for these options.
+        weights: "mini", a weight file, or a folder of one.
+        model: what the weight file must hold (sv4d2 and sv4d2-8views cannot be told apart by their tensors).
+        views: number of novel views; default: what the model was made for.
+        frames: use at most that many frames of the video.
+        size: side of a cell in pixels, where the model leaves a choice.
+        seed: the same seed gives the same grid on any number of processes.
+        device: cpu, cuda, cuda:1, …; default: cuda where there is one.
+        dtype: number format of the weights; default: float32 on the CPU, bfloat16 on CUDA.
+        show_plan: print the plan, draw it as plan.png, and stop.
+        save: what to write beside the grid folder's own videos, for each view: mp4, gif or png (lossless RGBA).
+        dnerf: also write the grid in D-NeRF form.
+        stream: write each cell as a PNG as soon as it is final.
+        keep_windows: keep the sampled windows, so that a run with more outputs need not sample again.
+    """
+
+    video: str
+    out: str | None = None
+    preset: str | None = None
+    weights: str = "mini"
+    model: str | None = None
+    views: int | None = None
+    frames: int | None = None
+    size: int | None = None
+    seed: int = 0
+    device: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    show_plan: bool = False
+    save: Annotated[tuple[Literal["mp4", "gif", "png"], ...], tyro.conf.arg(metavar="{mp4,gif,png}...")] = ("mp4",)
+    dnerf: bool = False
+    stream: bool = False
+    keep_windows: bool = False
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    preprocess: PreprocessOptions = field(default_factory=PreprocessOptions)
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    reference: ReferenceOptions = field(default_factory=ReferenceOptions)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)

@@ -1,0 +1,121 @@
+"""`viewtime sample` and `python sample.py`: one video in, a grid of views × frames out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from viewtime.configs.sample import SampleConfig
+from viewtime.errors import UserError
+from viewtime.log import log
+from viewtime.run_folder import plain, start_run
+from viewtime.sample import plan_view
+from viewtime.sample.output import write_outputs, write_stream
+from viewtime.sample.pipeline import Job, Pipeline, choose_device
+from viewtime.sample.preprocess import write_preview
+from viewtime.sample.processes import Processes, join_processes
+from viewtime.sample.reference import read_reference_views
+from viewtime.sample.store import CellStore
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Options that change no sampled cell: a run may be resumed with others.
+WITHOUT_EFFECT = ("out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device", "preset")
+
+
+def run(config: SampleConfig) -> list[Path]:
+    """Sample a video and write the grid; returns what was written.
+
+    Raises:
+        UserError: see `Pipeline.prepare`; or the output folder cannot be written.
+    """
+    processes = join_processes()
+    folder = Path(config.out) if config.out else Path("outputs") / (Path(config.video).stem or "sample")
+    if processes.first:
+        start_run(folder, "sample", config, config.seed)
+    processes.wait()
+    pipeline = load_pipeline(config, processes)
+    job = prepare_job(pipeline, config)
+    for note in job.prepared.notes if processes.first else ():
+        log.warning(note)
+    if config.show_plan:
+        print(plan_view.table(job.plan))
+        return [plan_view.draw(job.plan, folder / "plan.png")]
+    preview = folder / "preview.png"
+    if processes.first:
+        write_preview(job.prepared, preview)
+    store = CellStore(folder / "windows", job.plan)
+    _open_store(store, config, job, processes)
+    for window in pipeline.run(job, store, processes):
+        if config.stream:
+            write_stream(job, store, window, pipeline.traits.channels, folder / "stream")
+    if not processes.first:
+        return []
+    written = write_outputs(job, store, pipeline.traits, config, folder)
+    if not config.keep_windows:
+        store.remove()
+    return [preview, *written]
+
+
+def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
+    """The model and, where named, the one that makes reference views."""
+    device = choose_device(config.device)
+    if device.type == "cuda" and device.index is None and processes.world > 1:
+        device = torch.device("cuda", processes.local_rank)
+    return Pipeline.from_pretrained(
+        config.weights,
+        model=config.model,
+        torch_dtype=DTYPES[config.dtype] if config.dtype else None,
+        device=device,
+        chunk=config.memory.chunk,
+        offload=config.memory.offload,
+        reference_weights=config.reference.weights,
+    )
+
+
+def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
+    """Everything settled from the options."""
+    for name, value in (("batch-windows", config.memory.batch_windows), ("chunk", config.memory.chunk)):
+        if value < 1:
+            raise UserError(f"--memory.{name} {value}; at least 1 is needed")
+    references = None
+    if config.reference.orbit is not None:
+        references = read_reference_views(
+            config.reference.orbit, config.size or pipeline.traits.size, config.preprocess
+        )
+    return pipeline.prepare(
+        config.video,
+        views=config.views,
+        frames=config.frames,
+        size=config.size,
+        seed=config.seed,
+        camera=config.camera,
+        preprocess=config.preprocess,
+        sampler=config.sampler,
+        plan=config.plan,
+        reference_views=references,
+        batch_windows=config.memory.batch_windows,
+        split_guidance=config.memory.split_guidance,
+    )
+
+
+def _open_store(store: CellStore, config: SampleConfig, job: Job, processes: Processes) -> None:
+    """Resume what an interrupted run of the same options and the same input left, otherwise start anew."""
+    if processes.first:
+        resumed = store.start(fingerprint(config, job))
+        if resumed:
+            done = sum(store.finished(window) for window in job.plan.windows)
+            log.info(f"resuming: {done} of {len(job.plan.windows)} windows are there")
+    processes.wait()
+
+
+def fingerprint(config: SampleConfig, job: Job) -> dict[str, Any]:
+    """What decides the sampled cells: the options and the content of the prepared input."""
+    options = {key: value for key, value in plain(config).items() if key not in WITHOUT_EFFECT}
+    content = hashlib.sha256(job.prepared.cells.tobytes())
+    if job.reference_views is not None:
+        content.update(job.reference_views.numpy().tobytes())
+    return json.loads(json.dumps({"options": options, "input": content.hexdigest(), "plan": job.plan.name}))

@@ -1,0 +1,366 @@
+"""The Python API, in the shape that users of diffusers know: `Pipeline.from_pretrained(...)`, `pipe(video, ...)`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from viewtime.cameras import Cameras
+from viewtime.configs.sample import CameraOptions, PlanOptions, PreprocessOptions, SamplerOptions
+from viewtime.errors import UserError
+from viewtime.grid import FrameGrid
+from viewtime.log import progress_bar
+from viewtime.sample.grid_model import GridModel, ModelTraits
+from viewtime.sample.guidance import Guidance
+from viewtime.sample.models import load_model
+from viewtime.sample.plan import Plan, Problem, Window, input_row
+from viewtime.sample.plans import make_plan
+from viewtime.sample.preprocess import PreparedVideo, prepare_video
+from viewtime.sample.processes import Processes
+from viewtime.sample.reference import ReferenceViews
+from viewtime.sample.runner import Settings, run_plan
+from viewtime.sample.schedules import make_schedule
+from viewtime.sample.store import CellStore
+from viewtime.sample.trajectory import make_cameras
+from viewtime.video import DEFAULT_FPS, Video, read_video
+
+READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is settled before the first window is sampled."""
+
+    prepared: PreparedVideo
+    cameras: Cameras
+    plan: Plan
+    settings: Settings
+    reference_views: Tensor | None = None  # the user's own views of frame 0, [V − 1, 4, S, S] in [0, 1]
+
+    @property
+    def known(self) -> Tensor:
+        """Given cells, bool [V, F]."""
+        problem = self.plan.problem
+        return torch.tensor([[(v, f) in problem.given for f in range(problem.frames)] for v in range(problem.views)])
+
+
+class Pipeline:
+    """A model with everything around it: video in, `FrameGrid` out.
+
+    >>> pipe = Pipeline.from_pretrained("mini").to("cpu")
+    >>> grid = pipe("in.mp4", views=8, generator=torch.Generator().manual_seed(0))
+
+    Args:
+        model: what is sampled.
+        reference: makes reference views of frame 0 for a model that needs them.
+    """
+
+    def __init__(self, model: GridModel, reference: ReferenceViews | None = None) -> None:
+        self.model, self.reference = model, reference
+
+    @staticmethod
+    def from_pretrained(
+        name_or_file: str | Path = "mini",
+        *,
+        model: str | None = None,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        chunk: int = 8,
+        offload: bool = False,
+        reference_weights: str | Path | None = None,
+    ) -> Pipeline:
+        """Load weights by name ("mini"), file or folder.
+
+        Args:
+            model: what the file must hold.
+            torch_dtype: default: float32 on the CPU, bfloat16 on CUDA.
+            device: default: CUDA where there is one.
+            chunk, offload: see `MemoryOptions`.
+            reference_weights: SV3D weights, for SV4D.
+
+        Raises:
+            UserError: no such weights, or another model's.
+        """
+        place = choose_device(device)
+        dtype = torch_dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+        loaded = load_model(str(name_or_file), place, dtype, model, chunk=chunk, offload=offload)
+        reference = None
+        if reference_weights is not None:
+            source = load_model(str(reference_weights), place, dtype, chunk=chunk, offload=offload)
+            reference = ReferenceViews(source)
+        return Pipeline(loaded, reference)
+
+    @property
+    def traits(self) -> ModelTraits:
+        """What the model is made for."""
+        return self.model.traits
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Pipeline:
+        """Move the model; returns itself."""
+        self.model.to(device, dtype)
+        if self.reference is not None:
+            self.reference.model.to(device, dtype)
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the weights into a folder that `from_pretrained` reads."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save(folder)
+        return folder
+
+    def prepare(
+        self,
+        video: str | Path | Video | np.ndarray | Tensor,
+        *,
+        views: int | None = None,
+        frames: int | None = None,
+        size: int | None = None,
+        seed: int = 0,
+        camera: CameraOptions | None = None,
+        cameras: Cameras | None = None,
+        preprocess: PreprocessOptions | None = None,
+        sampler: SamplerOptions | None = None,
+        plan: PlanOptions | None = None,
+        reference_views: Tensor | None = None,
+        batch_windows: int = 1,
+        split_guidance: bool = False,
+    ) -> Job:
+        """Check and settle everything; samples nothing.
+
+        Raises:
+            UserError: an input that cannot be used, or options that do not fit the model.
+        """
+        traits = self.traits
+        size = self._size(size)
+        novel = traits.novel_views if views is None else views
+        plan = plan or PlanOptions()
+        self._check_views(novel, plan)
+        prepared = prepare_video(as_video(video, frames), size, preprocess)
+        count = len(prepared.cells)
+        orbit = cameras or make_cameras(camera or CameraOptions(), novel, count, traits.azimuths, traits.elevation)
+        if cameras is not None and cameras.shape != (1 + novel, count):
+            raise UserError(f"cameras are {cameras.shape}; the grid has {1 + novel} rows × {count} frames")
+        given = set(input_row(count))
+        if reference_views is not None:
+            if len(reference_views) != novel:
+                raise UserError(f"{len(reference_views)} reference views; {novel} are needed, one per novel view")
+            given |= {(view, 0) for view in range(1, novel + 1)}
+        elif traits.needs_reference and self.reference is None:
+            raise UserError(
+                f"{traits.name} needs reference views of the first frame: give SV3D weights (--reference.weights) "
+                "or your own views (--reference.orbit)"
+            )
+        settled = settle_plan(traits, novel, count, frozenset(given), plan)
+        settings = settle_sampler(traits, self.model.denoiser.schedule_kind, sampler or SamplerOptions(), seed)
+        settings = replace(settings, batch_windows=batch_windows, split_guidance=split_guidance)
+        return Job(prepared, orbit, settled, settings, reference_views)
+
+    def _size(self, size: int | None) -> int:
+        if size is None or size == self.traits.size:
+            return self.traits.size
+        resize = getattr(self.model, "resize", None)
+        if resize is None:
+            raise UserError(
+                f"{self.traits.name} makes cells of {self.traits.size} pixels; --size {size} is not possible"
+            )
+        resize(size)
+        return size
+
+    def _check_views(self, novel: int, plan: PlanOptions) -> None:
+        if novel < 1:
+            raise UserError(f"--views {novel}; at least 1 novel view is needed")
+        if novel > self.traits.novel_views and plan.kind != "autoregressive":
+            raise UserError(
+                f"{novel} novel views; {self.traits.name} takes at most {self.traits.novel_views} at once: "
+                "ask for fewer --views, or extend along the views with --plan.kind autoregressive"
+            )
+
+    def run(
+        self,
+        job: Job,
+        store: CellStore,
+        processes: Processes | None = None,
+    ) -> Iterator[Window]:
+        """Sample a job's windows into a store, yielding each as soon as it is finished; resumes what is there."""
+        processes = processes or Processes()
+        if processes.first:
+            put_inputs(job, store)
+        processes.wait()
+        steps = sum(job.settings.schedule.steps for window in job.plan.windows if window.stage != "reference")
+        share = -(-steps // processes.world)
+        make = self.reference.maker(job.cameras, job.settings, store) if self.reference is not None else None
+        with progress_bar("sampling steps", share) as bar:
+            yield from run_plan(
+                job.plan, self.model, store, job.cameras, job.settings,
+                processes=processes, make_reference=make, bar=bar,
+            )  # fmt: skip
+
+    def __call__(
+        self,
+        video: str | Path | Video | np.ndarray | Tensor,
+        *,
+        views: int | None = None,
+        generator: torch.Generator | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        folder: str | Path | None = None,
+        **options: Any,
+    ) -> FrameGrid:
+        """Sample a grid.
+
+        Args:
+            video: a path, a `Video`, or frames [F, H, W, 3 | 4] (uint8, or floats in [0, 1]).
+            views: number of novel views.
+            generator: its seed is the seed of the grid; noise is drawn per cell on the CPU, so any device will do.
+            num_inference_steps, guidance_scale: as in diffusers; the scale is constant over the cells.
+            folder: keep finished windows there, and resume from them.
+            options: see `prepare`.
+        """
+        sampler = options.pop("sampler", None) or SamplerOptions()
+        if num_inference_steps is not None:
+            sampler = replace(sampler, steps=num_inference_steps)
+        if guidance_scale is not None:
+            sampler = replace(sampler, guidance="constant", guidance_high=guidance_scale)
+        if generator is not None:
+            options["seed"] = generator.initial_seed()
+        job = self.prepare(video, views=views, sampler=sampler, **options)
+        with tempfile.TemporaryDirectory() as temporary:
+            store = CellStore(Path(folder) if folder is not None else Path(temporary), job.plan)
+            for _ in self.run(job, store):
+                pass
+            return collect(job, store, self.traits)
+
+
+def put_inputs(job: Job, store: CellStore) -> None:
+    """Write the given cells into a store."""
+    for frame, cell in enumerate(job.prepared.cells):
+        store.put_given((0, frame), cell_tensor(cell))
+    for view, cell in enumerate(job.reference_views if job.reference_views is not None else (), start=1):
+        store.put_given((view, 0), cell)
+
+
+def cell_tensor(cell: np.ndarray) -> Tensor:
+    """uint8 [H, W, C] -> float [C, H, W] in [0, 1]."""
+    return rearrange(torch.from_numpy(cell).float() / 255.0, "h w c -> c h w")
+
+
+def collect(job: Job, store: CellStore, traits: ModelTraits) -> FrameGrid:
+    """The finished grid in memory."""
+    rows = [read_row(store, view, traits.channels) for view in range(job.plan.problem.views)]
+    return FrameGrid(torch.stack(rows), job.known, job.cameras, job.prepared.fps, provenance(job, traits))
+
+
+def read_row(store: CellStore, view: int, channels: int) -> Tensor:
+    """One finished view [F, C, H, W]; input cells lose their alpha (on white) where the model makes none."""
+    cells = store.read([(view, frame) for frame in range(store.plan.problem.frames)])
+    if cells.shape[1] == 4 and channels == 3:
+        return cells[:, :3] * cells[:, 3:] + 1 - cells[:, 3:]
+    return cells
+
+
+def provenance(job: Job, traits: ModelTraits) -> dict[str, Any]:
+    """What `grid.json` says of where the grid comes from."""
+    return {
+        "made_by": "viewtime sample",
+        "model": traits.name,
+        "plan": job.plan.name,
+        "sampler": job.settings.sampler,
+        "steps": job.settings.schedule.steps,
+        "guidance": job.settings.guidance.kind,
+        "seed": job.settings.seed,
+        "input": job.prepared.record(),
+    }
+
+
+def settle_plan(traits: ModelTraits, novel_views: int, frames: int, given: frozenset, options: PlanOptions) -> Plan:
+    """The plan of a run: the model's own, or, where that is "joint" and the video is longer, sliding windows."""
+    for name, wanted, limit in (
+        ("views", options.window_views, traits.window_views),
+        ("frames", options.window_frames, traits.window_frames),
+    ):
+        if wanted is not None and wanted > limit:
+            raise UserError(f"--plan.window-{name} {wanted}; {traits.name} takes at most {limit}")
+    problem = Problem(
+        views=1 + novel_views,
+        frames=frames,
+        window_views=options.window_views or traits.window_views,
+        window_frames=options.window_frames or traits.window_frames,
+        given=given,
+        inside=traits.inside,
+        reference_stage=traits.needs_reference,
+        keep_input=traits.keep_input,
+        overlap=options.overlap,
+    )
+    kind = options.kind or traits.plan
+    if options.kind is None and kind == "joint" and frames > problem.window_frames:
+        kind = "sv4d2"
+    return make_plan(kind, problem)
+
+
+def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed: int) -> Settings:
+    """The model's sampler with the user's changes."""
+    default = traits.sampler
+
+    def pick(value: Any, fallback: Any) -> Any:
+        return fallback if value is None else value
+
+    guidance = Guidance(
+        pick(options.guidance, default.guidance),
+        pick(options.guidance_low, default.guidance_low),
+        pick(options.guidance_high, default.guidance_high),
+        pick(options.guidance_interval, (0.0, float("inf"))),
+    )
+    schedule = make_schedule(
+        kind,  # type: ignore[arg-type]
+        pick(options.steps, default.steps),
+        sigma_max=options.sigma_max,
+        sigma_min=options.sigma_min,
+        shift=pick(options.shift, default.shift),
+    )
+    if options.cache == "guidance" and guidance.kind == "none":
+        raise UserError(
+            "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
+        )
+    return Settings(schedule, pick(options.name, default.name), guidance, seed, cache=options.cache)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or CUDA where there is one.
+
+    Raises:
+        UserError: not a device, or not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine has no CUDA device that PyTorch can use; try --device cpu")
+    return chosen
+
+
+def as_video(video: str | Path | Video | np.ndarray | Tensor | Sequence, frames: int | None) -> Video:
+    """Any accepted form of input as a `Video` of at most `frames` frames."""
+    if frames is not None and frames < 1:
+        raise UserError(f"--frames {frames}; at least 1 is needed")
+    if isinstance(video, (str, Path)):
+        return read_video(video, frames, READ_SIDE)
+    if isinstance(video, Video):
+        return replace(video, frames=video.frames[:frames])
+    array = np.asarray(video)
+    if array.ndim != 4 or array.shape[-1] not in (3, 4) or not len(array):
+        raise UserError(f"frames have shape {array.shape}; needed: [F, H, W, 3 or 4] with F at least 1")
+    if array.dtype != np.uint8:
+        array = (np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return Video(array[:frames], DEFAULT_FPS)

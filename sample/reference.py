@@ -1,0 +1,78 @@
+"""Reference views of frame 0, which SV4D is conditioned on: made by SV3D, or given by the user."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from viewtime.cameras import Cameras
+from viewtime.configs.sample import PreprocessOptions
+from viewtime.errors import UserError
+from viewtime.sample.grid_model import GridModel
+from viewtime.sample.guidance import Guidance
+from viewtime.sample.plan import Plan, Problem, Window
+from viewtime.sample.plans import joint
+from viewtime.sample.preprocess import prepare_video
+from viewtime.sample.runner import MakeReference, Settings, run_plan
+from viewtime.sample.store import CellStore
+from viewtime.video import read_video
+
+
+class ReferenceViews:
+    """A multi-view model (SV3D) that makes an orbit around frame 0.
+
+    Args:
+        model: takes one frame and makes `model.traits.novel_views` views at `model.traits.azimuths`.
+    """
+
+    def __init__(self, model: GridModel) -> None:
+        if model.traits.window_frames != 1 or model.traits.azimuths is None:
+            raise UserError(f"{model.traits.name} makes no reference views; give SV3D weights (sv3d_u or sv3d_p)")
+        self.model = model
+
+    def maker(self, cameras: Cameras, settings: Settings, store: CellStore) -> MakeReference:
+        """A function that makes the cells of a reference window of the grid with these cameras."""
+
+        def make(window: Window) -> Tensor:
+            orbit = self._sample(cameras, settings, store)
+            rows = [1 + self._nearest(float(cameras.azimuth[view, 0] - cameras.azimuth[0, 0])) for view in window.views]
+            return torch.stack([orbit[row] for row in rows])[:, None]
+
+        return make
+
+    def _nearest(self, azimuth: float) -> int:
+        """Index of the orbit's novel view nearest to an azimuth in degrees."""
+        orbit = torch.tensor(self.model.traits.azimuths)
+        return int(((orbit - azimuth + 180) % 360 - 180).abs().argmin())
+
+    def _sample(self, cameras: Cameras, settings: Settings, store: CellStore) -> list[Tensor]:
+        """Cells of the whole orbit, the input first, [C, H, W] each."""
+        traits = self.model.traits
+        assert traits.azimuths is not None
+        problem = Problem(1 + traits.novel_views, 1, traits.window_views, 1, frozenset({(0, 0)}), inside=traits.inside)
+        plan: Plan = joint(problem)
+        azimuth = torch.tensor([0.0, *traits.azimuths])[:, None]
+        elevation = cameras.elevation[:1, :1].expand_as(azimuth)
+        orbit_cameras = Cameras(elevation, azimuth, cameras.distance[:1, :1].expand_as(azimuth), cameras.fov_y)
+        orbit_store = CellStore(store.folder / "reference", plan)
+        orbit_store.put_given((0, 0), store.read([(0, 0)])[0])
+        default = traits.sampler
+        guidance = Guidance(default.guidance, default.guidance_low, default.guidance_high)
+        settings = replace(settings, guidance=guidance, sampler=default.name, cache="none")
+        for _ in run_plan(plan, self.model, orbit_store, orbit_cameras, settings):
+            pass
+        return list(orbit_store.read([(view, 0) for view in range(problem.views)]))
+
+
+def read_reference_views(source: str | Path, size: int, options: PreprocessOptions) -> Tensor:
+    """The user's own orbit: images of frame 0 from each novel view, in order, [N, 4, S, S] in [0, 1].
+
+    They are keyed and cropped like a video, one crop for all, so that their scale agrees.
+    """
+    prepared = prepare_video(read_video(source), size, replace(options, fps=None))
+    return rearrange(torch.from_numpy(np.ascontiguousarray(prepared.cells)).float() / 255.0, "n h w c -> n c h w")
