@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 
 FORMAT_VERSION = 1
@@ -39,7 +40,7 @@ class SampleRecord:
         views, frames, height, width: of the stored grid.
         has_alpha: whether the pixels carry an alpha channel.
         fps: frames per second of the stored frames.
-        cameras: `Cameras.to_json()` of the whole grid.
+        cameras: `Cameras.to_json()`; one frame of it where the cameras stand still during the clip.
         frame_times: second in the clip of each stored frame, [F].
         arrays: extension -> shape of each array member.
         provenance: free facts: asset, clip, licence, author, engine.
@@ -80,6 +81,27 @@ class SampleRecord:
         if missing := sorted(names - set(record)):
             raise UserError(f"sample record lacks {', '.join(missing)}")
         return SampleRecord(**{name: record[name] for name in names})
+
+
+def pack_cameras(cameras: Cameras) -> dict[str, Any]:
+    """JSON form of cameras [V, F], with F = 1 where no camera moves: 441 equal entries would be a sixth of a sample."""
+    values = (cameras.elevation, cameras.azimuth, cameras.distance)
+    still = all(bool((value == value[:, :1]).all()) for value in values)
+    return (cameras[:, :1] if still else cameras).to_json()
+
+
+def unpack_cameras(record: SampleRecord) -> Cameras:
+    """The cameras [V, F] of a sample.
+
+    Raises:
+        UserError: their number does not fit the grid.
+    """
+    cameras = Cameras.from_json(record.cameras)
+    if cameras.shape == (record.views, 1):
+        cameras = cameras[:, [0] * record.frames]
+    if cameras.shape != (record.views, record.frames):
+        raise UserError(f"cameras are {cameras.shape}, the grid is {record.views} × {record.frames}")
+    return cameras
 
 
 def check_array(extension: str, array: np.ndarray, record: SampleRecord) -> np.ndarray:

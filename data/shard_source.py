@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from viewtime.cameras import Cameras
 from viewtime.data import schema
 from viewtime.data.pixels import decode_frames
 from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
@@ -141,7 +140,10 @@ def read_grid(
         pixels = decode_frames(
             members[schema.PIXELS], record.frames, record.has_alpha, view_index.tolist(), frame_index.tolist()
         )
-    cameras = Cameras.from_json(record.cameras)[view_index, frame_index].rezero(0)
+    try:
+        cameras = schema.unpack_cameras(record)[view_index, frame_index].rezero(0)
+    except UserError as error:
+        raise CorruptSampleError(f"{schema.META}: {error}") from error
     return GridSample(
         record.id, record.source, pixels, cameras, record.fps / stride, latents, clip, provenance=record.provenance
     )

@@ -1,0 +1,34 @@
+"""`viewtime encode SOURCE`: rendered grids into training shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Turn grid folders into WebDataset shards; a run that was cut off continues there."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Folder with grids (grid.json), at any depth; what `viewtime render` and `viewtime sample` write."""
+    output: str = "runs/shards"
+    """Folder of the shards, their indices and the plan."""
+    kind: Literal["pixels", "latents"] = "pixels"
+    """Compressed video for pixel-space models, or VAE latents and CLIP embeddings for latent ones."""
+    samples_per_shard: int = 100
+    resolution: int | None = None
+    """Shrink frames to this shorter side; as rendered where not given."""
+    quality: int = 28
+    """Of the compressed video: x264's constant rate factor, smaller is better and larger."""
+    weights: str | None = None
+    """SVD, SV3D or SV4D weights (one file or a diffusers folder) whose VAE and CLIP make the latents."""
+    chunk: int = 8
+    """Images encoded at a time; changes memory, not results."""
+    device: str = "cpu"
+    workers: int = 2
+    """Processes for pixels; latents are made by one."""
+    max_failed_share: float = 0.05
+    """Exit with failure when more than this share of the grids could not be encoded."""

@@ -1,0 +1,179 @@
+"""`viewtime encode`: a fixed plan of shards, each made whole or not at all.
+
+The plan (which grid goes into which shard) is written first and never depends on what was done before. So a run
+that is killed and started again makes the same bytes as one that was not, and shards can be made in any order.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from viewtime.configs.encode import EncodeConfig
+from viewtime.data.encode import LatentEncoder, encode_grid, sample_key
+from viewtime.data.shards import ShardIndex, is_whole, read_index, shard_name, write_shard
+from viewtime.errors import UserError
+from viewtime.files import append_jsonl, atomic_path
+from viewtime.log import log, progress_bar
+from viewtime.run_folder import start_run
+
+PLAN_VERSION = 1
+
+
+def run(config: EncodeConfig) -> list[Path]:
+    """Encode all grids below the source.
+
+    Returns:
+        Paths of the shards' folder and of dataset.json, and of failed.jsonl where there is one.
+
+    Raises:
+        UserError: nothing to encode, an earlier run with another plan lies there, or too many grids failed.
+    """
+    _check(config)
+    output = Path(config.output)
+    plan = make_plan(config)
+    _keep_plan(output / "plan.json", plan)
+    start_run(output, "encode", config)
+    numbers = range(len(plan["shards"]))
+    todo = [number for number in numbers if not is_whole(output / shard_name(number))]
+    if len(todo) < len(numbers):
+        log.info("continuing: %d of %d shards are there", len(numbers) - len(todo), len(numbers))
+    with progress_bar("encoding shards", len(todo)) as bar:
+        for index in _encode_all(config, plan, todo):
+            bar.advance(note=f"{index.bytes / 1e6:.1f} MB")
+    return _finish(config, output, plan)
+
+
+def _check(config: EncodeConfig) -> None:
+    if config.kind == "latents" and config.weights is None:
+        raise UserError("latents need --weights: SVD, SV3D or SV4D weights with a VAE and CLIP; or use --kind pixels")
+    if config.samples_per_shard < 1 or config.workers < 1:
+        raise UserError(
+            f"--samples-per-shard {config.samples_per_shard}, --workers {config.workers}; both must be at least 1"
+        )
+
+
+def make_plan(config: EncodeConfig) -> dict[str, Any]:
+    """Which grids go into which shard, from the sorted paths of the grids alone, and what decides their bytes.
+
+    Raises:
+        UserError: no grid below the source.
+    """
+    source = Path(config.source)
+    grids = sorted(path.parent.relative_to(source).as_posix() for path in source.rglob("grid.json"))
+    if not grids:
+        raise UserError(f"no grid (grid.json) below {source}; make some with `viewtime render`")
+    size = config.samples_per_shard
+    return {
+        "version": PLAN_VERSION,
+        "kind": config.kind,
+        "resolution": config.resolution,
+        "quality": config.quality,
+        "weights": config.weights,
+        "shards": [grids[start : start + size] for start in range(0, len(grids), size)],
+    }
+
+
+def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
+    if path.is_file():
+        earlier = json.loads(path.read_text())
+        if different := [name for name in plan if earlier.get(name) != plan[name]]:
+            raise UserError(
+                f"{path.parent} was begun with other {', '.join(different)}; give another --output or delete it"
+            )
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(plan, indent=1))
+
+
+def _encode_all(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> Iterator[ShardIndex]:
+    """Indices of the shards as they become ready."""
+    if config.kind == "latents":
+        from viewtime.data.latents import PublishedLatents
+
+        encoder = PublishedLatents(config.weights or "", config.device, config.chunk) if todo else None
+        for number in todo:
+            yield encode_shard(config, plan, number, encoder)
+        return
+    if config.workers == 1 or len(todo) < 2:
+        for number in todo:
+            yield encode_shard(config, plan, number)
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(config.workers, len(todo)), context, initializer=_end_with_parent) as pool:
+        try:
+            for future in as_completed([pool.submit(encode_shard, config, plan, number) for number in todo]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "an encoding process was killed (out of memory?); run again with fewer --workers"
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """Let a worker die when the run is killed: it would write shards behind the back of the next run."""
+    import ctypes
+    import signal
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+def encode_shard(
+    config: EncodeConfig, plan: dict[str, Any], number: int, latents: LatentEncoder | None = None
+) -> ShardIndex:
+    """Make one shard of the plan; grids that cannot be encoded are recorded in its index."""
+    source, failed = Path(config.source), []
+
+    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for place, id in enumerate(plan["shards"][number]):
+            try:
+                members = encode_grid(
+                    source / id, id, resolution=config.resolution, quality=config.quality, latents=latents
+                )
+            except UserError as error:
+                failed.append((id, str(error)))
+                continue
+            yield sample_key(number * config.samples_per_shard + place, id), members
+
+    return write_shard(Path(config.output) / shard_name(number), samples(), failed)
+
+
+def _finish(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Path]:
+    """Write dataset.json (what there is) and failed.jsonl, and judge the share of failures."""
+    indices = {shard_name(number): read_index(output / shard_name(number)) for number in range(len(plan["shards"]))}
+    failed = [item for index in indices.values() for item in index.failed]
+    count = sum(len(index.entries) for index in indices.values())
+    record = {
+        "kind": config.kind,
+        "samples": count,
+        "bytes": sum(index.bytes for index in indices.values()),
+        "shards": {
+            name: {"samples": len(index.entries), "bytes": index.bytes, "sha256": index.sha256}
+            for name, index in indices.items()
+        },
+    }
+    with atomic_path(output / "dataset.json") as path:
+        path.write_text(json.dumps(record, indent=1))
+    log.info("%d samples in %d shards, %.1f MB; %d failed", count, len(indices), record["bytes"] / 1e6, len(failed))
+    written = [output, output / "dataset.json"]
+    report = output / "failed.jsonl"
+    report.unlink(missing_ok=True)
+    for id, reason in failed:
+        append_jsonl(report, {"id": id, "stage": "encode", "reason": reason})
+    if failed:
+        written.append(report)
+    if len(failed) > config.max_failed_share * (count + len(failed)):
+        raise UserError(
+            f"{len(failed)} of {count + len(failed)} grids could not be encoded; limit {config.max_failed_share:.0%} "
+            f"(--max-failed-share). See {report}"
+        )
+    return written
