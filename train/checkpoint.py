@@ -158,8 +158,12 @@ def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float |
         tensors |= {k: v.detach().cpu() for k, v in network.state_dict().items() if k not in parameters}
         if config.model.lora is not None:
             tensors = merge_lora(tensors, config.model.lora)
-        network_config = getattr(network, "config", None)
-        described = plain(network_config) if network_config is not None else plain(config.model.config)
-        record = {"model": config.model.name, "config": described, "ema": length,
-                  "steps": progress.step, "samples": progress.samples}  # fmt: skip
-        save_weights(path, tensors, record)
+        save_weights(path, tensors, weight_record(network, config, length, progress))
+
+
+def weight_record(network: nn.Module, config: TrainConfig, length: float | None, progress: Progress) -> dict[str, Any]:
+    """Metadata of exported weights: the model by name with its complete config, and how it was trained."""
+    shape = getattr(network, "config", None)
+    described = plain(shape) if shape is not None else config.model.config
+    training = {"steps": progress.step, "samples": progress.samples, "seconds": round(progress.seconds), "ema": length}
+    return {"model": {"name": config.model.name, "config": described}, "training": training}

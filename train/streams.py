@@ -69,5 +69,5 @@ def family_loader(options: dict[str, Any], *, batch_size: int, seed: int, rank: 
         "data.options",
     )
     if missing := {"family", "folder"} - set(options):
-        raise UserError(f"data.options lacks {', '.join(sorted(missing))}: the stream \"family\" needs both")
+        raise UserError(f'data.options lacks {", ".join(sorted(missing))}: the stream "family" needs both')
     return open_family(config, options["family"], options["folder"], options.get("held_out", False), rank, world)

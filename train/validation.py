@@ -72,9 +72,8 @@ class Validator:
             if self.config.validation.sample_steps > 0:
                 from viewtime.train.samples import sample_and_measure
 
-                record |= sample_and_measure(
-                    model, self.batches[0], self.config, self.folder, progress, self.accelerator
-                )
+                where = self.folder / "samples" / f"step_{progress.step:08d}"
+                record |= sample_and_measure(model, self.batches[0], self.config, where, self.accelerator)
         model.train(was_training)
         record["val/seconds"] = time.monotonic() - started
         for gate in self.config.validation.gates:
