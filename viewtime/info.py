@@ -25,7 +25,12 @@ DISTRIBUTIONS = {"open_clip": "open-clip-torch"}
 
 
 def run(config: InfoConfig) -> list[Path]:
-    """Print the report; with a file, describe the file instead."""
+    """Print the report; with a file or a preset, describe that instead."""
+    if config.file is not None and str(config.file) in presets():
+        from viewtime.model.parameter_table import describe_preset
+
+        print(describe_preset(str(config.file)))
+        return []
     if config.file is not None:
         from viewtime.model.info import describe_file
 
