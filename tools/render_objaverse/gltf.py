@@ -45,7 +45,7 @@ class Part:
         uvs: float32 [N, 2] of the base-colour texture.
         colours: float32 [N, 4], COLOR_0 in linear RGBA or ones.
         triangles: int32 [T, 3].
-        joints, weights: [N, K] indices into the skin's joints and weights that sum to 1; None without skin.
+        joints, weights: [N, K] indices into the skin's joints and weights that sum to 1 (0 for a vertex without any); None without skin.
         morph_positions, morph_normals: float32 [M, N, 3] offsets (M may be 0).
     """
 
@@ -361,7 +361,8 @@ def _morph(file: GltfFile, target: dict[str, int], count: int) -> tuple[np.ndarr
 def _influences(
     file: GltfFile, attributes: dict[str, np.ndarray], joint_count: int
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Joint indices and weights [N, K], K = 4 per set. NaN weights count as zero, as in Blender."""
+    """Joint indices and weights [N, K], K = 4 per set. NaN weights count as zero, and a vertex
+    without any weight collapses to the origin: both as in Blender, so that the two engines agree."""
     sets = sorted(name for name in attributes if name.startswith("JOINTS_"))
     if not sets:
         return None, None
@@ -370,9 +371,8 @@ def _influences(
     weights = np.nan_to_num(weights.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0.0)
     total = weights.sum(axis=1, keepdims=True)
     weights = weights / np.where(total > 0, total, 1.0)
-    weights[total[:, 0] == 0, 0] = 1.0
     used = weights > 0
-    if joints[used].max() >= joint_count:
+    if joints[used].max(initial=0) >= joint_count:
         raise file.fail("accessor", f"a vertex uses joint {joints[used].max()}, the skin has {joint_count}")
     return np.where(used, joints, 0), weights
 

@@ -5,12 +5,12 @@ Angles are in degrees. Cameras do not move during the clip: every value is const
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from viewtime.cameras import Cameras
+from viewtime.cameras import Cameras, regular_orbit
 from viewtime.errors import UserError
 
 from .framing import BASE_DISTANCE, FOV_Y
@@ -68,13 +68,20 @@ def dynamic_orbit(
 
 
 def make_orbit(
-    kind: Literal["static", "dynamic"], views: int, frames: int, generator: np.random.Generator, **options: float
+    kind: Literal["static", "dynamic"], views: int, frames: int, generator: np.random.Generator, **options: Any
 ) -> Cameras:
     """`static_orbit` or `dynamic_orbit` by name."""
     if kind not in ("static", "dynamic"):
         raise UserError(f"orbit {kind!r}: static or dynamic")
     maker = static_orbit if kind == "static" else dynamic_orbit
     return maker(views, frames, generator, **options)  # type: ignore[arg-type]
+
+
+def regular_views(views: int, frames: int, *, azimuth_range: float = 360.0, elevation: float = 10.0) -> Cameras:
+    """Evenly spaced views for previews and measurements, nothing random."""
+    return regular_orbit(
+        views, frames, elevation=elevation, distance=BASE_DISTANCE, fov_y=FOV_Y, azimuth_range=azimuth_range
+    )
 
 
 def with_distance(cameras: Cameras, distance: float) -> Cameras:

@@ -1,0 +1,90 @@
+"""Options of `viewtime render`. No torch import: `--help` stays fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Camera and timing choices, per clip (SV4D 3.1 and A.1)."""
+
+    orbit: Literal["static", "dynamic", "both"] = "static"
+    """static: regular azimuths, one elevation; dynamic: elevation wanders, azimuths are jittered."""
+    orbits: int = 1
+    """Samples (orbits) of each kind per clip."""
+    elevation_min: float = -5.0
+    """Degrees; the elevation of an orbit is drawn between the two."""
+    elevation_max: float = 30.0
+    fit: Literal["grow", "projected"] = "grow"
+    """grow: the distance grows from `base_distance` until everything fits; projected: the smallest that fits."""
+    base_distance: float = 2.0
+    growth: float = 1.05
+    margin: float = 0.04
+    """Share of the half image that stays empty at each side."""
+    fov_y: float = 33.8
+    base_fps: float = 24.0
+    """Key frames are multiples of 1/base_fps seconds apart; a clip too short for that is spread evenly."""
+    motion_threshold: float = 0.03
+    """The step grows until consecutive key frames differ by this much (mean L1 over the object, 0 to 1)."""
+    min_motion: float = 0.004
+    """A clip that stays below this at its largest step is rejected."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Cycles only, except depth and normals."""
+
+    samples: int = 16
+    """Camera rays a pixel."""
+    denoise: bool = True
+    world: str = "all"
+    """HDRI light: all (of bpy's), names of them with commas, or a folder of .exr and .hdr files."""
+    world_strength: float = 1.0
+    depth: bool = False
+    normals: bool = False
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How the work is spread and what happens to what goes wrong."""
+
+    count: int = 0
+    """Worker processes on this machine, each pinned to its cores; 0: one per core."""
+    timeout: float = 900.0
+    """Seconds without a finished sample after which a worker is killed."""
+    retries: int = 1
+    """More attempts after a crash or timeout."""
+    max_failures: float = 0.5
+    """Share of failed samples above which the command fails."""
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Render animated assets into grids of views × frames, one per clip and orbit. Resumes where it stopped."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """A manifest of `viewtime curate`, a folder of assets, or one file (glb, gltf; fbx, blend with cycles)."""
+    out: Path = Path("runs/render")
+    engine: Literal["cycles", "gl"] = "cycles"
+    """cycles: path traced, data set quality; gl: hundreds of images a second."""
+    views: int = 21
+    frames: int = 21
+    size: int = 576
+    """Pixels along each side."""
+    seed: int = 0
+    clips: list[str] = field(default_factory=list)
+    """Names of the clips to render; all by default."""
+    limit: int = 0
+    """Stop after this many assets; 0: all."""
+    sheets: int = 8
+    """Contact sheets to write from the first samples."""
+    ray: str | None = None
+    """Address of a Ray cluster (or "local") whose nodes share this file system."""
+    framing: Framing = field(default_factory=Framing)
+    quality: Quality = field(default_factory=Quality)
+    workers: Workers = field(default_factory=Workers)

@@ -1,0 +1,294 @@
+"""Blender's side of the Cycles engine: a process that opens one asset at a time and renders it on request.
+
+Runs as `python blender_worker.py CPUS THREADS` with only the standard library, numpy and bpy. Requests are JSON
+lines on standard input, replies are JSON lines on the original standard output; whatever Blender itself prints goes
+to standard error's log. It never decides anything: cameras, times and scale all come with the request.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FPS = 24
+PR_SET_PDEATHSIG = 1
+
+
+class Asset:
+    """The open file: its clips and how to play one of them alone."""
+
+    def __init__(self, path: str) -> None:
+        import bpy
+
+        self.bpy = bpy
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        bpy.context.scene.render.fps = FPS
+        self._load(Path(path))
+        scene = bpy.context.scene
+        for item in [item for item in scene.objects if item.type in ("LIGHT", "CAMERA")]:
+            bpy.data.objects.remove(item)
+        # The state as imported: a clip that leaves a bone alone must not inherit it from the clip before.
+        self.rest_pose = {
+            (item.name, bone.name): bone.matrix_basis.copy()
+            for item in scene.objects
+            if item.pose
+            for bone in item.pose.bones
+        }
+        self.rest_matrix = {item.name: item.matrix_basis.copy() for item in scene.objects}
+        self.rest_keys = {
+            (keys.name, block.name): block.value for keys in bpy.data.shape_keys for block in keys.key_blocks
+        }
+        self.animated = [
+            item.animation_data for item in [*scene.objects, *bpy.data.shape_keys] if item.animation_data is not None
+        ]
+        self.tracks = any(len(data.nla_tracks) for data in self.animated)
+
+    def _load(self, path: Path) -> None:
+        ops = self.bpy.ops
+        suffix = path.suffix.lower()
+        if suffix in (".glb", ".gltf"):
+            # TEMPERANCE: the default heuristic silently misplaces rigid meshes that hang on bones.
+            ops.import_scene.gltf(filepath=str(path), bone_heuristic="TEMPERANCE", disable_bone_shape=True, loglevel=50)
+        elif suffix == ".fbx":
+            ops.import_scene.fbx(filepath=str(path))
+        elif suffix == ".blend":
+            # Scripts inside the file never run.
+            ops.wm.open_mainfile(filepath=str(path), load_ui=False, use_scripts=False)
+            self.bpy.context.scene.render.fps = FPS
+        else:
+            raise RuntimeError(f"cannot open {suffix} files")
+
+    def clips(self) -> list[dict[str, Any]]:
+        """Name, first and last second of every clip; a file without NLA tracks is one clip, played as it is."""
+        ranges: dict[str, list[float]] = {}
+        for data in self.animated:
+            if self.tracks:
+                for track in data.nla_tracks:
+                    for strip in track.strips:
+                        ranges.setdefault(track.name, []).extend(strip.action.frame_range)
+            elif data.action is not None:
+                ranges.setdefault("scene", []).extend(data.action.frame_range)
+        return [{"name": name, "start": min(values) / FPS, "end": max(values) / FPS} for name, values in ranges.items()]
+
+    def play(self, clip: str | None) -> None:
+        """Make `clip` the only animation; None is the pose as imported."""
+        if not self.tracks and clip is not None:
+            return
+        scene = self.bpy.context.scene
+        for data in self.animated:
+            data.use_nla = False
+            data.action = None
+        for name, matrix in self.rest_matrix.items():
+            item = scene.objects[name]
+            item.matrix_basis = matrix
+            for bone in item.pose.bones if item.pose else []:
+                bone.matrix_basis = self.rest_pose[item.name, bone.name]
+        for keys in self.bpy.data.shape_keys:
+            for block in keys.key_blocks:
+                block.value = self.rest_keys[keys.name, block.name]
+        for data in self.animated:
+            for track in data.nla_tracks:
+                if track.name == clip:
+                    data.action = track.strips[0].action
+                    data.action_slot = track.strips[0].action_slot
+
+    def set_time(self, seconds: float) -> None:
+        frame = seconds * FPS
+        whole = int(np.floor(frame))
+        self.bpy.context.scene.frame_set(whole, subframe=float(frame - whole))
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """World vertices float32 [N, 3] and triangles int32 [T, 3] of what would be rendered now."""
+        graph = self.bpy.context.evaluated_depsgraph_get()
+        vertices, triangles, first = [], [], 0
+        for item in self.bpy.context.scene.objects:
+            if item.type != "MESH" or item.hide_render or not item.visible_get():
+                continue
+            mesh = item.evaluated_get(graph).to_mesh()
+            local = np.empty(len(mesh.vertices) * 3, np.float32)
+            mesh.vertices.foreach_get("co", local)
+            matrix = np.array(item.evaluated_get(graph).matrix_world, np.float32)
+            vertices.append(local.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3])
+            mesh.calc_loop_triangles()
+            corners = np.empty(len(mesh.loop_triangles) * 3, np.int32)
+            mesh.loop_triangles.foreach_get("vertices", corners)
+            triangles.append(corners.reshape(-1, 3) + first)
+            first += len(vertices[-1])
+            item.evaluated_get(graph).to_mesh_clear()
+        if not vertices:
+            raise RuntimeError("the file shows no mesh")
+        return np.concatenate(vertices), np.concatenate(triangles)
+
+
+def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:
+    """Settings by measurement: MANUAL importance map, BALANCED denoiser with FAST prefilter, persistent data."""
+    scene = bpy.context.scene
+    scene.render.engine = "CYCLES"
+    scene.render.resolution_x = scene.render.resolution_y = request["size"]
+    scene.render.resolution_percentage = 100
+    scene.render.film_transparent = True
+    scene.render.use_persistent_data = True
+    scene.render.threads_mode, scene.render.threads = "FIXED", threads
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.image_settings.color_mode = "RGBA"
+    scene.render.image_settings.color_depth = "8"
+    scene.render.image_settings.compression = 0
+    scene.view_settings.view_transform = "Standard"  # the default, AgX, washes colours out
+    cycles = scene.cycles
+    cycles.device, cycles.samples, cycles.seed = "CPU", request["samples"], request["seed"]
+    cycles.use_adaptive_sampling = False
+    cycles.use_denoising = request["denoise"]
+    cycles.denoiser = "OPENIMAGEDENOISE"
+    cycles.denoising_quality, cycles.denoising_prefilter = "BALANCED", "FAST"
+    layer = bpy.context.view_layer
+    layer.use_pass_z, layer.use_pass_normal = request["depth"], request["normals"]
+
+
+def set_world(bpy: Any, image: str, turn: float, strength: float) -> None:
+    """Light the scene with an equirectangular image, turned by `turn` radians about the vertical."""
+    world = bpy.data.worlds.new("light")
+    bpy.context.scene.world = world
+    world.use_nodes = True
+    nodes, links = world.node_tree.nodes, world.node_tree.links
+    texture = nodes.new("ShaderNodeTexEnvironment")
+    texture.image = bpy.data.images.load(image, check_existing=True)
+    place, coordinates = nodes.new("ShaderNodeMapping"), nodes.new("ShaderNodeTexCoord")
+    place.inputs["Rotation"].default_value = (0.0, 0.0, turn)
+    links.new(coordinates.outputs["Generated"], place.inputs["Vector"])
+    links.new(place.outputs["Vector"], texture.inputs["Vector"])
+    links.new(texture.outputs["Color"], nodes["Background"].inputs["Color"])
+    nodes["Background"].inputs["Strength"].default_value = strength
+    # AUTOMATIC rebuilds the importance map for every image: over a second each.
+    world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 128
+
+
+def geometry_output(bpy: Any, folder: str, names: list[str]) -> None:
+    """Write depth and normals as one EXR a pass into `folder` with every render."""
+    scene = bpy.context.scene
+    scene.use_nodes = True
+    tree = scene.node_tree
+    tree.nodes.clear()
+    layers = tree.nodes.new("CompositorNodeRLayers")
+    output = tree.nodes.new("CompositorNodeOutputFile")
+    output.base_path = folder
+    output.format.file_format, output.format.color_depth = "OPEN_EXR", "32"
+    output.file_slots.clear()
+    for name in names:
+        output.file_slots.new(name + "_")
+        tree.links.new(layers.outputs[{"depth": "Depth", "normal": "Normal"}[name]], output.inputs[name + "_"])
+    composite = tree.nodes.new("CompositorNodeComposite")
+    tree.links.new(layers.outputs["Image"], composite.inputs["Image"])
+
+
+def read_exr(bpy: Any, folder: Path, name: str, size: int) -> np.ndarray:
+    """The pass written last, float32 [H, W, 4] with the top row first; the file is removed."""
+    (path,) = folder.glob(f"{name}_*.exr")
+    image = bpy.data.images.load(str(path))
+    image.colorspace_settings.name = "Non-Color"
+    values = np.empty(size * size * 4, np.float32)
+    image.pixels.foreach_get(values)
+    bpy.data.images.remove(image)
+    path.unlink()
+    return values.reshape(size, size, 4)[::-1]
+
+
+def render(asset: Asset, request: dict[str, Any], threads: int) -> None:
+    """Render every view and frame to FOLDER/view_VVV/frame_FFF.png, and geometry passes to .npy beside them.
+
+    Cameras are camera-to-world with Blender's axes in the normalised world. Instead of moving the object, each
+    camera is taken to the file's own coordinates, so nothing in the file can react to being moved.
+    """
+    from mathutils import Matrix
+
+    bpy = asset.bpy
+    set_up_cycles(bpy, request, threads)
+    set_world(bpy, request["world"], request["world_turn"], request["world_strength"])
+    scene = bpy.context.scene
+    centre, scale = np.array(request["centre"]), float(request["scale"])
+    data = bpy.data.cameras.new("camera")
+    data.sensor_fit, data.angle = "VERTICAL", float(np.radians(request["fov_y"]))
+    data.clip_start, data.clip_end = 0.05 / scale, 100.0 / scale
+    camera = bpy.data.objects.new("camera", data)
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+    folder = Path(request["folder"])
+    names = [name for name, wanted in (("depth", request["depth"]), ("normal", request["normals"])) if wanted]
+    if names:
+        geometry_output(bpy, str(folder), names)
+    try:
+        asset.play(request["clip"])
+        cameras = np.array(request["cameras"], np.float64)
+        cameras[..., :3, 3] = cameras[..., :3, 3] / scale + centre
+        for frame, seconds in enumerate(request["times"]):
+            asset.set_time(seconds)
+            for view in range(len(cameras)):
+                camera.matrix_world = Matrix(cameras[view, frame].tolist())
+                scene.render.filepath = str(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png")
+                bpy.ops.render.render(write_still=True)
+                for name in names:
+                    values = read_exr(bpy, folder, name, request["size"])
+                    keep = values[..., 0] * scale if name == "depth" else values[..., :3]
+                    if name == "depth":
+                        keep = np.where(values[..., 0] > 1e9, 0.0, keep)
+                    np.save(folder / f"{name}_{view:03d}_{frame:03d}.npy", keep.astype(np.float32))
+    finally:
+        bpy.data.objects.remove(camera)
+        scene.use_nodes = False
+
+
+def answer(state: dict[str, Asset], request: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Carry out one request."""
+    operation = request["op"]
+    if operation == "open":
+        state.clear()
+        state["asset"] = Asset(request["path"])
+        return {"clips": state["asset"].clips()}
+    asset = state["asset"]
+    if operation == "points":
+        asset.play(request["clip"])
+        poses, triangles = [], np.zeros((0, 3), np.int32)
+        for seconds in request["times"]:
+            asset.set_time(seconds)
+            vertices, triangles = asset.points()
+            poses.append(vertices)
+        np.savez(request["file"], positions=np.stack(poses), triangles=triangles)
+        return {}
+    if operation == "worlds":
+        folder = asset.bpy.utils.system_resource("DATAFILES", path="studiolights/world")
+        return {"worlds": sorted(str(path) for path in Path(folder).glob("*.exr"))}
+    if operation == "render":
+        render(asset, request, threads)
+        return {}
+    raise RuntimeError(f"unknown request {operation!r}")
+
+
+def main() -> None:
+    cpus, threads = sys.argv[1], int(sys.argv[2])
+    if cpus:
+        # Cycles' thread count does not bound the denoiser, only the affinity mask does.
+        os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    state: dict[str, Asset] = {}
+    for line in sys.stdin:
+        try:
+            reply = {"ok": True, **answer(state, json.loads(line), threads)}
+        except Exception as error:
+            lines = [text.strip() for text in str(error).splitlines() if text.strip()]
+            words = next((text for text in lines if text.startswith("Error:")), lines[0] if lines else "")
+            reply = {"ok": False, "error": f"{type(error).__name__}: {words}", "traceback": traceback.format_exc()}
+        replies.write(json.dumps(reply) + "\n")
+
+
+if __name__ == "__main__":
+    main()
