@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from viewtime.errors import require
+from viewtime.model.conditioners.vision_transformer import VisionTransformer
 from viewtime.model.video_config import ImageEncoderConfig
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -60,16 +60,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: ImageEncoderConfig):
         super().__init__()
         self.config = config
-        transformer = require("open_clip.transformer", "train")
-        self.visual = transformer.VisionTransformer(
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-            width=config.width,
-            layers=config.layers,
-            heads=config.heads,
-            mlp_ratio=4.0,
-            output_dim=config.out_dim,
-        )
+        self.visual = VisionTransformer(config)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames [N, 3, H, W] in [-1, 1] -> [N, out_dim]."""

@@ -1,0 +1,88 @@
+"""OpenCLIP's image tower, with its names; importing open_clip itself takes longer than loading the weights."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from viewtime.model.attention import attend
+from viewtime.model.video_config import ImageEncoderConfig
+
+
+class StackedAttention(nn.Module):
+    """Self-attention whose query, key and value projections are stacked in one matrix, as in nn.MultiheadAttention."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.randn(3 * width, width) / width**0.5)
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, L, C] -> [N, L, C]."""
+        stacked = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        query, key, value = rearrange(stacked, "n l (three h d) -> three n h l d", three=3, h=self.heads)
+        return self.out_proj(rearrange(attend(query, key, value), "n h l d -> n l (h d)"))
+
+
+class TowerMLP(nn.Module):
+    """Linear, exact GELU, Linear."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+class TowerBlock(nn.Module):
+    """Pre-norm residual attention and MLP."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = StackedAttention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = TowerMLP(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, L, C] -> [N, L, C]."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Tower(nn.Module):
+    """The list of blocks, under the name that the published files give it."""
+
+    def __init__(self, config: ImageEncoderConfig):
+        super().__init__()
+        self.resblocks = nn.ModuleList(TowerBlock(config.width, config.heads) for _ in range(config.layers))
+
+
+class VisionTransformer(nn.Module):
+    """Patches and a class token through the blocks; the class token's projection is the embedding."""
+
+    def __init__(self, config: ImageEncoderConfig):
+        super().__init__()
+        width, patches = config.width, (config.image_size // config.patch_size) ** 2
+        self.conv1 = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(width) / width**0.5)
+        self.positional_embedding = nn.Parameter(torch.randn(patches + 1, width) / width**0.5)
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Tower(config)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.randn(width, config.out_dim) / width**0.5)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels [N, 3, image_size, image_size] -> [N, out_dim]."""
+        patches = rearrange(self.conv1(pixels), "n c h w -> n (h w) c")
+        start = self.class_embedding.to(patches).expand(len(pixels), 1, -1)
+        tokens = self.ln_pre(torch.cat([start, patches], dim=1) + self.positional_embedding.to(patches))
+        for block in self.transformer.resblocks:
+            tokens = block(tokens)
+        return self.ln_post(tokens[:, 0]) @ self.proj
