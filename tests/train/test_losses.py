@@ -1,0 +1,125 @@
+"""Noise levels, weights, and the optimality of the analytic denoiser."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from viewtime.configs.train import LossSection
+from viewtime.errors import UserError
+from viewtime.train.losses import (
+    add_noise,
+    denoising_loss,
+    draw_level,
+    noised_batch,
+    sample_errors,
+    sample_generator,
+    weight,
+)
+
+
+def levels(loss: LossSection, count: int = 4000) -> torch.Tensor:
+    return torch.tensor([draw_level(loss, sample_generator(0, i)) for i in range(count)])
+
+
+def test_logit_normal_times_have_their_moments():
+    logits = torch.logit(levels(LossSection(logit_mean=0.6, logit_std=0.8)))
+    assert float(logits.mean()) == pytest.approx(0.6, abs=0.05)
+    assert float(logits.std()) == pytest.approx(0.8, abs=0.05)
+
+
+def test_shift_maps_the_median():
+    plain_median = levels(LossSection(times="uniform")).median()
+    shifted = levels(LossSection(times="uniform", shift=3.0)).median()
+    assert float(plain_median) == pytest.approx(0.5, abs=0.03)
+    assert float(shifted) == pytest.approx(0.75, abs=0.03)
+
+
+def test_point_mass_has_its_share():
+    drawn = levels(LossSection(logit_mean=-2.0, point_mass=0.3))
+    assert float((drawn > 0.98).float().mean()) == pytest.approx(0.3, abs=0.03)
+
+
+def test_edm_levels_are_log_normal():
+    logs = levels(LossSection(kind="edm", weighting="edm", log_sigma_mean=-1.2, log_sigma_std=1.2)).log()
+    assert float(logs.mean()) == pytest.approx(-1.2, abs=0.06)
+    assert float(logs.std()) == pytest.approx(1.2, abs=0.06)
+
+
+def test_weights_equal_their_formulas():
+    t = torch.tensor([0.05, 0.5, 1.0])
+    assert weight(t, LossSection(weight_floor=0.1)).tolist() == pytest.approx([100.0, 4.0, 1.0])
+    assert weight(t, LossSection(weighting="min_snr")).tolist() == pytest.approx([5.0, 1.0, 0.0])
+    sigma = torch.tensor([0.5, 2.0])
+    edm = weight(sigma, LossSection(kind="edm", weighting="edm", sigma_data=0.5))
+    assert edm.tolist() == pytest.approx([8.0, (4 + 0.25) / 1.0])
+
+
+def test_velocity_weight_is_the_velocity_error():
+    x0, noise, guess = torch.randn(3, 2, 2, 1, 3, 3, 3).unbind(0)
+    t = torch.tensor([0.3, 0.8])
+    x = add_noise(x0, t.view(2, 1, 1, 1, 1, 1), noise[:, :, :1, :, :, :].expand_as(x0), "flow")
+    velocity = noise - x0
+    predicted = (x - guess) / t.view(2, 1, 1, 1, 1, 1)
+    direct = (predicted - velocity).square().flatten(1).mean(1)
+    ours = weight(t, LossSection()) * sample_errors(guess, x0, torch.ones(x0.shape[:3], dtype=torch.bool))
+    assert torch.allclose(direct, ours, rtol=1e-4)
+
+
+def test_known_cells_are_clean_and_carry_no_loss():
+    x0 = torch.randn(2, 3, 2, 4, 4, 4)
+    known = torch.zeros(2, 3, 2, dtype=torch.bool)
+    known[:, 0] = True
+    noised = noised_batch(x0, known, LossSection(), [sample_generator(1, i) for i in range(2)])
+    assert torch.equal(noised.x[:, 0], x0[:, 0])
+    assert (noised.sigma[:, 0] == 0).all()
+    assert (noised.sigma[:, 1:] > 0).all()
+    prediction = x0.clone()
+    prediction[:, 0] += 100
+    assert float(denoising_loss(prediction, x0, noised, LossSection())[0]) == 0.0
+    prediction[:, 1, 0] += 1
+    per_cell = weight(noised.level, LossSection()) / 4
+    assert torch.allclose(denoising_loss(prediction, x0, noised, LossSection())[1], per_cell, rtol=1e-4)
+
+
+def test_a_sample_gets_the_same_noise_in_any_batch():
+    x0 = torch.randn(3, 2, 2, 1, 4, 4)
+    whole = noised_batch(x0, None, LossSection(), [sample_generator(5, i) for i in range(3)])
+    alone = noised_batch(x0[2:], None, LossSection(), [sample_generator(5, 2)])
+    assert torch.equal(whole.x[2:], alone.x)
+    assert not torch.equal(whole.x[0] - x0[0], whole.x[1] - x0[1])
+
+
+def test_nothing_to_learn_is_an_error():
+    with pytest.raises(UserError, match="all known"):
+        noised_batch(torch.zeros(1, 1, 1, 1, 2, 2), torch.ones(1, 1, 1, dtype=torch.bool), LossSection(),
+                     [sample_generator(0, 0)])  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["flow", "edm"])
+def test_analytic_gaussian_denoiser_minimises_the_loss(kind: str):
+    """For x0 ~ N(mu, s²) the minimiser is the posterior mean; changing its slope or offset costs loss."""
+    loss = LossSection(kind=kind, weighting="v" if kind == "flow" else "edm", log_sigma_mean=-0.5, log_sigma_std=1.0)  # type: ignore[arg-type]
+    mean, spread, count = 0.3, 0.5, 4000
+    x0 = mean + spread * torch.randn(count, 1, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    noised = noised_batch(x0, None, loss, [sample_generator(0, i) for i in range(count)])
+    sigma = noised.sigma[..., None, None, None]
+    scale = 1 - sigma if kind == "flow" else torch.ones_like(sigma)
+    gain = scale * spread**2 / (scale**2 * spread**2 + sigma**2)
+
+    def total(slope: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        guess = mean + offset + slope * gain * (noised.x - scale * mean)
+        return denoising_loss(guess, x0, noised, loss)[0]
+
+    slope, offset = torch.tensor(1.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+    value = total(slope, offset)
+    by_slope, by_offset = torch.autograd.grad(value, (slope, offset))
+    best = value.detach()
+    assert abs(float(by_slope)) < 0.03 * float(best)
+    assert abs(float(by_offset)) < 0.2 * math.sqrt(float(best))
+    for change in (0.8, 1.2):
+        assert float(total(torch.tensor(change), offset)) > 1.005 * float(best)
+    for change in (-0.1, 0.1):
+        assert float(total(slope, torch.tensor(change))) > 1.005 * float(best)

@@ -1,0 +1,225 @@
+"""Whole runs in this process: stages, resuming, skipping, gates, refusal of a changed config."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch import nn
+
+from viewtime.errors import UserError
+from viewtime.files import read_jsonl
+from viewtime.train.checkpoint import checkpoints
+from viewtime.train.loop import Trainer
+from viewtime.train.synthetic import SyntheticStream
+from viewtime.weights import read_header
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps one state per process; each test may want another precision."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(trainer: Trainer, step: int) -> None:
+    """Break the run off inside a step, as a kill does: nothing more is written."""
+    inner = trainer.step
+
+    def stepping(*arguments):
+        if trainer.progress.step == step:
+            raise Killed
+        inner(*arguments)
+
+    trainer.step = stepping  # type: ignore[method-assign]
+
+
+def two_stages() -> list[dict]:
+    return [
+        {"name": "static", "lr": 1e-3, "batch_size": 2, "steps": 5},
+        {"name": "dynamic", "lr": 5e-4, "batch_size": 1, "steps": 5, "data": {"frames": 3}},
+    ]
+
+
+@pytest.mark.parametrize("killed_at", [3, 4, 6, 9])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_resumes_bit_equal(tiny, tmp_path, killed_at: int, optimizer: str):
+    settings = {
+        "stages": two_stages(),
+        "optimizer": {"name": optimizer, "accumulate": 2},
+        "checkpoint": {"every_steps": 2},
+        "conditioning": {"masking": {"random": 1.0}, "dropout": {"known+known_frames": 0.3}},
+        "schedule": {"warmup_steps": 2, "decay": "cosine", "decay_share": 0.5},
+    }
+    Trainer(tiny(**settings, output=str(tmp_path / "whole"))).run()
+    AcceleratorState._reset_state(True)
+    config = tiny(**settings, output=str(tmp_path / "killed"))
+    broken = Trainer(config)
+    kill_after(broken, killed_at)
+    with pytest.raises(Killed):
+        broken.run()
+    AcceleratorState._reset_state(True)
+    torch.rand(17)  # other random numbers in between must not matter
+    assert Trainer(config).run().step == 10
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_stages_change_data_and_learning_rate(tiny, tmp_path):
+    Trainer(tiny(stages=two_stages(), schedule={"warmup_steps": 0}, ema={"lengths": []})).run()
+    records = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert [r["stage"] for r in records] == ["static"] * 5 + ["dynamic"] * 5
+    assert [r["samples"] for r in records] == [2, 4, 6, 8, 10, 11, 12, 13, 14, 15]
+    assert records[0]["lr"] == pytest.approx(1e-3)
+    assert records[-1]["lr"] == pytest.approx(5e-4)
+
+
+def test_the_last_k_and_every_nth_checkpoint_stay(tiny, tmp_path):
+    Trainer(tiny(checkpoint={"every_steps": 1, "keep_last": 2, "keep_every": 3})).run()
+    kept = [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")]
+    assert kept == ["step_00000003", "step_00000006", "step_00000007", "step_00000008"]
+    record, tensors = read_header(tmp_path / "run" / "weights.safetensors")
+    assert record["model"]["name"] == "mini"
+    assert record["model"]["config"]["width"] == 32
+    assert record["training"]["ema"] == 0.05
+    assert "encoder" in next(iter(tensors))
+
+
+def test_a_changed_config_is_refused_with_the_difference(tiny):
+    Trainer(tiny()).run()
+    changed = tiny(stages=[{"name": "only", "lr": 2e-3, "batch_size": 2, "steps": 10}])
+    with pytest.raises(UserError, match=r"stages.0.lr: 0.001 -> 0.002; stages.0.steps: 8 -> 10"):
+        Trainer(changed).run()
+    allowed = dataclasses.replace(changed, allow_config_change=True)
+    assert allowed.stages[0].steps == 10
+
+
+class Breaking(nn.Module):
+    """A denoiser whose output is NaN from its `first`-th call on, for `number` calls."""
+
+    def __init__(self, first: int, number: int) -> None:
+        super().__init__()
+        self.gain, self.calls, self.first, self.number = nn.Parameter(torch.ones(1)), 0, first, number
+
+    def forward(self, x, sigma, cond):
+        self.calls += 1
+        broken = self.first <= self.calls < self.first + self.number
+        return x * self.gain * (float("nan") if broken else 0.5)
+
+
+def breaking(first: int, number: int) -> Breaking:
+    return Breaking(first, number)
+
+
+def test_non_finite_steps_are_skipped_and_counted(tiny, tmp_path):
+    model = {"name": f"{__name__}:breaking", "config": {"first": 3, "number": 2}}
+    progress = Trainer(tiny(model=model, ema={"lengths": []})).run()
+    assert (progress.step, progress.skipped) == (8, 2)
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+
+
+def test_too_many_non_finite_steps_stop_the_run(tiny):
+    model = {"name": f"{__name__}:breaking", "config": {"first": 3, "number": 99}}
+    with pytest.raises(UserError, match="3 steps in a row had a non-finite loss"):
+        Trainer(tiny(model=model, ema={"lengths": []}, optimizer={"skip_limit": 3})).run()
+
+
+class BadStream(SyntheticStream):
+    """Its third batch holds a NaN in one sample."""
+
+    def __iter__(self):
+        for number, batch in enumerate(super().__iter__()):
+            if number == 2:
+                batch["cond"]["elevation"][1, 0, 0] = float("nan")
+            yield batch
+
+
+def bad_stream(options, *, batch_size, seed, rank, world):
+    return BadStream(batch_size, seed, rank, world, **options)
+
+
+def test_a_wrong_batch_names_the_sample_and_the_key(tiny):
+    with pytest.raises(UserError, match=r"elevation has values that are not finite \(samples synthetic/5\)"):
+        Trainer(tiny(data__factory=f"{__name__}:bad_stream")).run()
+
+
+def test_a_missed_gate_stops_the_run_and_a_met_one_does_not(tiny, tmp_path):
+    def with_limit(limit: float):
+        gate = {"metric": "val/mse@1", "below": limit, "at_step": 4}
+        return tiny(validation={"every_steps": 2, "data": {"fixed": 4}, "gates": [gate]})
+
+    with pytest.raises(UserError, match=r"gate not met: val/mse@1 is .* at step 4, required below 0.0001"):
+        Trainer(with_limit(1e-4)).run()
+    AcceleratorState._reset_state(True)
+    assert Trainer(dataclasses.replace(with_limit(50.0), output=str(tmp_path / "other"))).run().step == 8
+
+
+def test_the_wall_clock_ends_a_run_with_the_rate_at_zero(tiny, tmp_path):
+    config = tiny(
+        stages=[{"name": "timed", "lr": 1e-3, "batch_size": 1, "seconds": 3.0}],
+        schedule={"warmup_steps": 0, "decay": "linear", "decay_share": 1.0},
+    )
+    progress = Trainer(config).run()
+    records = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert progress.seconds >= 3.0
+    assert records[-1]["lr"] < 0.5 * records[0]["lr"]
+    assert [r["lr"] for r in records] == sorted((r["lr"] for r in records), reverse=True)
+
+
+def test_sampled_grids_are_measured_and_drawn(tiny, tmp_path):
+    validation = {"every_steps": 8, "data": {"fixed": 4}, "batch_size": 2, "sample_steps": 3}
+    Trainer(tiny(validation=validation)).run()
+    record = read_jsonl(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert 0 < record["val/psnr"] < 60
+    assert len(list((tmp_path / "run" / "samples").rglob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_trains_close_to_fp32(tiny, tmp_path, precision: str):
+    if precision == "fp16" and not torch.cuda.is_available():
+        pytest.skip("fp16 training needs CUDA")
+    for name, kind in (("full", "fp32"), ("reduced", precision)):
+        AcceleratorState._reset_state(True)
+        Trainer(tiny(precision=kind, output=str(tmp_path / name))).run()
+    full, reduced = losses(tmp_path / "full"), losses(tmp_path / "reduced")
+    assert full != reduced
+    assert list(full.values()) == pytest.approx(list(reduced.values()), rel=0.05)
+
+
+def test_activation_checkpointing_changes_nothing(tiny, tmp_path):
+    for name, on in (("plain", False), ("recomputed", True)):
+        AcceleratorState._reset_state(True)
+        Trainer(tiny(model__activation_checkpointing=on, output=str(tmp_path / name))).run()
+    assert losses(tmp_path / "plain") == losses(tmp_path / "recomputed")
+
+
+def test_lora_trains_adapters_and_exports_merged_weights(tiny, tmp_path):
+    Trainer(tiny(output=str(tmp_path / "base"))).run()
+    AcceleratorState._reset_state(True)
+    base = tmp_path / "base" / "weights.safetensors"
+    lora = {"target_modules": r".*attention\.qkv", "rank": 4, "alpha": 8}
+    trainer = Trainer(tiny(model__weights=str(base), model__lora=lora))
+    trained = [name for name, p in trainer.module.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    trainer.run()
+    before, after = load_file(base), load_file(tmp_path / "run" / "weights.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("attention.qkv.weight")}

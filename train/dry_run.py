@@ -1,0 +1,65 @@
+"""`--dry-run`: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+import yaml
+from torch import nn
+
+from viewtime.configs.train import TrainConfig
+from viewtime.run_folder import plain
+from viewtime.train.loop import open_stream
+from viewtime.train.optimizers import build_optimizer, select_parameters
+from viewtime.train.prepare import prepare_model
+from viewtime.train.registry import network_of
+from viewtime.train.streams import read_batch
+
+BYTES_FLOAT32 = 4
+
+
+def parameters_by_part(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """First part of the parameter's name -> (all, trained)."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for name, parameter in network.named_parameters():
+        part = counts[name.partition(".")[0]]
+        part[0] += parameter.numel()
+        part[1] += parameter.numel() * parameter.requires_grad
+    return {part: (everything, trained) for part, (everything, trained) in counts.items()}
+
+
+def state_bytes(denoiser: nn.Module, optimizer: torch.optim.Optimizer, lengths: int) -> dict[str, int]:
+    """Bytes of one unsharded process's state: weights, gradients, optimiser moments, averages (activations apart)."""
+    total = sum(p.numel() for p in denoiser.parameters())
+    trained = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
+    moments = sum(
+        p.numel() * (1 if group.get("use_muon") and type(optimizer).__name__ == "Muon" else 2)
+        for group in optimizer.param_groups
+        for p in group["params"]
+    )
+    return {
+        "weights": total * BYTES_FLOAT32,
+        "gradients": trained * BYTES_FLOAT32,
+        "optimiser": moments * BYTES_FLOAT32,
+        "averages": trained * lengths * BYTES_FLOAT32,
+    }
+
+
+def describe(config: TrainConfig) -> str:
+    """The resolved config, parameter counts by part, the memory of the state, and the first batch's shapes."""
+    denoiser = prepare_model(config.model)
+    scales = select_parameters(denoiser, config.model.train)
+    optimizer = build_optimizer(denoiser, config.optimizer, scales)
+    lines = [yaml.safe_dump(plain(config), sort_keys=False).rstrip(), "", "parameters (all, trained):"]
+    for part, (everything, trained) in parameters_by_part(network_of(denoiser)).items():
+        lines.append(f"  {part:24s} {everything:>14,} {trained:>14,}")
+    memory = state_bytes(denoiser, optimizer, len(config.ema.lengths))
+    lines += ["", "memory of the state per process, unsharded, float32, without activations:"]
+    lines += [f"  {name:24s} {size / 1e9:>10.3f} GB" for name, size in memory.items()]
+    lines += [f"  {'sum':24s} {sum(memory.values()) / 1e9:>10.3f} GB", "", "first batch of each stage:"]
+    for stage in config.stages:
+        batch = read_batch(next(iter(open_stream(config, stage, 0, 1))), torch.device("cpu"))
+        shapes = {"x0": batch.x0, **batch.cond}
+        lines.append(f"  {stage.name}: " + ", ".join(f"{key} {list(value.shape)}" for key, value in shapes.items()))
+    return "\n".join(lines)
