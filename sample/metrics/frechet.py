@@ -56,4 +56,4 @@ def _factor(features: np.ndarray) -> np.ndarray:
     """R [min(n, D), D] with RᵀR the unbiased covariance."""
     n = len(features)
     centred = (features - features.mean(axis=0)) / np.sqrt(max(n - 1, 1))
-    return np.linalg.qr(centred, mode="r") if n > features.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if n > features.shape[1] else centred
