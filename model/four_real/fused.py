@@ -37,13 +37,19 @@ def attend_fused(views: int, frames: int) -> Attend:
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (rearrange(part, "n (v f) p h d -> n v f h p d", v=views) for part in (q, k, v))
-        rows = [F.scaled_dot_product_attention(q[:, row], _cells_of(k, row), _cells_of(v, row)) for row in range(views)]
-        return rearrange(torch.stack(rows, dim=1), "n v f h p d -> n (v f) p h d")
+        rows = [
+            F.scaled_dot_product_attention(
+                rearrange(q[:, row], "n f h p d -> (n f) h p d"), _cells_of(k, row), _cells_of(v, row)
+            )
+            for row in range(views)
+        ]
+        return rearrange(torch.stack(rows), "v (n f) h p d -> n (v f) p h d", f=frames)
 
     def _cells_of(x: Tensor, row: int) -> Tensor:
-        """x [n, v, f, h, p, d] -> [n, f, h, (f + v - 1) p, d]: all frames of the row, and the instant's other views."""
+        """x [n, v, f, h, p, d] -> [(n f), h, (f + v - 1) p, d]: the row's frames, and the instant's other views."""
         own = repeat(x[:, row], "n g h p d -> n f h (g p) d", f=frames)
         others = torch.cat([x[:, :row], x[:, row + 1 :]], dim=1)
-        return torch.cat([own, rearrange(others, "n v f h p d -> n f h (v p) d")], dim=3)
+        both = torch.cat([own, rearrange(others, "n v f h p d -> n f h (v p) d")], dim=3)
+        return rearrange(both, "n f h l d -> (n f) h l d")
 
     return attend
