@@ -43,14 +43,14 @@ class PreprocessOptions:
         tolerance: largest colour distance (0..1, per channel) that still counts as background.
         crop: video: one crop for the whole video, so that motion across the picture stays; frame: each frame is
             centred by itself and the offsets are recorded; none: the whole picture, padded to a square.
-        object_share: share of the cell's side that the object's bounding box fills.
+        object_share: share of the cell's side that the object's bounding box fills; default: the model's.
         fps: frame rate to resample to; default: the video's own.
     """
 
     background: Literal["auto", "key", "remove", "keep"] = "auto"
     tolerance: float = 0.06
     crop: Literal["video", "frame", "none"] = "video"
-    object_share: float = 0.9
+    object_share: float | None = None
     fps: float | None = None
 
 

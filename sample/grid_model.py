@@ -83,6 +83,8 @@ class ModelTraits:
         plan: the plan it was made for.
         azimuths, elevation: cameras it was made for, degrees; None where any will do.
         needs_reference: the views of frame 0 must be made or given before anything else (SV4D).
+        input_last: see `Problem`.
+        object_share: share of the cell that the object filled in training.
         sampler: how it is sampled by default.
     """
 
@@ -97,6 +99,8 @@ class ModelTraits:
     azimuths: tuple[float, ...] | None = None
     elevation: float = 0.0
     needs_reference: bool = False
+    input_last: bool = False
+    object_share: float = 0.9
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
 
     @property

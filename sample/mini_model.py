@@ -15,6 +15,7 @@ from viewtime.sample.grid_model import ModelTraits, Request, SamplerDefaults
 from viewtime.weights import load_weights, read_header, save_weights
 
 MINI_STEPS = 12
+MINI_OBJECT_SHARE = 0.75  # its training data is framed so that the clip fits from all sides
 TRAINED_VIEWS, TRAINED_FRAMES = 9, 12  # rows (with the input view) and frames of a window unless the file says more
 
 
@@ -45,6 +46,7 @@ class MiniModel:
             size=size,
             channels=4,
             elevation=float(trained.get("elevation", 12.0)),
+            object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
             sampler=SamplerDefaults(steps=MINI_STEPS),
         )
         self._record = record or {}

@@ -144,7 +144,7 @@ class Pipeline:
         novel = traits.novel_views if views is None else views
         plan = plan or PlanOptions()
         self._check_views(novel, plan)
-        prepared = prepare_video(as_video(video, frames), size, preprocess)
+        prepared = prepare_video(as_video(video, frames), size, preprocess, traits.object_share)
         count = len(prepared.cells)
         orbit = cameras or make_cameras(camera or CameraOptions(), novel, count, traits.azimuths, traits.elevation)
         if cameras is not None and cameras.shape != (1 + novel, count):
@@ -299,6 +299,7 @@ def settle_plan(traits: ModelTraits, novel_views: int, frames: int, given: froze
         reference_stage=traits.needs_reference,
         keep_input=traits.keep_input,
         overlap=options.overlap,
+        input_last=traits.input_last,
     )
     kind = options.kind or traits.plan
     if options.kind is None and kind == "joint" and frames > problem.window_frames:

@@ -31,6 +31,7 @@ class Problem:
         reference_stage: a multi-view model makes the views of frame 0 first (SV3D for SV4D).
         keep_input: autoregressive windows along the view axis always include row 0; 4Real slides without it.
         overlap: views or frames that consecutive sliding windows share.
+        input_last: row 0 comes last in the network's order of views (SV3D).
     """
 
     views: int
@@ -42,6 +43,7 @@ class Problem:
     reference_stage: bool = False
     keep_input: bool = True
     overlap: int = 1
+    input_last: bool = False
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.frames < 1:

@@ -29,7 +29,7 @@ class _Builder:
     def rectangle_views(self, views: Sequence[int]) -> tuple[int, ...]:
         """Rows of the network's rectangle for a group of novel views."""
         if self.problem.inside:
-            return (0, *(view for view in views if view != 0))
+            return (*views, 0) if self.problem.input_last else (0, *views)
         return tuple(views)
 
     def add(

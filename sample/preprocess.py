@@ -61,15 +61,21 @@ class PreparedVideo:
         }
 
 
-def prepare_video(video: Video, size: int, options: PreprocessOptions | None = None) -> PreparedVideo:
+def prepare_video(
+    video: Video, size: int, options: PreprocessOptions | None = None, object_share: float = 0.9
+) -> PreparedVideo:
     """Resample in time, find the object, crop it and scale it to cells of `size` pixels.
+
+    Args:
+        object_share: where the options name none.
 
     Raises:
         UserError: no visible object, or a background that cannot be keyed.
     """
     options = options or PreprocessOptions()
-    if not 0.05 < options.object_share <= 1:
-        raise UserError(f"--preprocess.object-share {options.object_share}; must lie between 0.05 and 1")
+    share = object_share if options.object_share is None else options.object_share
+    if not 0.05 < share <= 1:
+        raise UserError(f"--preprocess.object-share {share}; must lie between 0.05 and 1")
     frames, fps, indices = resample_frames(video.frames, video.fps, options.fps)
     notes = [video.note] if video.note else []
     rgba = to_rgba(frames, options.background, options.tolerance)
@@ -82,7 +88,7 @@ def prepare_video(video: Video, size: int, options: PreprocessOptions | None = N
         )
     if len(seen) < len(boxes):
         notes.append(f"the object is out of sight in {len(boxes) - len(seen)} of {len(boxes)} frames")
-    crops = choose_crops(boxes, frames.shape[1:3], options)
+    crops = choose_crops(boxes, frames.shape[1:3], options.crop, share)
     cells = np.stack([cut(frame, crop, size) for frame, crop in zip(rgba, crops)])
     height, width = frames.shape[1:3]
     return PreparedVideo(cells, fps, tuple(crops), (height, width), tuple(indices), tuple(notes))
@@ -109,7 +115,7 @@ def bounding_box(alpha: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 def choose_crops(
-    boxes: list[tuple[int, int, int, int] | None], picture: tuple[int, ...], options: PreprocessOptions
+    boxes: list[tuple[int, int, int, int] | None], picture: tuple[int, ...], crop: str, share: float
 ) -> list[Crop]:
     """One crop per frame.
 
@@ -118,15 +124,15 @@ def choose_crops(
     "none": the whole picture, padded to a square.
     """
     height, width = picture
-    if options.crop == "none":
+    if crop == "none":
         side = max(height, width)
         return [Crop((width - side) / 2, (height - side) / 2, side)] * len(boxes)
     seen = [box for box in boxes if box is not None]
-    if options.crop == "video":
+    if crop == "video":
         union = [(min(b[0] for b in seen), min(b[1] for b in seen), max(b[2] for b in seen), max(b[3] for b in seen))]
-        side = max(union[0][2] - union[0][0], union[0][3] - union[0][1]) / options.object_share
+        side = max(union[0][2] - union[0][0], union[0][3] - union[0][1]) / share
         return [_around(union[0], side)] * len(boxes)
-    side = max(max(b[2] - b[0], b[3] - b[1]) for b in seen) / options.object_share
+    side = max(max(b[2] - b[0], b[3] - b[1]) for b in seen) / share
     crops, last = [], seen[0]
     for box in boxes:
         last = box or last

@@ -54,7 +54,9 @@ class ReferenceViews:
         """Cells of the whole orbit, the input first, [C, H, W] each."""
         traits = self.model.traits
         assert traits.azimuths is not None
-        problem = Problem(1 + traits.novel_views, 1, traits.window_views, 1, frozenset({(0, 0)}), inside=traits.inside)
+        problem = Problem(
+            1 + traits.novel_views, 1, traits.window_views, 1, frozenset({(0, 0)}), input_last=traits.input_last
+        )
         plan: Plan = joint(problem)
         azimuth = torch.tensor([0.0, *traits.azimuths])[:, None]
         elevation = cameras.elevation[:1, :1].expand_as(azimuth)

@@ -24,6 +24,7 @@ from viewtime.sample.store import CellStore
 from viewtime.sample.window_denoiser import WindowDenoiser
 
 MakeReference = Callable[[Window], Tensor]
+NoiseSource = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Settings:
     Attributes:
         batch_windows: windows of one wave in one batch; changes memory and speed, not the result.
         split_guidance: see `WindowDenoiser`.
+        noise: where start noise comes from; called as `cell_noise`.
     """
 
     schedule: Schedule
@@ -42,6 +44,7 @@ class Settings:
     batch_windows: int = 1
     split_guidance: bool = False
     cache: CacheKind = "none"
+    noise: NoiseSource = cell_noise
 
 
 def run_plan(
@@ -150,7 +153,7 @@ def _denoise(
     cache = StepCache(settings.cache, schedule.steps)
     denoise = WindowDenoiser(model, requests, settings.guidance, split_guidance=settings.split_guidance, cache=cache)
     noise = [
-        cell_noise(
+        settings.noise(
             settings.seed, w.views, w.frames, model.latent_shape(), lambda view, frame, w=w: plan.draw((view, frame), w)
         )
         for w in batch
