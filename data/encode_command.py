@@ -40,6 +40,8 @@ def run(config: EncodeConfig) -> list[Path]:
     plan = make_plan(config)
     _keep_plan(output / "plan.json", plan)
     start_run(output, "encode", config)
+    for left_over in output.glob(".shard-*.partial.*"):
+        left_over.unlink(missing_ok=True)  # of a run that was killed
     numbers = range(len(plan["shards"]))
     todo = [number for number in numbers if not is_whole(output / shard_name(number))]
     if len(todo) < len(numbers):

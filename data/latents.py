@@ -33,7 +33,7 @@ class PublishedLatents:
         Raises:
             UserError: the size is no multiple of the VAE's downscale.
         """
-        V, F, _, H, W = frames.shape
+        V, _, _, H, W = frames.shape
         downscale = self.model.config.vae.downscale
         if H % downscale or W % downscale:
             raise UserError(f"frames of {W} × {H} px; the VAE needs multiples of {downscale} (--resolution)")

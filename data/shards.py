@@ -184,7 +184,8 @@ def find_shards(where: str) -> list[Path]:
         UserError: none there.
     """
     folder = Path(where)
-    shards = sorted(folder.glob("*.tar")) if folder.is_dir() else sorted(folder.parent.glob(folder.name))
+    found = folder.glob("*.tar") if folder.is_dir() else folder.parent.glob(folder.name)
+    shards = sorted(path for path in found if not path.name.startswith("."))  # those are being written
     if not shards:
         raise UserError(f"no shards (*.tar) at {where}; make some with `viewtime encode`")
     return shards
