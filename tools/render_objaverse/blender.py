@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,7 @@ import numpy as np
 
 from viewtime.cameras import Cameras, opengl_from_opencv
 from viewtime.errors import UserError, require
-from viewtime.images import read_image, write_image
+from viewtime.images import read_image
 
 from .gltf_file import AssetError
 from .pose import Placement
@@ -51,11 +53,9 @@ class Blender:
     """
 
     def __init__(self, cpus: Sequence[int] = (), threads: int = 1, log_file: Path | None = None) -> None:
-        import importlib.util
-
         if importlib.util.find_spec("bpy") is None:
             require("bpy", "render")
-        self._log = tempfile.TemporaryFile() if log_file is None else log_file.open("ab")
+        self._log = open(os.devnull if log_file is None else log_file, "ab")  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(WORKER), ",".join(map(str, cpus)), str(threads)],
             stdin=subprocess.PIPE,
@@ -162,11 +162,6 @@ class Blender:
                 "normals": normals,
             }
         )
-        for path in sorted(folder.glob("view_*/frame_*.png")):
-            pixels = read_image(path).copy()
-            # Cycles leaves colour where nothing is; zeros compress better and mean the same.
-            pixels[pixels[..., 3] == 0] = 0
-            write_image(path, pixels)
         views, frames = cameras.shape
         for name, wanted in (("depth", depth), ("normal", normals)):
             if wanted:
@@ -175,6 +170,14 @@ class Blender:
                 save_geometry(folder, name, values)
                 for file in (file for row in files for file in row):
                     file.unlink()
+
+
+def read_row(folder: Path, view: int, frames: int) -> np.ndarray:
+    """One view as `Blender.render` wrote it, uint8 [F, H, W, 4]; colour is cleared where nothing is."""
+    row = np.stack([read_image(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png") for frame in range(frames)])
+    # Cycles leaves colour under zero alpha; zeros compress better and mean the same.
+    row[row[..., 3] == 0] = 0
+    return row
 
 
 def save_geometry(folder: Path, name: str, values: np.ndarray) -> None:

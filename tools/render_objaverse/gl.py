@@ -97,6 +97,7 @@ class GLRenderer:
         self._average = self.context.program(vertex_shader=AVERAGE_VERTEX, fragment_shader=AVERAGE_FRAGMENT)
         self._average["side"].value = supersample
         self._full_screen = self.context.vertex_array(self._average, [])
+        self._unused: list[Any] = []
         self._targets: dict[tuple[str, int, int], _Target] = {}
         self._textures: weakref.WeakKeyDictionary[Scene, list[Any]] = weakref.WeakKeyDictionary()
         self.context.enable(self.context.DEPTH_TEST)
@@ -115,8 +116,9 @@ class GLRenderer:
 
     def close(self) -> None:
         """Free everything on the device."""
-        for target in self._targets.values():
-            target.release()
+        with self.context:
+            for target in self._targets.values():
+                target.release()
         self._targets.clear()
         self.context.release()
 
@@ -169,7 +171,21 @@ class GLRenderer:
         light: Light | None = None,
     ) -> np.ndarray:
         """Colour images of vertices that are posed already: uint8 [V, F, H, W, 4], as `render`."""
-        light = light or Light()
+        with self.context:
+            return self._draw_colour(
+                posed, cameras_c2w, fov_y, placement or Placement(), part_colours, colour_matrix, light or Light()
+            )
+
+    def _draw_colour(
+        self,
+        posed: Posed,
+        cameras_c2w: np.ndarray,
+        fov_y: float,
+        placement: Placement,
+        part_colours: Mapping[int, Sequence[float]] | None,
+        colour_matrix: np.ndarray | None,
+        light: Light,
+    ) -> np.ndarray:
         direction = np.asarray(light.direction, np.float64)
         program = self._colour
         program["key_direction"].value = tuple(direction / np.linalg.norm(direction))
@@ -182,7 +198,7 @@ class GLRenderer:
         mesh = flatten(posed.scene, posed.parts, part_colours)
         views, frames = cameras_c2w.shape[:2]
         out = np.empty((views, frames, self.size, self.size, 4), np.uint8)
-        self._draw(program, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
+        self._draw(program, posed, mesh, cameras_c2w, fov_y, placement, out)
         return out
 
     def draw_geometry(
@@ -193,7 +209,8 @@ class GLRenderer:
         mesh = flatten(posed.scene, posed.parts, None)
         views, frames = cameras_c2w.shape[:2]
         out = np.empty((views, frames, self.size, self.size, 4), np.float32)
-        self._draw(self._geometry, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
+        with self.context:
+            self._draw(self._geometry, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
         return out[..., 3].copy(), out[..., :3].copy()
 
     def _draw(
@@ -318,6 +335,8 @@ class GLRenderer:
         return self._targets[key]
 
     def _scene_textures(self, scene: Scene) -> list[Any]:
+        while self._unused:
+            self._unused.pop().release()
         if scene not in self._textures:
             made = []
             for texture in scene.textures:
@@ -330,13 +349,9 @@ class GLRenderer:
                 item.repeat_x, item.repeat_y = texture.repeat
                 made.append(item)
             self._textures[scene] = made
-            weakref.finalize(scene, _release_all, made)
+            # A scene may die while another context is current; its textures wait for the next draw of this one.
+            weakref.finalize(scene, self._unused.extend, made)
         return self._textures[scene]
-
-
-def _release_all(items: list[Any]) -> None:
-    for item in items:
-        item.release()
 
 
 def clip_matrices(cameras_c2w: np.ndarray, fov_y: float, placement: Placement) -> tuple[np.ndarray, np.ndarray]:

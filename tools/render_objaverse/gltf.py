@@ -45,7 +45,8 @@ class Part:
         uvs: float32 [N, 2] of the base-colour texture.
         colours: float32 [N, 4], COLOR_0 in linear RGBA or ones.
         triangles: int32 [T, 3].
-        joints, weights: [N, K] indices into the skin's joints and weights that sum to 1 (0 for a vertex without any); None without skin.
+        joints, weights: [N, K] indices into the skin's joints, and weights that sum to 1 (or are all 0);
+            None without skin.
         morph_positions, morph_normals: float32 [M, N, 3] offsets (M may be 0).
     """
 

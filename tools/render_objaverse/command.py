@@ -1,0 +1,214 @@
+"""`viewtime render`: assets in, grid folders out, with a record of every decision and a report at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from viewtime.configs.render import RenderConfig
+from viewtime.errors import UserError
+from viewtime.files import append_jsonl, atomic_path, read_jsonl
+from viewtime.grid import FrameGrid
+from viewtime.log import log, progress_bar
+from viewtime.run_folder import RunFolder, plain, start_run
+
+from .assets import AssetFile, find_assets
+from .pool import Event, run_pool
+from .ray_pool import run_ray
+from .sheets import write_sheet
+
+# Options that change no pixel: a run may be resumed with others.
+FREE_OPTIONS = ("source", "out", "limit", "sheets", "ray", "workers", "clips")
+
+
+def run(config: RenderConfig) -> list[Path]:
+    """Render what is not rendered yet; returns the run folder, the report and the sheets.
+
+    Files: `grids/SAMPLE/` (lossless FrameGrid folders), `events.jsonl` (one line per sample and asset),
+    `report.json`, `sheets/`.
+
+    Raises:
+        UserError: nothing to render, the folder holds a run with other settings, another run is using it, or
+            the share of failures passes `workers.max_failures`.
+    """
+    assets = find_assets(Path(config.source), config.engine)
+    if config.limit:
+        assets = assets[: config.limit]
+    _check(config)
+    folder = Path(config.out)
+    with _alone(folder):
+        _same_settings(folder, config)
+        run_folder = start_run(folder, "render", config, config.seed)
+        _sweep(folder / "grids")
+        settled, finished = _settled(run_folder.path("events.jsonl"), folder / "grids")
+        todo = [asset for asset in assets if asset.id not in finished]
+        started = time.monotonic()
+        events = _events(todo, config, frozenset(settled))
+        fresh = _follow(events, run_folder, len(todo)) if todo else []
+        report = _report(run_folder, assets, fresh, time.monotonic() - started)
+        sheets = _sheets(run_folder, config.sheets)
+    _tell(report)
+    if report["failed"] > config.workers.max_failures * max(1, report["failed"] + report["rendered"]):
+        raise UserError(
+            f"{report['failed']} samples failed and {report['rendered']} were rendered; over the limit "
+            f"workers.max_failures {config.workers.max_failures:g}; reasons in {folder / 'report.json'}"
+        )
+    return [folder / "grids", run_folder.path("report.json"), *sheets]
+
+
+def _check(config: RenderConfig) -> None:
+    for name, value, low, high in (
+        ("views", config.views, 1, 512),
+        ("frames", config.frames, 1, 4096),
+        ("size", config.size, 8, 4096),
+        ("quality.samples", config.quality.samples, 1, 65536),
+        ("framing.orbits", config.framing.orbits, 1, 10000),
+    ):
+        if not low <= value <= high:
+            raise UserError(f"{name} {value}: between {low} and {high}")
+
+
+def _events(assets: list[AssetFile], config: RenderConfig, done: frozenset[str]) -> Iterator[Event]:
+    if config.ray is not None:
+        return run_ray(assets, config, done)
+    return run_pool(assets, config, done, config.workers.count)
+
+
+def _follow(events: Iterable[Event], run_folder: RunFolder, total: int) -> list[Event]:
+    """Record every event as it comes and keep the bar (assets done, images a second, time left) up to date."""
+    fresh, counts, started = [], Counter(), time.monotonic()
+    with progress_bar("assets", total) as bar:
+        for event in events:
+            append_jsonl(run_folder.path("events.jsonl"), event)
+            fresh.append(event)
+            counts["images"] += event.get("images", 0) if event.get("seconds") else 0
+            if "sample" in event:
+                counts[event["event"]] += 1
+            rate = counts["images"] / max(time.monotonic() - started, 1e-9)
+            note = f"{counts['rendered']} samples, {rate:.1f} images/s, {counts['failed']} failed"
+            bar.advance(0 if "sample" in event else 1, note)
+    return fresh
+
+
+def _settled(path: Path, grids: Path) -> tuple[set[str], set[str]]:
+    """Samples that need no further work and assets that are complete, out of an earlier run's events.
+
+    What failed is tried again; what was rendered counts only while its folder is there.
+    """
+    if not path.is_file():
+        return set(), set()
+    settled, finished, incomplete = set(), set(), set()
+    for event in read_jsonl(path):
+        kind, sample = event["event"], event.get("sample")
+        if sample is None:
+            (incomplete if kind == "failed" else finished).add(event["asset"])
+        elif kind == "rejected" or (kind == "rendered" and (grids / sample / "grid.json").is_file()):
+            settled.add(sample)
+        elif kind == "rendered":
+            incomplete.add(event["asset"])
+    latest = {event["sample"]: event for event in read_jsonl(path) if "sample" in event}
+    incomplete |= {event["asset"] for event in latest.values() if event["event"] == "failed"}
+    return settled, finished - incomplete
+
+
+def _report(run_folder: RunFolder, assets: list[AssetFile], fresh: list[Event], seconds: float) -> dict[str, Any]:
+    """Totals over all runs in this folder, and the speed of this one. Written as report.json."""
+    path = run_folder.path("events.jsonl")
+    latest: dict[str, Event] = {}
+    for event in read_jsonl(path) if path.is_file() else []:
+        if event["event"] != "asset":
+            latest[event.get("sample") or f"asset {event['asset']}"] = event
+        else:
+            latest.pop(f"asset {event['asset']}", None)
+    counts = Counter(event["event"] for event in latest.values())
+    reasons: dict[str, Counter[str]] = {"rejected": Counter(), "failed": Counter()}
+    for event in latest.values():
+        if event["event"] in reasons:
+            reasons[event["event"]][event["reason"]] += 1
+    made = sum(event["images"] for event in fresh if event["event"] == "rendered" and event["seconds"])
+    report = {
+        "assets": len(assets),
+        "rendered": counts["rendered"],
+        "rejected": counts["rejected"],
+        "failed": counts["failed"],
+        "reasons": {kind: dict(found.most_common()) for kind, found in reasons.items()},
+        "images_this_run": made,
+        "seconds_this_run": round(seconds, 2),
+        "images_per_second": round(made / seconds, 2) if made else 0.0,
+    }
+    with atomic_path(run_folder.path("report.json")) as temporary:
+        temporary.write_text(json.dumps(report, indent=1))
+    return report
+
+
+def _tell(report: dict[str, Any]) -> None:
+    log.info(
+        "rendered %d, rejected %d, failed %d; %d images in %.0f s, %.1f images/s",
+        *(report[name] for name in ("rendered", "rejected", "failed", "images_this_run", "seconds_this_run")),
+        report["images_per_second"],
+    )
+    for kind, reasons in report["reasons"].items():
+        for reason, count in reasons.items():
+            log.info("  %s: %d x %s", kind, count, reason)
+
+
+def _sheets(run_folder: RunFolder, count: int) -> list[Path]:
+    """Contact sheets of the first samples by name, those of other assets first; existing ones are kept."""
+    grids = sorted(path for path in run_folder.path("grids").glob("*") if (path / "grid.json").is_file())
+    by_asset: dict[str, list[Path]] = {}
+    for path in grids:
+        asset = json.loads((path / "grid.json").read_text())["provenance"]["asset"]
+        by_asset.setdefault(asset, []).append(path)
+    ordered = [paths[turn] for turn in range(len(grids)) for paths in by_asset.values() if turn < len(paths)]
+    sheets = []
+    for path in ordered[:count]:
+        target = run_folder.path("sheets") / f"{path.name}.png"
+        if not target.is_file():
+            write_sheet(FrameGrid.load(path), target)
+        sheets.append(target)
+    return sheets
+
+
+def _same_settings(folder: Path, config: RenderConfig) -> None:
+    """Refuse to mix samples of different settings in one folder."""
+    values = {name: value for name, value in plain(asdict(config)).items() if name not in FREE_OPTIONS}
+    text = json.dumps(values, sort_keys=True)
+    digest, path = hashlib.sha256(text.encode()).hexdigest(), folder / "settings.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if before["sha256"] != digest:
+            changed = sorted(name for name in values if before["settings"].get(name) != values[name])
+            raise UserError(
+                f"{folder} holds grids rendered with other settings ({', '.join(changed)} differ); "
+                "choose another --out, or give the same settings to resume"
+            )
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"sha256": digest, "settings": values}, indent=1))
+
+
+def _sweep(grids: Path) -> None:
+    """Remove the unfinished folders that a killed run left; nothing else writes here while the lock is held."""
+    for path in grids.glob(".*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run folder's lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another run is writing to {folder}; wait for it or choose another --out") from error
+        yield
