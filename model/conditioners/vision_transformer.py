@@ -11,13 +11,19 @@ from viewtime.model.attention import attend
 from viewtime.model.video_config import ImageEncoderConfig
 
 
+def _random(width: int, *shape: int) -> nn.Parameter:
+    """Values of variance 1 / width. Uniform, because a normal draw on the meta device imports torch's compiler."""
+    bound = (3 / width) ** 0.5
+    return nn.Parameter(nn.init.uniform_(torch.empty(*shape), -bound, bound))
+
+
 class StackedAttention(nn.Module):
     """Self-attention whose query, key and value projections are stacked in one matrix, as in nn.MultiheadAttention."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.randn(3 * width, width) / width**0.5)
+        self.in_proj_weight = _random(width, 3 * width, width)
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
@@ -71,12 +77,12 @@ class VisionTransformer(nn.Module):
         super().__init__()
         width, patches = config.width, (config.image_size // config.patch_size) ** 2
         self.conv1 = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(width) / width**0.5)
-        self.positional_embedding = nn.Parameter(torch.randn(patches + 1, width) / width**0.5)
+        self.class_embedding = _random(width, width)
+        self.positional_embedding = _random(width, patches + 1, width)
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Tower(config)
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(torch.randn(width, config.out_dim) / width**0.5)
+        self.proj = _random(width, width, config.out_dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [N, 3, image_size, image_size] -> [N, out_dim]."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
 from viewtime.model.attention import Backend
 from viewtime.model.sv4d.blend import Blend
 from viewtime.model.sv4d.config import UNetConfig

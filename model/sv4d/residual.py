@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
 from viewtime.model.sv4d.blend import Blend
 from viewtime.model.sv4d.grid_attention import Context
 

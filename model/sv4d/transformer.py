@@ -7,6 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
 from viewtime.model.attention import Backend, attend
 
 Group = Literal["space", "view", "frame", "view-space", "raster"]

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from viewtime.errors import UserError
 from viewtime.model.attention import Backend
 from viewtime.model.denoiser import Conditioning
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.embedding import EmbeddingMLP, sinusoidal
 from viewtime.model.sv4d.grid_attention import Context, GridAttention
 from viewtime.model.sv4d.residual import Downsample, ResidualBlock, Upsample
-
-from viewtime.errors import UserError
 
 
 class Stage(nn.Module):
@@ -61,6 +61,7 @@ class VideoUNet(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = gradient_checkpointing
+        self.memory_format = torch.channels_last  # tokens and images are then views of each other, without copies
         width = config.channels
         self.noise_embed = EmbeddingMLP(width, 4 * width, 4 * width)
         self.vector_embed = EmbeddingMLP(config.vector_dim, 4 * width, 4 * width)
@@ -92,8 +93,7 @@ class VideoUNet(nn.Module):
         concat = cond["concat"].expand(B, V, frames, -1, -1, -1)
         rows = rearrange(torch.cat([x, concat.to(x.dtype)], dim=3), "b v f c h w -> (b f v) c h w")
         rows = rows.to(self.conv_in.weight.dtype)
-        if rows.device.type in ("cuda", "cpu"):
-            rows = rows.contiguous(memory_format=torch.channels_last)
+        rows = rows.contiguous(memory_format=self.memory_format)
         context = self._context(B, V, frames, noise_label, cond, rows.dtype)
         h = self.conv_in(rows)
         skips = [h]

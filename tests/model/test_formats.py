@@ -21,6 +21,13 @@ def raw(path):
     return {key: (entry.info, read_bytes(entry)) for key, entry in open_weights(path).entries.items()}
 
 
+def same_tensors(first, second):
+    left, right = first.state_dict(), second.state_dict()
+    assert set(left) == set(right)
+    for name, tensor in right.items():
+        assert torch.equal(left[name], tensor), name
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_published_file_loads_under_our_names(tmp_path, preset):
     path, tensors, config = write_published(tmp_path, preset)
@@ -66,8 +73,7 @@ def test_stability_to_viewtime_and_back_keeps_every_byte(tmp_path, preset):
     assert {key for key in entries if not key.startswith("unused.")} == set(names)
     ours, theirs = load_video_model(own), load_video_model(path)
     assert ours.config == theirs.config
-    for name, tensor in theirs.state_dict().items():
-        assert torch.equal(ours.state_dict()[name], tensor)
+    same_tensors(ours, theirs)
 
 
 def test_svd_to_diffusers_and_back_keeps_every_byte(tmp_path):
@@ -78,8 +84,7 @@ def test_svd_to_diffusers_and_back_keeps_every_byte(tmp_path):
     used = {key: value for key, value in raw(path).items() if not is_unused(key)}
     assert raw(back) == used
     direct, through = load_video_model(path), load_video_model(folder, "svd-xt-debug")
-    for name, tensor in direct.state_dict().items():
-        assert torch.equal(through.state_dict()[name], tensor)
+    same_tensors(through, direct)
 
 
 def test_diffusers_loads_the_folder_and_computes_the_same(tmp_path):
