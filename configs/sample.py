@@ -132,6 +132,8 @@ class SampleConfig:
 
     Attributes:
         video: video file, folder of images, or quoted glob.
+        freeze_video: video of the first instant that moves around the object, beginning at the input view: the
+            grid's first column, which 4real needs; --views takes that many of its frames.
         out: run folder; default: outputs/NAME_OF_THE_VIDEO.
         preset: YAML file or preset name with other defaults for these options.
         weights: "mini", a weight file, or a folder of one.
@@ -150,6 +152,7 @@ class SampleConfig:
     """
 
     video: str
+    freeze_video: str | None = None
     out: str | None = None
     preset: str | None = None
     weights: str = "mini"

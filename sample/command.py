@@ -18,7 +18,7 @@ from viewtime.sample.output import write_outputs, write_stream
 from viewtime.sample.pipeline import Job, Pipeline, choose_device
 from viewtime.sample.preprocess import write_preview
 from viewtime.sample.processes import Processes, join_processes
-from viewtime.sample.reference import read_reference_views
+from viewtime.sample.reference import read_freeze_video, read_reference_views
 from viewtime.sample.store import CellStore
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,14 +81,21 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
     for name, value in (("batch-windows", config.memory.batch_windows), ("chunk", config.memory.chunk)):
         if value < 1:
             raise UserError(f"--memory.{name} {value}; at least 1 is needed")
-    references = None
+    references, views = None, config.views
+    if config.freeze_video is not None:
+        if config.reference.orbit is not None:
+            raise UserError("--freeze-video and --reference.orbit both give the views of frame 0; give one of them")
+        references = read_freeze_video(
+            config.freeze_video, config.size or pipeline.traits.size, config.preprocess, views
+        )
+        views = len(references)
     if config.reference.orbit is not None:
         references = read_reference_views(
             config.reference.orbit, config.size or pipeline.traits.size, config.preprocess
         )
     return pipeline.prepare(
         config.video,
-        views=config.views,
+        views=views,
         frames=config.frames,
         size=config.size,
         seed=config.seed,

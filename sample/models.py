@@ -57,7 +57,14 @@ def _mini(path: Path, device: torch.device, dtype: torch.dtype, **options: objec
     return load_mini(path, device, dtype)
 
 
-BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini}
+def _four_real(path: Path, device: torch.device, dtype: torch.dtype, **options: object) -> GridModel:
+    from viewtime.sample.four_real_model import load_four_real
+
+    del options
+    return load_four_real(path, device, dtype)
+
+
+BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini, "4real": _four_real}
 
 
 def load_model(

@@ -17,6 +17,7 @@ from viewtime.cameras import Cameras
 from viewtime.configs.sample import CameraOptions, PlanOptions, PreprocessOptions, SamplerOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.images import composite
 from viewtime.log import progress_bar
 from viewtime.sample.grid_model import GridModel, ModelTraits
 from viewtime.sample.guidance import Guidance
@@ -156,8 +157,8 @@ class Pipeline:
             given |= {(view, 0) for view in range(1, novel + 1)}
         elif traits.needs_reference and self.reference is None:
             raise UserError(
-                f"{traits.name} needs reference views of the first frame: give SV3D weights (--reference.weights) "
-                "or your own views (--reference.orbit)"
+                f"{traits.name} needs reference views of the first frame: give a freeze-time video "
+                "(--freeze-video), your own views (--reference.orbit), or SV3D weights (--reference.weights)"
             )
         settled = settle_plan(traits, novel, count, frozenset(given), plan)
         settings = settle_sampler(traits, self.model.denoiser.schedule_kind, sampler or SamplerOptions(), seed)
@@ -178,7 +179,7 @@ class Pipeline:
     def _check_views(self, novel: int, plan: PlanOptions) -> None:
         if novel < 1:
             raise UserError(f"--views {novel}; at least 1 novel view is needed")
-        if novel > self.traits.novel_views and plan.kind != "autoregressive":
+        if novel > self.traits.novel_views and (plan.kind or self.traits.plan) != "autoregressive":
             raise UserError(
                 f"{novel} novel views; {self.traits.name} takes at most {self.traits.novel_views} at once: "
                 "ask for fewer --views, or extend along the views with --plan.kind autoregressive"
@@ -193,7 +194,7 @@ class Pipeline:
         """Sample a job's windows into a store, yielding each as soon as it is finished; resumes what is there."""
         processes = processes or Processes()
         if processes.first:
-            put_inputs(job, store)
+            put_inputs(job, store, flatten=self.traits.inside and self.traits.channels == 3)
         processes.wait()
         steps = sum(job.settings.schedule.steps for window in job.plan.windows if window.stage != "reference")
         share = -(-steps // processes.world)
@@ -240,12 +241,17 @@ class Pipeline:
             return collect(job, store, self.traits)
 
 
-def put_inputs(job: Job, store: CellStore) -> None:
-    """Write the given cells into a store."""
-    for frame, cell in enumerate(job.prepared.cells):
-        store.put_given((0, frame), cell_tensor(cell))
-    for view, cell in enumerate(job.reference_views if job.reference_views is not None else (), start=1):
-        store.put_given((view, 0), cell)
+def put_inputs(job: Job, store: CellStore, flatten: bool = False) -> None:
+    """Write the given cells into a store.
+
+    Args:
+        flatten: on white, without alpha: for a model that knows cells inside its grid and makes RGB.
+    """
+    given = {(0, frame): cell_tensor(cell) for frame, cell in enumerate(job.prepared.cells)}
+    references = job.reference_views if job.reference_views is not None else ()
+    given |= {(view, 0): cell for view, cell in enumerate(references, start=1)}
+    for place, cell in given.items():
+        store.put_given(place, composite(cell) if flatten else cell)
 
 
 def cell_tensor(cell: np.ndarray) -> Tensor:

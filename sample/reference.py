@@ -78,3 +78,19 @@ def read_reference_views(source: str | Path, size: int, options: PreprocessOptio
     """
     prepared = prepare_video(read_video(source), size, replace(options, fps=None))
     return rearrange(torch.from_numpy(np.ascontiguousarray(prepared.cells)).float() / 255.0, "n h w c -> n c h w")
+
+
+def read_freeze_video(source: str | Path, size: int, options: PreprocessOptions, views: int | None = None) -> Tensor:
+    """A freeze-time video whose first frame is the input video's first frame: the novel views, [N, 4, S, S] in [0, 1].
+
+    Args:
+        views: novel views to take, evenly spaced over the video with its last frame among them; None: all.
+
+    Raises:
+        UserError: fewer frames than views, or a single one.
+    """
+    cells = read_reference_views(source, size, options)
+    novel = len(cells) - 1 if views is None else views
+    if novel < 1 or novel > len(cells) - 1:
+        raise UserError(f"{source} has {len(cells)} frames; that gives 1 to {len(cells) - 1} novel views, not {novel}")
+    return cells[torch.linspace(0, len(cells) - 1, novel + 1).round().long()[1:]]
