@@ -39,7 +39,7 @@ def table(plan: Plan) -> str:
     rows = [("window", "wave", "stage", "views", "frames", "samples", "conditioned on", "needs")]
     for window in plan.windows:
         conditions = " | ".join(
-            (f"{direction.name}: " if direction.name else "") + describe_conditions(window, direction.conditions)
+            (f"{direction.name}: " if direction.name else "") + describe_conditions(direction.conditions)
             for direction in window.directions
         )
         needs = ranges(sorted(plan.needs(window))) or "-"
@@ -61,18 +61,23 @@ def table(plan: Plan) -> str:
     return "\n".join([head, "", *lines])
 
 
-def describe_conditions(window: Window, conditions: Sequence[tuple[int, int]]) -> str:
-    """Cells grouped into rows and columns: "row 0", "column 4 (views 1-8)"."""
+def describe_conditions(conditions: Sequence[tuple[int, int]]) -> str:
+    """Cells by rows and columns: "input 0-4, views 1-8 at 4"."""
     if not conditions:
         return "nothing"
-    by_frame: dict[int, list[int]] = {}
+    parts = []
+    inputs = [frame for view, frame in conditions if view == 0]
+    if inputs:
+        parts.append(f"input {ranges(sorted(inputs))}")
+    views_at: dict[int, list[int]] = {}
     for view, frame in conditions:
-        by_frame.setdefault(frame, []).append(view)
-    by_views: dict[tuple[int, ...], list[int]] = {}
-    for frame, views in by_frame.items():
-        by_views.setdefault(tuple(sorted(views)), []).append(frame)
-    parts = [f"views {ranges(views)} at frames {ranges(sorted(frames))}" for views, frames in by_views.items()]
-    return "; ".join(parts)
+        if view:
+            views_at.setdefault(frame, []).append(view)
+    frames_of: dict[tuple[int, ...], list[int]] = {}
+    for frame, views in views_at.items():
+        frames_of.setdefault(tuple(sorted(views)), []).append(frame)
+    parts += [f"views {ranges(views)} at {ranges(sorted(frames))}" for views, frames in frames_of.items()]
+    return ", ".join(parts)
 
 
 def draw(plan: Plan, path: Path) -> Path:
