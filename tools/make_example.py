@@ -10,24 +10,27 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
-import numpy as np
+from einops import rearrange
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from viewtime.cameras import regular_orbit  # noqa: E402
+from viewtime.cli import main as viewtime  # noqa: E402
 from viewtime.files import atomic_path  # noqa: E402
-from viewtime.render_objaverse.framing import camera_distance, normalise  # noqa: E402
-from viewtime.render_objaverse.gl import GLRenderer  # noqa: E402
-from viewtime.render_objaverse.gltf import load_scene  # noqa: E402
-from viewtime.render_objaverse.pose import pose_scene  # noqa: E402
+from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.video import write_video  # noqa: E402
 
 CLIPS = ("Cheer", "Walking_A")
 EQUIPMENT_LEFT_OUT = ("1H_Sword_Offhand", "Badge_Shield", "Round_Shield", "Spike_Shield", "2H_Sword")
-VIDEO_CLIP, VIDEO_SIZE, VIDEO_FRAMES, VIDEO_FPS = "Cheer", 256, 24, 12.0
+VIDEO_SIZE, VIDEO_FPS = 256, 8.0
+# The grid that mini is trained to make: nine regular views, the object as large as it fits.
+RENDER_OPTIONS = (
+    *("--clips", "Cheer", "--engine", "gl", "--views", "9", "--frames", "12", "--framing.fit", "projected"),
+    *("--framing.margin", "0.08", "--framing.elevation-min", "12", "--framing.elevation-max", "12"),
+)
 
 
 def read_glb(path: Path) -> tuple[dict, bytes]:
@@ -98,19 +101,12 @@ def keep_part(document: dict, binary: bytes) -> tuple[dict, bytes]:
 
 
 def film(asset: Path, path: Path) -> None:
-    """The example video: the front view on white."""
-    scene = load_scene(asset)
-    clip = scene.clip(VIDEO_CLIP)
-    assert clip is not None
-    posed = pose_scene(scene, clip, clip.frame_times(VIDEO_FRAMES))
-    placement = normalise(posed.positions)
-    # The distance that the training grids have: everything fits in every view of the orbit.
-    rotations = regular_orbit(9, 1).camera_to_world()[:, 0, :3, :3].numpy()
-    distance = 1.05 * camera_distance(placement.apply(posed.positions), rotations, fit="projected")
-    cameras = regular_orbit(1, VIDEO_FRAMES, distance=distance)
-    with GLRenderer(VIDEO_SIZE) as renderer:
-        rgba = renderer.draw(posed, cameras.camera_to_world().numpy(), cameras.fov_y, placement=placement)[0] / 255.0
-    write_video(path, np.asarray(rgba[..., :3] * rgba[..., 3:] + 1.0 - rgba[..., 3:]), VIDEO_FPS)
+    """The example video: view 0 of what `viewtime render` makes with RENDER_OPTIONS, at a higher resolution."""
+    with tempfile.TemporaryDirectory() as folder:
+        if viewtime(["render", str(asset), "--out", folder, "--size", str(VIDEO_SIZE), *RENDER_OPTIONS]) != 0:
+            raise SystemExit(1)
+        grid = FrameGrid.load(next(Path(folder).glob("grids/*")))
+    write_video(path, rearrange(grid.rgb()[0], "f c h w -> f h w c").numpy(), VIDEO_FPS)
 
 
 def main() -> int:
