@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
+import urllib.request
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.error import URLError
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
@@ -46,7 +51,9 @@ class Lpips:
         if offline and not backbone.is_file():
             raise UserError(f"LPIPS needs {BACKBONES[net]} in {backbone.parent}, and downloads are off")
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # the library prints its set-up
+            # The library prints its set-up and uses names that torchvision has deprecated.
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 self.module = library.LPIPS(net=net, verbose=False).to(device).eval()
         except (URLError, OSError, RuntimeError) as error:
             place = backbone.parent
@@ -89,6 +96,30 @@ class LpipsStar:
         return distance
 
 
+@contextlib.contextmanager
+def _hub_calls(offline: bool) -> Iterator[None]:
+    """Let the hub's client use its cache alone where there is no connection; it would retry for a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or offline or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(address: str) -> bool:
+    if urllib.request.getproxies():  # the proxy resolves the name, not we
+        return True
+    url = urlparse(address)
+    try:
+        socket.create_connection((url.hostname, url.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 class ClipSimilarity:
     """CLIP-S between images: cosine of the two image embeddings (SV4D, "Metrics"); higher is better."""
 
@@ -99,14 +130,13 @@ class ClipSimilarity:
         path = Path(weights)
         if not path.is_file() and (path.suffix or "/" in weights):
             raise UserError(f"no such CLIP weights file: {weights}")
-        if offline and not path.is_file():
-            raise UserError(f"CLIP-S needs weights of {model}; give --clip-weights FILE (downloads are off)")
         if not path.is_file() and (model, weights) not in library.list_pretrained():
             raise UserError(f"open_clip knows no weights {weights!r} for {model!r}; see open_clip.list_pretrained()")
         try:
             # The weights of OpenAI were trained with another activation than open_clip's own.
             quick = weights == "openai"
-            self.module = library.create_model(model, pretrained=weights, device=device, force_quick_gelu=quick)
+            with _hub_calls(offline):
+                self.module = library.create_model(model, pretrained=weights, device=device, force_quick_gelu=quick)
         except Exception as error:  # the hub's client raises a dozen kinds of its own for "no connection"
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"CLIP-S cannot load {model} {weights}: {reason}; give --clip-weights FILE") from error

@@ -15,6 +15,7 @@ from viewtime.sample.metrics.evaluator import GridEvaluator, heat_metric
 from viewtime.sample.metrics.summary import HIGHER, NAMES
 
 SHOWN = 6  # worst cells
+PER_BAND = 3  # of them side by side
 
 
 def write_picture(evaluator: GridEvaluator, path: Path) -> Path | None:
@@ -37,26 +38,30 @@ def write_picture(evaluator: GridEvaluator, path: Path) -> Path | None:
     shown = [pair for pair in evaluator.pairs if pair.shape[:2] == (V, F)]
     heat = torch.stack([pair.cells[metric] for pair in shown]).nanmean(dim=0).numpy()
     worst = sorted(evaluator.worst, reverse=True)[:SHOWN]
-    figure = Figure(figsize=(11, 3.2 + 0.28 * min(V, 24)), layout="constrained")
-    grid = figure.add_gridspec(
-        2, max(len(worst), 1) + 1, height_ratios=[1, 1], width_ratios=[5] + [1] * max(len(worst), 1)
-    )
-    axis = figure.add_subplot(grid[:, 0])
-    _draw_heat(axis, figure, heat, metric, len(shown), len(evaluator.pairs))
-    for column, cell in enumerate(worst):
-        value = cell.error if metric not in HIGHER else -cell.error
-        for row, (pixels, name) in enumerate(((cell.pred, "prediction"), (cell.gt, "truth"))):
-            picture = figure.add_subplot(grid[row, column + 1])
-            picture.imshow(rearrange(pixels, "c h w -> h w c").clamp(0, 1).numpy())
-            picture.set_xticks([])
-            picture.set_yticks([])
-            heading = f"{cell.label}\n{value:.3g}" if row == 0 else ""
-            picture.set_title(heading, fontsize=7)
-            if column == 0:
-                picture.set_ylabel(name, fontsize=8)
+    bands = 1 + (len(worst) > PER_BAND)
+    figure = Figure(figsize=(11, max(4.4, 1.2 + 0.3 * V)), layout="constrained")
+    sides = figure.add_gridspec(1, 2)
+    left, right = figure.add_subfigure(sides[0]), figure.add_subfigure(sides[1])
+    _draw_heat(left.subplots(), left, heat, metric, len(shown), len(evaluator.pairs))
+    axes = right.subplots(2 * bands, PER_BAND, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for index, cell in enumerate(worst):
+        band, column = divmod(index, PER_BAND)
+        value = -cell.error if metric in HIGHER else cell.error
+        _show(axes[2 * band, column], cell.pred, f"{cell.label}: {value:.3g}\nprediction")
+        _show(axes[2 * band + 1, column], cell.gt, "truth")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
+
+
+def _show(axis: Any, pixels: torch.Tensor, title: str) -> None:
+    axis.set_axis_on()
+    axis.imshow(rearrange(pixels, "c h w -> h w c").clamp(0, 1).numpy())
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_title(title, fontsize=7, pad=2)
 
 
 def _draw_heat(axis: Any, figure: Any, heat: np.ndarray, metric: str, shown: int, total: int) -> None:

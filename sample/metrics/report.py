@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from viewtime.files import atomic_path
-from viewtime.sample.metrics.summary import Row, Summary
+from viewtime.sample.metrics.evaluator import FRECHET
+from viewtime.sample.metrics.summary import NAMES, Row, Summary
 
 DIGITS = {"psnr": 2, "object_crop_psnr": 2, "ssim": 4, "mask_iou": 4, "flicker": 5}
 
@@ -37,7 +38,10 @@ def markdown(summary: Summary) -> str:
             "| mask IoU | " + " | ".join(f"{value:.3f}" for value in centres.values()) + " |",
             "",
         ]
-    lines += [f"- not computed: {name}: {reason}" for name, reason in summary.not_computed.items()]
+    lines += [
+        f"- not computed: {NAMES.get(name) or FRECHET.get(name, name)}: {reason}"
+        for name, reason in summary.not_computed.items()
+    ]
     lines += [f"- {pair['name']}: {note}" for pair in summary.pairs for note in pair["notes"]]
     lines += [f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in summary.protocol.items()]
     if any(row.name.endswith("*") for row in summary.rows):

@@ -124,9 +124,7 @@ def _frechet_row(evaluator: GridEvaluator, metric: str, draws: np.ndarray) -> Ro
     low, high = interval(value, values, floor=0.0) if values else (None, None)
     cut = "whole" if settings.clip_frames is None else f"cut every {settings.clip_stride or settings.clip_frames}"
     frames = " or ".join(map(str, sorted(evaluator.clip_lengths[metric])))
-    protocol = (
-        f"{network.name}, {network.checksum}; {ORDERS[metric]}; {cut}; at most {frames} frames; {network.preprocessing}"
-    )
+    protocol = f"{network.name}, {network.checksum}; {ORDERS[metric]}; {cut}: {frames} frames; {network.preprocessing}"
     clips = evaluator.clip_count(metric)
     few = " (fewer than dimensions)" if clips <= evaluator.features[metric][0][0].shape[1] else ""
     return Row(metric, name, "lower", value, low, high, f"{clips} clips a side{few}", protocol)

@@ -1,0 +1,89 @@
+"""Options of `viewtime evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Metric = Literal[
+    "psnr", "object_crop_psnr", "ssim", "lpips", "lpips_star", "clip_s", "mask_iou", "flicker",
+    "fvd_f", "fvd_v", "fvd_diag", "fv4d",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Compare grids with the truth: image metrics, SV4D's four Fréchet video distances, 4Real-Video's protocol."""
+
+    pred: list[Path] = field(default_factory=list)
+    """Grids to score: grid folders, or one folder that holds several (matched with --gt by name)."""
+
+    gt: list[Path] = field(default_factory=list)
+    """Their truth, in the same order or by the same names."""
+
+    asset: list[Path] = field(default_factory=list)
+    """Animated GLBs, one per truth: rendered from the truth's cameras and scored in a table of their own."""
+
+    output: Path = Path("runs/evaluate")
+    """Run folder for the tables and pictures."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    """What to measure; naming a metric makes its absence an error. Default: all that can be."""
+
+    network: Literal["filter-bank", "i3d", "r3d", "s3d"] = "filter-bank"
+    """Feature network of the Fréchet distances; those of the filter bank are named with a star."""
+
+    network_weights: Path | None = None
+    """I3D: the TorchScript file. R3D, S3D: a state dict; without it torchvision downloads them."""
+
+    lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+    """Backbone of LPIPS."""
+
+    clip_model: str = "ViT-B-32"
+    """Model of CLIP-S, by open_clip's name."""
+
+    clip_weights: str = "openai"
+    """Weights of CLIP-S: open_clip's name for them, or a file."""
+
+    offline: bool = False
+    """Never download weights; use only what is on this machine."""
+
+    device: str = "cpu"
+    """Where networks run: cpu, cuda."""
+
+    all_cells: bool = False
+    """Score also the cells that the prediction was given as input."""
+
+    background: float = 1.0
+    """Grey level under transparent pixels, 0 to 1."""
+
+    resize: bool = False
+    """Resample predictions to the truth's size instead of refusing."""
+
+    intersect: bool = False
+    """Keep the views, instants and names that both sides have instead of refusing."""
+
+    relative_azimuth: bool = False
+    """Measure azimuths from view 0 of each grid."""
+
+    clip_frames: int | None = None
+    """Cut every path into clips of that many cells; default: the paths' clips whole."""
+
+    clip_stride: int | None = None
+    """Cells between the starts of two clips; default: --clip-frames."""
+
+    bootstrap: int = 200
+    """Resamplings of the pairs for the 95 % intervals; 0: none."""
+
+    seed: int = 0
+    """Of the resampling."""
+
+    four_real: bool = False
+    """Also 4Real-Video's protocol, which needs no truth."""
+
+    real_videos: Path | None = None
+    """Folder of real videos for its FVD."""
+
+    confidence_plugin: list[str] = field(default_factory=list)
+    """Matchers or reconstructors for its confidence ratios, as MODULE:NAME."""

@@ -1,0 +1,208 @@
+"""`viewtime evaluate`: pairs of grids in, a table with the protocol of every number out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from viewtime.configs.evaluate import EvaluateConfig
+from viewtime.errors import UserError
+from viewtime.grid import FrameGrid
+from viewtime.log import log, progress
+from viewtime.run_folder import RunFolder, start_run
+from viewtime.sample.metrics.assets import render_asset
+from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
+from viewtime.sample.metrics.filter_bank import FilterBank
+from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
+from viewtime.sample.metrics.networks import VideoNetwork, load_video_network
+from viewtime.sample.metrics.perceptual import ClipSimilarity, ImagePairMetric, Lpips, LpipsStar
+from viewtime.sample.metrics.picture import write_picture
+from viewtime.sample.metrics.report import markdown, write_json, write_markdown
+from viewtime.sample.metrics.summary import NAMES, Summary, summarise
+
+PERCEPTUAL = ("lpips", "lpips_star", "clip_s")
+EVERYTHING = (*PIXEL_METRICS, *PERCEPTUAL, "flicker", *FRECHET)
+
+
+def run(config: EvaluateConfig) -> list[Path]:
+    """Score every pair; write evaluate.json, evaluate.md and evaluate.png (and asset.*) into the run folder.
+
+    Raises:
+        UserError: nothing to compare, unequal lists, grids that differ, or a metric asked for that cannot be had.
+    """
+    _check(config)
+    gt = expand(config.gt)
+    pred = expand(config.pred)
+    pairs = match(pred, gt, config.intersect) if gt and pred else []
+    if config.asset and len(config.asset) != len(gt):
+        raise UserError(f"{len(config.asset)} assets and {len(gt)} truths; give one truth per asset")
+    network, pair_metrics, missing = build_metrics(config)
+    folder = start_run(config.output, "evaluate", config, config.seed)
+    written: list[Path] = []
+    if pairs:
+        loaded = ((FrameGrid.load(a), FrameGrid.load(b), a.name) for a, b in pairs)
+        written += _score(config, loaded, len(pairs), network, pair_metrics, missing, folder, "evaluate")
+    if config.asset:
+        rendered = (
+            (render_asset(path, truth), truth, path.stem)
+            for path, truth in ((path, FrameGrid.load(where)) for path, where in zip(config.asset, gt, strict=True))
+        )
+        written += _score(config, rendered, len(gt), network, pair_metrics, missing, folder, "asset")
+    if config.four_real:
+        written += _four_real(config, pred, network, folder)
+    return written
+
+
+def expand(paths: list[Path]) -> list[Path]:
+    """Grid folders; a folder that is none itself stands for the grid folders in it, by name.
+
+    Raises:
+        UserError: a path is missing or holds no grid.
+    """
+    grids: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"no such grid folder: {path}")
+        inside = [path] if _is_grid(path) else sorted(child for child in path.iterdir() if _is_grid(child))
+        if not inside:
+            raise UserError(f"{path} is no grid folder and holds none (no grid.json)")
+        grids += inside
+    return grids
+
+
+def match(pred: list[Path], gt: list[Path], intersect: bool = False) -> list[tuple[Path, Path]]:
+    """Pairs by name where the two sides have names in common, else in the order given.
+
+    Raises:
+        UserError: a grid has no partner (and `intersect` is not set), or the lists have unequal lengths.
+    """
+    names = {path.name: path for path in gt}
+    by_name = len(names) == len(gt) and len({path.name for path in pred}) == len(pred)
+    common = [path for path in pred if path.name in names]
+    if by_name and common and (len(pred) > 1 or len(gt) > 1):
+        lonely = sorted({path.name for path in pred} ^ set(names))
+        if lonely and not intersect:
+            shown = ", ".join(lonely[:5]) + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
+            raise UserError(f"grids on one side only: {shown}; use --intersect to score the {len(common)} others")
+        if lonely:
+            log.info("left out, on one side only: %s", ", ".join(lonely))
+        return [(path, names[path.name]) for path in common]
+    if len(pred) != len(gt):
+        raise UserError(f"{len(pred)} predictions and {len(gt)} truths without names in common; give equal lists")
+    return list(zip(pred, gt, strict=True))
+
+
+def build_metrics(
+    config: EvaluateConfig,
+) -> tuple[VideoNetwork | None, dict[str, ImagePairMetric], dict[str, str]]:
+    """The networks, and for each metric that cannot be had the reason.
+
+    Raises:
+        UserError: a metric was asked for by name and its network is not there.
+    """
+    wanted = tuple(config.metrics) or EVERYTHING
+    pair_metrics: dict[str, ImagePairMetric] = {}
+    missing: dict[str, str] = {}
+    # A network that was named must be there: falling back to another would be a silent substitute.
+    network = None
+    if config.four_real or any(name in FRECHET for name in wanted):
+        network = load_video_network(config.network, config.network_weights, config.device, config.offline)
+    builders = {
+        "lpips": lambda: Lpips(config.lpips_net, config.device, config.offline),
+        "lpips_star": lambda: LpipsStar(FilterBank(config.device)),
+        "clip_s": lambda: ClipSimilarity(config.clip_model, config.clip_weights, config.device, config.offline),
+    }
+    for name in wanted:
+        if name not in builders:
+            continue
+        try:
+            pair_metrics[name] = builders[name]()
+        except UserError as error:
+            if config.metrics:
+                raise
+            log.warning("%s is left out: %s", NAMES[name], error)
+            missing[name] = str(error)
+    return network, pair_metrics, missing
+
+
+def _score(
+    config: EvaluateConfig,
+    loaded: Iterator[tuple[FrameGrid, FrameGrid, str]],
+    count: int,
+    network: VideoNetwork | None,
+    pair_metrics: dict[str, ImagePairMetric],
+    missing: dict[str, str],
+    folder: RunFolder,
+    stem: str,
+) -> list[Path]:
+    wanted = tuple(name for name in (config.metrics or EVERYTHING) if name not in missing)
+    settings = Settings(
+        metrics=wanted,
+        background=config.background,
+        all_cells=config.all_cells,
+        clip_frames=config.clip_frames,
+        clip_stride=config.clip_stride,
+        resize=config.resize,
+        intersect=config.intersect,
+        relative_azimuth=config.relative_azimuth,
+    )
+    evaluator = GridEvaluator(settings, network, pair_metrics)
+    for pred, gt, name in progress(loaded, "scoring pairs", total=count):
+        try:
+            evaluator.add(pred, gt, name)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+    summary = summarise(evaluator, config.bootstrap, config.seed)
+    summary.not_computed = missing | summary.not_computed
+    written = _write(summary, folder, stem)
+    picture = write_picture(evaluator, folder.path(f"{stem}.png"))
+    return written + ([picture] if picture else [])
+
+
+def _four_real(config: EvaluateConfig, pred: list[Path], network: VideoNetwork | None, folder: RunFolder) -> list[Path]:
+    assert network is not None, "build_metrics loads a network for this protocol"
+    plugins = [load_plugin(target) for target in config.confidence_plugin]
+    evaluator = FourRealEvaluator(network, plugins, config.clip_frames, config.background)
+    for path in progress(pred, "4Real-Video's protocol"):
+        evaluator.add(FrameGrid.load(path))
+    if config.real_videos is not None:
+        if not config.real_videos.is_dir():
+            raise UserError(f"no such folder of real videos: {config.real_videos}")
+        for path in progress(sorted(config.real_videos.iterdir()), "real videos"):
+            evaluator.add_real_video(path)
+    rows, missing = evaluator.rows()
+    protocol = {"grids": len(pred), "background": config.background, "interval": "none"}
+    return _write(Summary(rows, missing, {}, protocol), folder, "four_real")
+
+
+def _write(summary: Summary, folder: RunFolder, stem: str) -> list[Path]:
+    print(markdown(summary))
+    return [
+        write_json(summary, folder.path(f"{stem}.json")),
+        write_markdown(summary, folder.path(f"{stem}.md")),
+    ]
+
+
+def _is_grid(folder: Path) -> bool:
+    return (folder / "grid.json").is_file() or (folder / "transforms_train.json").is_file()
+
+
+def _check(config: EvaluateConfig) -> None:
+    if not config.pred and not config.asset:
+        raise UserError("nothing to score: give --pred GRID… (or --asset FILE…)")
+    if not config.gt and not (config.four_real and config.pred and not config.asset):
+        raise UserError("no truth: give --gt GRID…, one per prediction (only --four-real measures without)")
+    if not 0.0 <= config.background <= 1.0:
+        raise UserError(f"--background {config.background}; a grey level from 0 (black) to 1 (white)")
+    for name in ("clip_frames", "clip_stride"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}; at least 1")
+    if config.clip_stride is not None and config.clip_frames is None:
+        raise UserError("--clip-stride changes nothing without --clip-frames")
+    if config.bootstrap < 0:
+        raise UserError(f"--bootstrap {config.bootstrap}; 0 for none, or the number of resamplings")
+    if (config.confidence_plugin or config.real_videos) and not config.four_real:
+        raise UserError("--confidence-plugin and --real-videos belong to --four-real; add it")
+    if config.four_real and not config.pred:
+        raise UserError("--four-real measures predictions: give --pred GRID…")
