@@ -1,0 +1,215 @@
+"""How canonical points move over the frames: one interface, three models."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+
+class Motion(nn.Module):
+    """Carries N canonical points to each of F frames by an affine map per point and frame."""
+
+    frames: int
+
+    def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Canonical [N, 3], frame numbers [K] -> linear parts [K, N, 3, 3] (or [1, 1, 3, 3]) and moved [K, N, 3]."""
+        raise NotImplementedError
+
+    def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:
+        """Smoothness in space and time around the given frames; a scalar."""
+        raise NotImplementedError
+
+    def enter(self, frame: int, known: int) -> None:
+        """A frame enters the fit; `known` is the nearest frame fitted already. Models over time need no start."""
+
+    def select(self, parents: Tensor) -> None:
+        """The Gaussians became `old[parents]`; models with parameters per Gaussian follow."""
+
+    def anneal(self, share: float) -> None:
+        """Progress of the dynamic stage in [0, 1], for models that grow finer."""
+
+    def groups(self, rate: float) -> list[dict]:
+        """Optimiser groups."""
+        raise NotImplementedError
+
+
+def rotation_from_axis_angle(vector: Tensor) -> Tensor:
+    """Rodrigues' formula, [..., 3] radians -> [..., 3, 3]."""
+    square = (vector * vector).sum(-1, keepdim=True)[..., None] + 1e-12
+    angle = square.sqrt()
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    identity = torch.eye(3, device=vector.device, dtype=vector.dtype)
+    return identity + torch.sin(angle) / angle * cross + (1 - torch.cos(angle)) / square * (cross @ cross)
+
+
+class ControlPointMotion(Motion):
+    """Linear blend skinning by M control points, kept as rigid as possible around each of them.
+
+    Every Gaussian hangs on its 4 nearest control points by softmax weights that are learned. Energy: ARAP (each
+    control point's rotation explains how its neighbours moved), like rotations at neighbours, small accelerations.
+    """
+
+    def __init__(self, centres: Tensor, position: Tensor, frames: int, neighbours: int = 4, ring: int = 8) -> None:
+        super().__init__()
+        self.frames = frames
+        M = len(centres)
+        self.register_buffer("centres", centres.clone())
+        self.translation = nn.Parameter(torch.zeros(frames, M, 3))
+        self.rotation = nn.Parameter(torch.zeros(frames, M, 3))
+        tree = cKDTree(centres.numpy())
+        distance, index = tree.query(position.numpy(), k=min(neighbours, M))
+        distance = torch.from_numpy(distance).float().reshape(len(position), -1)
+        width = distance.mean().clamp(min=1e-6)
+        self.register_buffer("index", torch.from_numpy(index).reshape(len(position), -1))
+        self.logits = nn.Parameter(-(distance**2) / (2 * width**2))
+        _, around = tree.query(centres.numpy(), k=min(ring + 1, M))
+        self.register_buffer("around", torch.from_numpy(around).reshape(M, -1)[:, 1:])
+        edge = (centres[self.around] - centres[:, None]).norm(dim=-1)
+        self.edge_length = float(edge.mean()) if edge.numel() else 1.0
+
+    def weights(self) -> Tensor:
+        """Dense skinning weights [N, M]; each row sums to 1."""
+        dense = self.logits.new_zeros(len(self.logits), len(self.centres))
+        return dense.scatter(1, self.index, self.logits.softmax(dim=1))
+
+    def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        rotation = rotation_from_axis_angle(self.rotation[frames])
+        offset = self.centres + self.translation[frames] - (rotation @ self.centres[..., None])[..., 0]
+        parts = torch.cat([rotation.flatten(2), offset], dim=-1)
+        blended = self.weights() @ rearrange(parts, "k m p -> m (k p)")
+        blended = rearrange(blended, "n (k p) -> k n p", p=12)
+        linear = blended[..., :9].unflatten(-1, (3, 3))
+        return linear, (linear @ position[None, :, :, None])[..., 0] + blended[..., 9:]
+
+    def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:
+        rotation = rotation_from_axis_angle(self.rotation[frames])
+        moved = self.centres + self.translation[frames]
+        rest = self.centres[self.around] - self.centres[:, None]
+        now = moved[:, self.around] - moved[:, :, None]
+        turned = (rotation[:, :, None] @ rest[None, ..., None])[..., 0]
+        rigid = ((now - turned) ** 2).sum(-1).mean() / self.edge_length**2
+        bend = ((self.rotation[frames][:, self.around] - self.rotation[frames][:, :, None]) ** 2).sum(-1).mean()
+        inner = frames[(frames > 0) & (frames < self.frames - 1)]
+        jerk = position.new_zeros(())
+        if len(inner):
+            second = lambda value: value[inner - 1] - 2 * value[inner] + value[inner + 1]
+            jerk = (second(self.translation) ** 2).sum(-1).mean() / self.edge_length**2
+            jerk = jerk + (second(self.rotation) ** 2).sum(-1).mean()
+        return rigid + 0.1 * bend + 0.02 * jerk
+
+    @torch.no_grad()
+    def enter(self, frame: int, known: int) -> None:
+        """Start from the neighbour plus 0.7 of its velocity."""
+        before = known - (1 if frame > known else -1)
+        for value in (self.translation, self.rotation):
+            velocity = value[known] - value[before] if 0 <= before < self.frames and known else torch.zeros_like(value[known])
+            value[frame] = value[known] + 0.7 * velocity
+
+    def select(self, parents: Tensor) -> None:
+        self.index = self.index[parents]
+
+    def groups(self, rate: float) -> list[dict]:
+        return [
+            {"params": [self.translation], "lr": 2e-3 * rate, "name": "motion.translation"},
+            {"params": [self.rotation], "lr": 8e-3 * rate, "name": "motion.rotation"},
+            {"params": [self.logits], "lr": 2e-2 * rate, "name": "motion.logits", "per_gaussian": True},
+        ]
+
+
+class FreeMotion(Motion):
+    """A displacement per Gaussian and frame, like its 8 nearest neighbours'."""
+
+    def __init__(self, position: Tensor, frames: int, neighbours: int = 8) -> None:
+        super().__init__()
+        self.frames = frames
+        self.displacement = nn.Parameter(torch.zeros(len(position), frames, 3))
+        self._link(position, neighbours)
+
+    def _link(self, position: Tensor, neighbours: int) -> None:
+        _, index = cKDTree(position.detach().numpy()).query(position.detach().numpy(), k=min(neighbours + 1, len(position)))
+        self.register_buffer("around", torch.from_numpy(index).reshape(len(position), -1)[:, 1:])
+
+    def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.eye(3, device=position.device)[None, None], position + self.displacement[:, frames].transpose(0, 1)
+
+    def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:
+        moved = self.displacement[:, frames]
+        smooth = ((moved[self.around] - moved[:, None]) ** 2).sum(-1).mean()
+        inner = frames[(frames > 0) & (frames < self.frames - 1)]
+        if not len(inner):
+            return 300 * smooth
+        d = self.displacement
+        return 300 * smooth + 10 * ((d[:, inner - 1] - 2 * d[:, inner] + d[:, inner + 1]) ** 2).sum(-1).mean()
+
+    @torch.no_grad()
+    def enter(self, frame: int, known: int) -> None:
+        """Start from the neighbour plus 0.7 of its velocity."""
+        before, value = known - (1 if frame > known else -1), self.displacement
+        velocity = value[:, known] - value[:, before] if 0 <= before < self.frames and known else 0.0
+        value[:, frame] = value[:, known] + 0.7 * velocity
+
+    def select(self, parents: Tensor) -> None:
+        """Neighbour lists are rebuilt from the old ones: a new Gaussian is its parent's neighbour."""
+        new_of_old = torch.full((len(self.around),), -1, dtype=torch.long)
+        new_of_old[parents] = torch.arange(len(parents))
+        mapped = new_of_old[self.around[parents]]
+        own = torch.arange(len(parents))[:, None].expand_as(mapped)
+        self.around = torch.where(mapped >= 0, mapped, own)
+
+    def groups(self, rate: float) -> list[dict]:
+        return [{"params": [self.displacement], "lr": 2e-3 * rate, "name": "motion.displacement", "per_gaussian": True}]
+
+
+class MlpMotion(Motion):
+    """4Real-Video's deformation field: an MLP from position and time to a displacement.
+
+    Frequencies of the time encoding enter from low to high (SV4D 3.2).
+    """
+
+    def __init__(self, frames: int, width: int = 64, layers: int = 3, space_octaves: int = 4, time_octaves: int = 5) -> None:
+        super().__init__()
+        self.frames, self.space_octaves, self.time_octaves = frames, space_octaves, time_octaves
+        sizes = [3 + 6 * space_octaves + 1 + 2 * time_octaves] + [width] * layers
+        hidden: list[nn.Module] = []
+        for inner, outer in zip(sizes, sizes[1:]):
+            hidden += [nn.Linear(inner, outer), nn.ReLU()]
+        self.network = nn.Sequential(*hidden, nn.Linear(width, 3))
+        final = self.network[-1]
+        assert isinstance(final, nn.Linear)
+        nn.init.zeros_(final.weight)
+        nn.init.zeros_(final.bias)
+        self.register_buffer("open_octaves", torch.tensor(1.0))
+
+    def anneal(self, share: float) -> None:
+        self.open_octaves.fill_(1.0 + min(1.0, share / 0.6) * (self.time_octaves - 1))
+
+    def _encode(self, value: Tensor, octaves: int) -> Tensor:
+        angle = value[..., None] * (math.pi * 2.0 ** torch.arange(octaves, device=value.device))
+        return torch.stack([angle.sin(), angle.cos()], dim=-1)
+
+    def _displacement(self, position: Tensor, time: Tensor) -> Tensor:
+        """[N, 3] and [K] in [-1, 1] -> [K, N, 3]; zero at the canonical instant."""
+        space = torch.cat([position, self._encode(position, self.space_octaves).flatten(1)], dim=-1)
+        octave = torch.arange(self.time_octaves, device=time.device)
+        window = (self.open_octaves - octave).clamp(0, 1)
+        waves = (self._encode(time, self.time_octaves) * window[:, None]).flatten(1)
+        moment = torch.cat([time[:, None], waves], dim=-1)
+        K, N = len(time), len(position)
+        both = torch.cat([space[None].expand(K, -1, -1), moment[:, None].expand(-1, N, -1)], dim=-1)
+        return self.network(both)
+
+    def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        time = 2.0 * frames / max(1, self.frames - 1) - 1.0
+        return torch.eye(3, device=position.device)[None, None], position + self._displacement(position, time)
+
+    def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:
+        return position.new_zeros(())
+
+    def groups(self, rate: float) -> list[dict]:
+        return [{"params": list(self.network.parameters()), "lr": 1e-3 * rate, "name": "motion.network"}]
