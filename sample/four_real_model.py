@@ -16,6 +16,7 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.images import composite
 from viewtime.model.denoiser import Conditioning, NetworkDenoiser
+from viewtime.model.four_real.text import TextEncoder
 from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.sample.grid_model import ModelTraits, Request, SamplerDefaults
 from viewtime.weights import load_weights, read_header, save_weights
@@ -30,11 +31,21 @@ class FourRealModel:
     Args:
         denoiser: of `viewtime.model.registry`'s "4real".
         record: the weight file's metadata.
+        prompt, encoder: a text and what turns it into tokens; without them the model is given no text.
     """
 
-    def __init__(self, denoiser: NetworkDenoiser, record: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: NetworkDenoiser,
+        record: dict[str, Any] | None = None,
+        prompt: str = "",
+        encoder: TextEncoder | None = None,
+    ) -> None:
+        if prompt and encoder is None:
+            raise UserError("a prompt needs a text encoder; give encoder=ClipText() or another one")
         self.denoiser = denoiser
         self._record = record or {}
+        self.text = encoder([prompt]) if encoder is not None else None
         self.base = denoiser.network.config.base  # type: ignore[union-attr]
         self.traits = ModelTraits(
             name="4real",
@@ -83,9 +94,11 @@ class FourRealModel:
         return known, (composite(request.known_cells()) * 2 - 1) * known[..., None, None, None]
 
     def conditions(self, request: Request) -> tuple[Conditioning, Conditioning | None]:
-        """Known cells; the unconditional branch knows none."""
+        """Known cells and text; the unconditional branch has neither."""
         known, values = self.clean(request)
         cond = {"known": known[None].to(self.device), "known_frames": values[None].to(self.device)}
+        if self.text is not None:
+            cond["text"] = self.text.to(self.device)
         return cond, {name: torch.zeros_like(value) for name, value in cond.items()}
 
     def decode(self, latents: Tensor) -> Tensor:

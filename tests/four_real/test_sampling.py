@@ -10,6 +10,7 @@ from tests.four_real.conftest import stir
 from viewtime.cli import main
 from viewtime.configs.load import load_preset
 from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions
+from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.model.denoiser import NetworkDenoiser
 from viewtime.model.registry import build_denoiser, resolved_config
@@ -110,3 +111,33 @@ def test_too_many_views_for_the_freeze_video_are_named(weights, tmp_path, capsys
                  "--preset", "sample-4real"]  # fmt: skip
     assert main(["sample", *arguments]) == 1
     assert "has 4 frames" in capsys.readouterr().err
+
+
+def test_a_prompt_goes_through_the_encoder_that_is_given():
+    torch.manual_seed(0)
+    base = {**load_preset("4real-debug")["model"]["config"]["base"], "text_width": 6}
+    denoiser = build_denoiser("4real", {"base": base})
+    stir(denoiser.network.base)
+    denoiser.eval().requires_grad_(False)
+
+    class Lengths:
+        width = 6
+
+        def __call__(self, prompts):
+            return torch.tensor([[[float(len(prompt))] * 6] for prompt in prompts]) * torch.arange(6)
+
+    references = torch.rand(2, 3, 16, 16)
+    grids = [
+        Pipeline(model)(
+            clip(3, 4), views=2, reference_views=references, preprocess=WHOLE, sampler=SamplerOptions(steps=2)
+        ).frames
+        for model in (
+            FourRealModel(denoiser),
+            FourRealModel(denoiser, prompt="", encoder=Lengths()),
+            FourRealModel(denoiser, prompt="a fox", encoder=Lengths()),
+        )
+    ]
+    torch.testing.assert_close(grids[0], grids[1], rtol=0, atol=1e-4)
+    assert (grids[0] - grids[2]).abs().max() > 1e-3
+    with pytest.raises(UserError, match="text encoder"):
+        FourRealModel(denoiser, prompt="a fox")
