@@ -39,16 +39,22 @@ def make_accelerator(config: TrainConfig) -> Any:
         log_with=config.tracking.trackers or None,
         project_dir=config.output,
     )
-    if accelerator.num_processes != world:
-        raise UserError(
-            f"{world} processes were launched, but they train as {accelerator.num_processes}; "
-            "see docs/training.md for the launch of this strategy"
-        )
+    check_world(accelerator.num_processes)
     if strategy(accelerator) in ("deepspeed", "fsdp") and config.optimizer.name == "muon":
         raise UserError("Muon needs whole matrices, DeepSpeed and FSDP shard them: set optimizer.name to adamw")
     if deepspeed:
         set_up_deepspeed(accelerator, config)
     return accelerator
+
+
+def check_world(processes: int) -> None:
+    """Raise UserError unless as many processes train together as the launcher started."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes != world:
+        raise UserError(
+            f"{world} processes were launched, but they train as {processes}; "
+            "launch with one of the files of configs/launch"
+        )
 
 
 def set_up_deepspeed(accelerator: Any, config: TrainConfig) -> None:

@@ -19,10 +19,10 @@ NEWTON_SCHULZ_ROUNDS = 5
 def orthogonalised(matrices: Tensor) -> Tensor:
     """[N, rows, columns] -> matrices with the same singular vectors and singular values near 1.
 
-    Runs in bfloat16 on CUDA and in the given type on the CPU.
+    Runs in bfloat16 where the processor multiplies it natively (half the time of float32), else in the given type.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = matrices.bfloat16() if matrices.is_cuda or torch.cpu._is_avx512_bf16_supported() else matrices
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

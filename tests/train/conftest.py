@@ -63,4 +63,4 @@ def environment(**extra: str) -> dict[str, str]:
 def start(arguments: list[str], launcher: list[str] | None = None, **extra: str) -> subprocess.CompletedProcess:
     """Run `train/train.py ARGUMENTS` to its end."""
     command = [*(launcher or [sys.executable]), str(ROOT / "train" / "train.py"), *arguments]
-    return subprocess.run(command, env=environment(**extra), capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environment(**extra), capture_output=True, text=True, timeout=580, check=False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,10 @@ from torch import nn
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.train.checkpoint import checkpoints
+from viewtime.train.distributed import check_world
+from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
+from viewtime.train.registry import build_model
 from viewtime.train.synthetic import SyntheticStream
 from viewtime.weights import read_header
 
@@ -31,7 +37,7 @@ def losses(folder: Path) -> dict[int, float]:
     return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -41,7 +47,7 @@ def kill_after(trainer: Trainer, step: int) -> None:
 
     def stepping(*arguments):
         if trainer.progress.step == step:
-            raise Killed
+            raise KilledError
         inner(*arguments)
 
     trainer.step = stepping  # type: ignore[method-assign]
@@ -69,7 +75,7 @@ def test_a_killed_run_resumes_bit_equal(tiny, tmp_path, killed_at: int, optimize
     config = tiny(**settings, output=str(tmp_path / "killed"))
     broken = Trainer(config)
     kill_after(broken, killed_at)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         broken.run()
     AcceleratorState._reset_state(True)
     torch.rand(17)  # other random numbers in between must not matter
@@ -97,7 +103,7 @@ def test_the_last_k_and_every_nth_checkpoint_stay(tiny, tmp_path):
     assert record["model"]["name"] == "mini"
     assert record["model"]["config"]["width"] == 32
     assert record["training"]["ema"] == 0.05
-    assert "encoder" in next(iter(tensors))
+    assert "encoder.enter.weight" in tensors
 
 
 def test_a_changed_config_is_refused_with_the_difference(tiny):
@@ -223,3 +229,46 @@ def test_lora_trains_adapters_and_exports_merged_weights(tiny, tmp_path):
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if name.endswith("attention.qkv.weight")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_preemption_saves_and_the_same_command_goes_on(tiny, tmp_path, number: signal.Signals):
+    Trainer(tiny(output=str(tmp_path / "whole"))).run()
+    AcceleratorState._reset_state(True)
+    config = tiny()
+    trainer = Trainer(config)
+    inner = trainer.step
+
+    def stepping(*arguments):
+        inner(*arguments)
+        if trainer.progress.step == 3:
+            os.kill(os.getpid(), number)
+
+    trainer.step = stepping  # type: ignore[method-assign]
+    assert trainer.run().step == 3
+    saved = checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert json.loads((saved / "run.json").read_text())["progress"]["step"] == 3
+    AcceleratorState._reset_state(True)
+    assert Trainer(config).run().step == 8
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_asking_for_fsdp_on_the_cpu_is_refused(tiny, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="FSDP was asked for"):
+        Trainer(tiny())
+
+
+def test_a_launch_that_would_train_alone_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 processes were launched, but they train as 1"):
+        check_world(1)
+
+
+def test_dry_run_tells_parameters_memory_and_shapes(tiny):
+    text = describe(tiny(stages=two_stages()))
+    assert "layers" in text
+    assert "x0 [2, 3, 2, 4, 16, 16]" in text
+    assert "x0 [1, 3, 3, 4, 16, 16]" in text
+    trained = sum(p.numel() for p in build_model(tiny().model).parameters())
+    assert f"{trained * 4 / 1e9:.3f} GB" in text
