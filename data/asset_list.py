@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from viewtime.data.curation.heldout import test_set_of
+from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.log import log
@@ -46,10 +46,10 @@ def list_assets(where: str) -> list[Asset]:
         ]
     else:
         raise UserError(f"no such folder or manifest: {where}")
-    held = [asset.id for asset in found if test_set_of(asset.id)]
+    held = [asset.id for asset in found if heldout_set_of(asset.id)]
     if held:
         log.warning("left out %d held-out test objects, e.g. %s", len(held), held[0])
-    kept = sorted((asset for asset in found if not test_set_of(asset.id)), key=lambda asset: asset.id)
+    kept = sorted((asset for asset in found if not heldout_set_of(asset.id)), key=lambda asset: asset.id)
     if not kept:
         raise UserError(f"no asset to render at {where}; looked for {', '.join(READABLE)} or rows with decision keep")
     return kept

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from viewtime.data import schema
-from viewtime.data.curation.heldout import test_set_of
+from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.data.pixels import encode_frames, resize_frames
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
@@ -43,7 +43,7 @@ def encode_grid(
         raise UserError(f"{folder} has no cameras; training needs them")
     asset = str(grid.provenance.get("asset", id))
     for name in (asset, Path(asset).name, id, id.partition("/")[0]):
-        if test_set := test_set_of(name):
+        if test_set := heldout_set_of(name):
             raise UserError(f"{id} belongs to the published test set {test_set}: never train on it")
     frames = (grid.frames.clamp(0, 1) * 255).round().to(torch.uint8)
     if resolution is not None:

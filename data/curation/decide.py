@@ -12,7 +12,7 @@ from viewtime.data.curation.candidates import Candidate
 from viewtime.data.curation.convert import NEEDS_CONVERSION, convert_to_glb
 from viewtime.data.curation.examine import Examination
 from viewtime.data.curation.guard import GuardedError, GuardedWorker
-from viewtime.data.curation.heldout import test_set_of
+from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.data.curation.licences import family, is_allowed
 from viewtime.data.curation.settings import Limits
 from viewtime.errors import UserError
@@ -64,7 +64,7 @@ def decide_alone(candidate: Candidate, limits: CurationLimits, output: Path, wor
 
 def _before_the_file(candidate: Candidate, limits: CurationLimits) -> tuple[str, str, str] | None:
     """(stage, reason, detail) of what can be told without opening the file."""
-    if test_set := test_set_of(candidate.id):
+    if test_set := heldout_set_of(candidate.id):
         return "heldout", test_set, f"it belongs to the published test set {test_set}: never train on it"
     if not is_allowed(candidate.licence, limits.licences):
         named = candidate.licence or "unknown"

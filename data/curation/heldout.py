@@ -16,6 +16,6 @@ def heldout_ids() -> dict[str, str]:
     return {id: name for name, part in record.items() if isinstance(part, dict) for id in part["ids"]}
 
 
-def test_set_of(id: str) -> str | None:
+def heldout_set_of(id: str) -> str | None:
     """The test set that an asset belongs to, by its id or a file name made from it; None for all others."""
     return heldout_ids().get(Path(id).stem.lower().removeprefix("objaverse-"))

@@ -1,0 +1,192 @@
+"""`viewtime encode`: what is in a shard, failures, and the same bytes after kill -9."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_samples import save_grids
+
+from viewtime.configs.data import DataConfig, KnownCells
+from viewtime.configs.encode import EncodeConfig
+from viewtime.data import encode_command, schema
+from viewtime.data.build import build_loader
+from viewtime.data.shard_source import read_record
+from viewtime.data.shards import find_shards, is_whole, read_index, read_sample
+from viewtime.errors import UserError
+from viewtime.grid import FrameGrid
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    names = [*folder.glob("shard-*"), folder / "dataset.json", folder / "plan.json"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+
+
+def test_kill_in_the_middle_then_again_gives_the_same_bytes(tmp_path):
+    save_grids(tmp_path / "grids", 9)
+    undisturbed = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), samples_per_shard=2, workers=2)
+    encode_command.run(undisturbed)
+    command = [sys.executable, "-m", "viewtime.cli", "encode", str(tmp_path / "grids"), "--output"]
+    command += [str(tmp_path / "b"), "--samples-per-shard", "2", "--workers", "2"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    # Kill while at least one shard is whole and at least one is not.
+    while not list((tmp_path / "b").glob("shard-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    whole = [path for path in (tmp_path / "b").glob("shard-*.tar") if is_whole(path)]
+    assert whole, "the run was killed before its first shard"
+    before = {path: path.stat().st_mtime_ns for path in whole}
+    assert not (tmp_path / "b" / "dataset.json").exists()
+    finished = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert {path: path.stat().st_mtime_ns for path in whole} == before, "a whole shard was made twice"
+    assert not list((tmp_path / "b").glob(".*partial*"))
+
+
+def test_a_half_written_shard_is_made_again_and_left_overs_go(tmp_path):
+    save_grids(tmp_path / "grids", 4)
+    config = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), samples_per_shard=2, workers=1)
+    encode_command.run(config)
+    expected = digests(tmp_path / "a")
+    shard = tmp_path / "a" / "shard-000001.tar"
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    (tmp_path / "a" / ".shard-000000.99.partial.tar").write_bytes(b"x")
+    encode_command.run(config)
+    assert digests(tmp_path / "a") == expected
+    assert not list((tmp_path / "a").glob(".*partial*"))
+
+
+def test_processes_do_not_change_the_bytes(tmp_path):
+    save_grids(tmp_path / "grids", 5)
+    for workers in (1, 3):
+        output = str(tmp_path / str(workers))
+        encode_command.run(EncodeConfig(str(tmp_path / "grids"), output, samples_per_shard=2, workers=workers))
+    assert digests(tmp_path / "1") == digests(tmp_path / "3")
+
+
+def test_another_plan_in_the_same_folder_is_refused(tmp_path):
+    save_grids(tmp_path / "grids", 2)
+    encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), workers=1))
+    with pytest.raises(UserError, match="begun with other quality"):
+        encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), workers=1, quality=20))
+
+
+def test_a_bad_grid_is_recorded_and_the_others_are_encoded(tmp_path):
+    save_grids(tmp_path / "grids", 4)
+    (tmp_path / "grids" / "grid_01" / "view_002" / "frame_003.png").unlink()
+    grid = FrameGrid.load(tmp_path / "grids" / "grid_02")
+    grid.provenance["asset"] = "edec2c2e1fd74742ad0288a93301f4a1"
+    grid.save(tmp_path / "grids" / "grid_02", lossless=True)
+    config = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), workers=1, max_failed_share=0.5)
+    paths = encode_command.run(config)
+    index = read_index(find_shards(str(tmp_path / "a"))[0])
+    assert [entry.key for entry in index.entries] == ["000000_grid_00", "000003_grid_03"]
+    failed = [json.loads(line) for line in (tmp_path / "a" / "failed.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in failed] == ["grid_01", "grid_02"]
+    assert "published test set objaversedy_test" in failed[1]["reason"]
+    assert tmp_path / "a" / "failed.jsonl" in paths
+    strict = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), workers=1, max_failed_share=0.4)
+    with pytest.raises(UserError, match="2 of 4 grids could not be encoded"):
+        encode_command.run(strict)
+
+
+def test_smaller_resolution_and_the_record(tmp_path):
+    save_grids(tmp_path / "grids", 1)
+    encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), workers=1, resolution=16))
+    shard = find_shards(str(tmp_path / "a"))[0]
+    record = read_record(read_sample(shard, read_index(shard).entries[0]))
+    assert (record.views, record.frames, record.height, record.width) == (6, 5, 16, 16)
+    assert record.frame_times == pytest.approx([0, 1 / 12, 2 / 12, 3 / 12, 4 / 12])
+    assert record.provenance == {"asset": "a0"}
+
+
+def test_nothing_to_encode_and_missing_weights_say_so(tmp_path):
+    tmp_path.joinpath("empty").mkdir()
+    with pytest.raises(UserError, match=r"no grid \(grid.json\) below"):
+        encode_command.run(EncodeConfig(str(tmp_path / "empty"), str(tmp_path / "a")))
+    with pytest.raises(UserError, match="latents need --weights"):
+        encode_command.run(EncodeConfig(str(tmp_path / "empty"), str(tmp_path / "a"), kind="latents"))
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory):
+    """A small twin of SV4D with random weights, in this package's own format."""
+    pytest.importorskip("open_clip")
+    from viewtime.configs.model import load_model_config
+    from viewtime.model.identify import file_config
+    from viewtime.model.video_model import VideoModel
+    from viewtime.weights import save_weights
+
+    torch.manual_seed(0)
+    config = load_model_config("sv4d-debug")
+    model = VideoModel(config)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    return save_weights(path, model.state_dict(), file_config(config))
+
+
+def test_latents_and_embeddings_are_those_of_the_model_whatever_the_chunk(tmp_path, tiny_weights):
+    from viewtime.model.video_model import load_video_model
+
+    save_grids(tmp_path / "grids", 2, views=3, frames=2, size=32)
+    for chunk in (1, 5):
+        encode_command.run(
+            EncodeConfig(
+                str(tmp_path / "grids"), str(tmp_path / str(chunk)), "latents", weights=str(tiny_weights), chunk=chunk
+            )
+        )
+    shard = find_shards(str(tmp_path / "5"))[0]
+    members = read_sample(shard, read_index(shard).entries[1])
+    assert set(members) == {schema.META, schema.LATENTS, schema.CLIP}
+    stored = _array(members, schema.LATENTS)
+    other_shard = find_shards(str(tmp_path / "1"))[0]
+    other = _array(read_sample(other_shard, read_index(other_shard).entries[1]), schema.LATENTS)
+    np.testing.assert_allclose(stored.astype(np.float32), other.astype(np.float32), atol=2e-3)
+
+    model = load_video_model(tiny_weights, parts=("frame_encoder", "image_encoder"))
+    image = FrameGrid.load(tmp_path / "grids" / "grid_01").rgb()[1, 1:2] * 2 - 1
+    with torch.no_grad():
+        expected = model.frame_encoder(image) * model.config.vae.scale
+        embedding = model.image_encoder(image)
+    np.testing.assert_allclose(stored[1, 1].astype(np.float32), expected[0].numpy(), atol=2e-3)
+    np.testing.assert_allclose(_array(members, schema.CLIP)[1, 1].astype(np.float32), embedding[0].numpy(), atol=2e-3)
+
+
+def test_latent_shards_feed_the_loader_without_augmentation_of_pixels(tmp_path, tiny_weights):
+    save_grids(tmp_path / "grids", 2, views=3, frames=4, size=32)
+    encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), "latents", weights=str(tiny_weights)))
+    config = DataConfig(
+        shards=str(tmp_path / "a"),
+        kind="latents",
+        views=2,
+        frames=3,
+        workers=0,
+        known=KnownCells(view_and_frame=1, view=0),
+    )
+    batch = next(iter(build_loader(config)))
+    assert batch.x0.shape[:3] == (1, 2, 3)
+    assert batch.cond["clip"].shape[:3] == (1, 2, 3)
+    assert batch.cond["known"][0].tolist() == [[True, True, True], [True, False, False]]
+    with pytest.raises(UserError, match=r"hold no frames\.mp4"):
+        next(iter(build_loader(DataConfig(shards=str(tmp_path / "a"), views=2, frames=3, workers=0))))
+
+
+def _array(members: dict[str, bytes], name: str) -> np.ndarray:
+    import io
+
+    return np.load(io.BytesIO(members[name]), allow_pickle=False)
