@@ -45,7 +45,9 @@ RUNS = {
     "soft, untrained": ("soft", False),
     "fused, untrained": ("fused", False),
 }
-METRICS = ("psnr", "psnr_far", "ssim", "time_flicker", "view_flicker")
+LEVELS = (0.3, 0.6, 0.9)
+ERRORS = tuple(f"error_{level}" for level in LEVELS)
+METRICS = ("psnr", "psnr_far", "psnr_mean", "ssim", "time_flicker", "view_flicker", *ERRORS)
 HELD_OUT_SEED, BASE_SEED = 999, 500
 
 
@@ -60,14 +62,14 @@ class Settings:
     width: int = 64
     depth: int = 4
     base_steps: int = 1600
-    pseudo_steps: int = 120
-    true_steps: int = 60
+    pseudo_steps: int = 100
+    true_steps: int = 50
     batch: int = 4
     base_batch: int = 8
     base_lr: float = 2e-3
     lr: float = 1e-3
     seeds: int = 3
-    held_out: int = 16
+    held_out: int = 8
     sample_steps: int = 8
     device: str = "cpu"
 
@@ -149,15 +151,36 @@ def train(
     return losses
 
 
+def first_row_and_column(truth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Known cells [1, V, F] and the conditions of one grid [V, F, 3, H, W]."""
+    known = torch.zeros(1, *truth.shape[:2], dtype=torch.bool)
+    known[:, 0], known[:, :, 0] = True, True
+    return known, {"known": known, "known_frames": truth[None] * known[..., None, None, None]}
+
+
+@torch.no_grad()
+def denoising_errors(denoiser: nn.Module, truth: Tensor, settings: Settings) -> tuple[list[float], Tensor]:
+    """(velocity errors at `LEVELS`, prediction from pure noise [V, F, 3, H, W] in [0, 1] with known cells put back)."""
+    known, cond = first_row_and_column(truth)
+    cond = {key: value.to(settings.device) for key, value in cond.items()}
+    noise = cell_noise(0, range(truth.shape[0]), range(truth.shape[1]), truth.shape[2:])[None]
+    errors = []
+    for level in (*LEVELS, 1.0):
+        sigma = level * (~known).float()
+        x = truth[None] + sigma[..., None, None, None] * (noise - truth[None])
+        denoised = denoiser(x.to(settings.device), sigma.to(settings.device), cond).cpu()
+        errors.append((denoised - truth)[~known].square().mean().item() / level**2)
+    mean = torch.where(known[..., None, None, None], truth, denoised)[0]
+    return errors[: len(LEVELS)], mean.clamp(-1, 1) / 2 + 0.5
+
+
 @torch.no_grad()
 def complete(denoiser: nn.Module, truth: Tensor, seed: int, settings: Settings) -> Tensor:
     """Sample the grid [V, F, 3, H, W] in [-1, 1] from its first row and column; known cells are put back."""
     V, F = truth.shape[:2]
-    known = torch.zeros(1, V, F, dtype=torch.bool)
-    known[:, 0], known[:, :, 0] = True, True
-    place = known[..., None, None, None].to(settings.device)
-    clean = truth[None].to(settings.device) * place
-    cond = {"known": known.to(settings.device), "known_frames": clean}
+    _, cond = first_row_and_column(truth)
+    cond = {key: value.to(settings.device) for key, value in cond.items()}
+    place, clean = cond["known"][..., None, None, None], cond["known_frames"]
     noise = cell_noise(seed, range(V), range(F), truth.shape[2:])[None].to(settings.device)
     schedule = make_schedule("flow", settings.sample_steps)
 
@@ -168,7 +191,12 @@ def complete(denoiser: nn.Module, truth: Tensor, seed: int, settings: Settings) 
 
 
 def measure(denoiser: nn.Module, settings: Settings, seed: int, pictures: Path | None = None) -> dict[str, float]:
-    """Means over the unknown cells of the held-out grids; `psnr_far` over the cells furthest from what is given."""
+    """Means over the unknown cells of the held-out grids.
+
+    `psnr_far`: of the cell furthest from what is given. `psnr_mean`: of the prediction straight from noise, which
+    aims at the mean of all possible grids, where a sample is one of them. `error_t`: the training loss (squared error
+    of the velocity) on held-out grids at noise level t, with equal noise for all runs.
+    """
     sums = dict.fromkeys(METRICS, 0.0)
     for index in range(settings.held_out):
         truth = true_grid(HELD_OUT_SEED, index, settings.views, settings.frames, settings.size)
@@ -179,6 +207,10 @@ def measure(denoiser: nn.Module, settings: Settings, seed: int, pictures: Path |
         sums["ssim"] += ssim(pred, gt)[1:, 1:].mean().item()
         sums["time_flicker"] += flicker(pred, gt)[1:].mean().item()
         sums["view_flicker"] += flicker(pred.transpose(0, 1), gt.transpose(0, 1))[1:].mean().item()
+        errors, mean = denoising_errors(denoiser, truth, settings)
+        for key, error in zip(ERRORS, errors, strict=True):
+            sums[key] += error
+        sums["psnr_mean"] += psnr(mean, gt)[1:, 1:].mean().item()
         if pictures is not None and index < 2:
             torch.save(pred, pictures / f"grid_{index}.pt")
     return {name: total / settings.held_out for name, total in sums.items()}
@@ -201,7 +233,8 @@ def base_model(settings: Settings, folder: Path, budget: Budget) -> Path:
         budget, folder / "base_state.pt",
     )  # fmt: skip
     (folder / "base_losses.json").write_text(json.dumps(losses))
-    save_weights(path, denoiser.network.state_dict(), {"model": "4real-base", **resolved_config(denoiser.network)})
+    record = {"model": {"name": "4real-base", "config": resolved_config(denoiser.network)}}
+    save_weights(path, denoiser.network.state_dict(), record)
     return path
 
 
@@ -248,13 +281,13 @@ def table(records: list[dict]) -> str:
         rows.setdefault(record["run"], []).append(record["final"])
         if "after_pseudo" in record:
             rows.setdefault(f"{record['run']}, pseudo-4D only", []).append(record["after_pseudo"])
-    lines = [f"{'run':28s} {'seeds':>5s} " + " ".join(f"{name:>17s}" for name in METRICS)]
+    lines = [f"{'run':28s} {'seeds':>5s} " + " ".join(f"{name:>14s}" for name in METRICS)]
     means = {name: {key: torch.tensor([v[key] for v in values]) for key in METRICS} for name, values in rows.items()}
     for name in sorted(means, key=lambda name: -float(means[name]["psnr"].mean())):
         cells = [
-            f"{float(column.mean()):9.4f} ± {float(column.std(correction=0)):.4f}" for column in means[name].values()
+            f"{float(column.mean()):.3f} ± {float(column.std(correction=0)):.3f}" for column in means[name].values()
         ]
-        lines.append(f"{name:28s} {len(rows[name]):5d} " + " ".join(f"{cell:>17s}" for cell in cells))
+        lines.append(f"{name:28s} {len(rows[name]):5d} " + " ".join(f"{cell:>14s}" for cell in cells))
     return "\n".join(lines)
 
 
