@@ -95,12 +95,18 @@ class FlowScaling:
 
 @dataclass(frozen=True)
 class FlowCleanScaling:
-    """Rectified flow whose network predicts the clean value itself and sees the time t as it is."""
+    """Rectified flow whose network predicts the clean value itself and sees the time t as it is.
+
+    The input is scaled to the best linear estimate of x0 for data of unit variance, (1 - t) / ((1 - t)² + t²), so
+    that noise without information does not reach the network: at t = 1 it sees zeros.
+    """
 
     schedule_kind: ScheduleKind = "flow"
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        return Coefficients(torch.zeros_like(sigma), torch.ones_like(sigma), torch.ones_like(sigma), sigma)
+        signal = 1 - sigma
+        c_in = signal / (signal.square() + sigma.square())
+        return Coefficients(torch.zeros_like(sigma), torch.ones_like(sigma), c_in, sigma)
 
 
 SCALINGS = {"v": VScaling, "edm": EdmScaling, "flow": FlowScaling, "flow-clean": FlowCleanScaling}
