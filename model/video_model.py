@@ -10,6 +10,7 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
+from viewtime.configs.model import load_model_config
 from viewtime.errors import UserError
 from viewtime.model.attention import Backend
 from viewtime.model.conditioners.conditioner import Conditioner
@@ -98,6 +99,42 @@ def load_video_model(
         return cast(VideoModel, load_diffusers_parts(build, config, Path(path), chosen, device, dtype))
     key_map = published_key_map(config, chosen) if found.format == "stability" else _own_key_map(chosen)
     return cast(VideoModel, load_weights(build, path, device, dtype, key_map))
+
+
+def training_denoiser(
+    preset: str,
+    weights: str | None = None,
+    attention: Backend = "sdpa",
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> NetworkDenoiser:
+    """The denoiser of a preset for training: `model.name: viewtime.model.video_model:training_denoiser` in a config.
+
+    Args:
+        preset: a preset of this family or a YAML file; its way of attending over views counts, whatever the file.
+        weights: file of any format whose network is loaded; None starts from random values.
+        seed: of the random values.
+
+    Raises:
+        UserError: no such preset, or weights that do not fit it.
+    """
+    config = load_model_config(preset)
+    if weights is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return VideoModel(config, ("network",), attention, gradient_checkpointing).denoiser()
+    model = load_video_model(
+        weights,
+        preset if identify(weights).format != "viewtime" else None,
+        parts=("network",),
+        dtype=torch.float32,
+        view_attention=config.network.view_attention,
+        attention=attention,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    if model.config.network != config.network:
+        raise UserError(f"{weights} holds {model.config.name}, whose network is not that of {preset}")
+    return model.denoiser()
 
 
 def as_published(config: VideoModelConfig) -> VideoModelConfig:
