@@ -1,0 +1,184 @@
+"""The shipped specialist on held-out clips against what needs no learning, and against itself without time.
+
+    python benchmarks/mini_table.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--weights mini] [--limit 24]
+
+Every held-out clip of configs/families/kaykit.yaml: view 0 is the input, eight novel views × twelve frames are made.
+Writes table.md, one JSON per method, and contact sheets (truth above result) of the best, median and worst clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from viewtime.configs.family import FamilyConfig  # noqa: E402
+from viewtime.configs.load import build, load_preset  # noqa: E402
+from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
+from viewtime.data.family import render_family  # noqa: E402
+from viewtime.data.family_source import FamilySource  # noqa: E402
+from viewtime.grid import FrameGrid  # noqa: E402
+from viewtime.images import composite, contact_sheet, to_uint8  # noqa: E402
+from viewtime.log import progress, set_up_logging  # noqa: E402
+from viewtime.sample.metrics.evaluator import GridEvaluator, Settings  # noqa: E402
+from viewtime.sample.metrics.filter_bank import FilterBank  # noqa: E402
+from viewtime.sample.metrics.perceptual import LpipsStar  # noqa: E402
+from viewtime.sample.metrics.report import write_json  # noqa: E402
+from viewtime.sample.metrics.summary import Summary, summarise  # noqa: E402
+from viewtime.sample.pipeline import Pipeline  # noqa: E402
+
+METRICS = (
+    *("object_crop_psnr", "mask_iou", "lpips_star", "flicker"),
+    *("fvd_f", "fvd_v", "fvd_diag", "fv4d"),
+)
+VIEWS, FRAMES = 9, 12
+Method = Callable[[FrameGrid], Tensor]  # the truth, of which only view 0 may be used -> frames [V, F, 4, H, W]
+
+
+def truth_grids(folder: Path, held_out: bool) -> list[FrameGrid]:
+    """Whole grids of the family, named in their provenance."""
+    source = FamilySource(folder, held_out, VIEWS, FRAMES)
+    grids = []
+    for index, record in enumerate(source.records):
+        sample = source.whole(index)
+        known = torch.zeros(VIEWS, FRAMES, dtype=torch.bool)
+        known[0] = True
+        assert sample.frames is not None
+        frames = sample.frames.float() / 255
+        grids.append(FrameGrid(frames, known, sample.cameras, sample.fps, {"id": record["id"]}))
+    return grids
+
+
+def copied(truth: FrameGrid) -> Tensor:
+    """The input in every view."""
+    return truth.frames[:1].expand_as(truth.frames).clone()
+
+
+def mirrored(truth: FrameGrid) -> Tensor:
+    """The input, mirrored in the views from behind."""
+    assert truth.cameras is not None
+    azimuth = truth.cameras.azimuth[:, 0] % 360
+    behind = (azimuth > 90) & (azimuth < 270)
+    return torch.where(behind[:, None, None, None, None], copied(truth).flip(-1), copied(truth))
+
+
+def retrieval(training: list[FrameGrid]) -> Method:
+    """For each frame, the training instant whose image from some view is nearest to the input, turned to match."""
+    bank = torch.cat([composite(grid.frames) for grid in training], dim=1)  # [V, N, 3, H, W]
+    alpha = torch.cat([grid.frames[:, :, 3:] for grid in training], dim=1)
+    small = torch.nn.functional.avg_pool2d(rearrange(bank, "v n c h w -> (v n) c h w"), 4)
+    flat = rearrange(small, "n c h w -> n (c h w)")
+    count = bank.shape[1]
+
+    def method(truth: FrameGrid) -> Tensor:
+        query = rearrange(torch.nn.functional.avg_pool2d(composite(truth.frames[0]), 4), "f c h w -> f (c h w)")
+        nearest = torch.cdist(query, flat).argmin(dim=1)
+        view, instant = nearest // count, nearest % count
+        turned = [(view + step) % VIEWS for step in range(VIEWS)]
+        rgb = torch.stack([bank[turn, instant] for turn in turned])
+        return torch.cat([rgb, torch.stack([alpha[turn, instant] for turn in turned])], dim=2)
+
+    return method
+
+
+def sampled(pipeline: Pipeline, steps: int, window_frames: int | None = None) -> Method:
+    """The model; `window_frames` 1 makes every frame by itself, without frame attention."""
+
+    def method(truth: FrameGrid) -> Tensor:
+        video = to_uint8(rearrange(truth.frames[0], "f c h w -> f h w c"))
+        plan = PlanOptions() if window_frames is None else PlanOptions(kind="independent", window_frames=window_frames)
+        options = {
+            "cameras": truth.cameras,
+            "preprocess": PreprocessOptions(crop="none"),
+            "sampler": SamplerOptions(steps=steps),
+            "plan": plan,
+        }
+        return pipeline(video, **options).frames  # type: ignore[arg-type]
+
+    return method
+
+
+def score(method: Method, truths: list[FrameGrid], name: str) -> tuple[Summary, list[FrameGrid], list[float]]:
+    """Run a method over all clips."""
+    bank = FilterBank()
+    evaluator = GridEvaluator(Settings(metrics=METRICS), bank, {"lpips_star": LpipsStar(bank)})
+    made, iou = [], []
+    for truth in progress(truths, name):
+        grid = FrameGrid(method(truth), truth.known, truth.cameras, truth.fps, truth.provenance)
+        iou.append(evaluator.add(grid, truth, truth.provenance["id"]).values["mask_iou"])
+        made.append(grid)
+    return summarise(evaluator, bootstrap=0), made, iou
+
+
+def table(summaries: dict[str, Summary], clips: int) -> str:
+    """One row a method, one column a metric."""
+    names = [row.name for row in next(iter(summaries.values())).rows]
+    lines = [f"{clips} held-out clips, {VIEWS - 1} novel views × {FRAMES} frames", ""]
+    lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for method, summary in summaries.items():
+        lines.append(f"| {method} | " + " | ".join(f"{row.value:.3f}" for row in summary.rows) + " |")
+    azimuths = list(next(iter(summaries.values())).iou_by_azimuth)
+    lines += ["", "| mask IoU by azimuth | " + " | ".join(f"{a}°" for a in azimuths) + " |"]
+    lines += ["|---|" + "---|" * len(azimuths)]
+    for method, summary in summaries.items():
+        lines.append(f"| {method} | " + " | ".join(f"{v:.3f}" for v in summary.iou_by_azimuth.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sheets(truths: list[FrameGrid], made: list[FrameGrid], iou: list[float], out: Path) -> None:
+    """Truth and result row by row for the best, the median and the worst clip by IoU."""
+    order = sorted(range(len(iou)), key=lambda index: -iou[index])
+    for label, index in (("best", order[0]), ("median", order[len(order) // 2]), ("worst", order[-1])):
+        pair = torch.stack([truths[index].rgb(), made[index].rgb()], dim=1)
+        rows = rearrange(pair[::2], "v s f c h w -> (v s) f c h w")
+        labels = [f"{text} {40 * v}°" for v in range(0, VIEWS, 2) for text in ("truth", "mini")]
+        contact_sheet(rows, out / f"{label}.png", row_labels=labels, max_columns=6)
+        print(f"{label}: {truths[index].provenance['id']} IoU {iou[index]:.3f}: {out / f'{label}.png'}")
+
+
+def main() -> int:
+    """Parse, score every method, write the table and the sheets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
+    parser.add_argument("--weights", default="mini")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--limit", type=int, default=24)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_table")
+    options = parser.parse_args()
+    set_up_logging()
+    family = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
+    folder = render_family(family, options.assets, options.folder)
+    truths = truth_grids(folder, held_out=True)
+    truths = truths[:: max(1, len(truths) // options.limit)][: options.limit]
+    pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
+    methods: dict[str, Method] = {
+        "input copied": copied,
+        "copied, mirrored behind": mirrored,
+        "nearest training instant": retrieval(truth_grids(folder, held_out=False)),
+        "mini, frame by frame": sampled(pipeline, options.steps, window_frames=1),
+        "mini": sampled(pipeline, options.steps),
+    }
+    summaries = {}
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, method in methods.items():
+        summaries[name], made, iou = score(method, truths, name)
+        write_json(summaries[name], options.out / f"{name.replace(' ', '_').replace(',', '')}.json")
+        if name == "mini":
+            sheets(truths, made, iou, options.out)
+    text = table(summaries, len(truths))
+    (options.out / "table.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
