@@ -89,11 +89,10 @@ def look_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Look:
         return Look(parts, {}, 0.0, looser)
     node_scale: dict[int, float] = {}
     for name in item.asset.proportions:
-        side = name.removesuffix(".r")
-        partner = scene.names.index(f"{side}.l") if name.endswith(".r") else None
         drawn = 1.0 + config.proportion_change * float(rng.uniform(-1, 1))
-        # Left and right stay alike.
-        node_scale[scene.names.index(name)] = node_scale.get(partner, drawn) if partner is not None else drawn
+        if name.endswith(".r"):  # left and right stay alike
+            drawn = node_scale[scene.names.index(f"{name.removesuffix('.r')}.l")]
+        node_scale[scene.names.index(name)] = drawn
     return Look(parts, node_scale, config.hue_turn * float(rng.uniform(-1, 1)), looser)
 
 
