@@ -353,3 +353,14 @@ class TrainConfig:
             raise UserError("stages mix steps and seconds; limit all of them the same way")
         if self.ema.export is not None and self.ema.export not in self.ema.lengths:
             raise UserError(f"ema.export {self.ema.export} is not in ema.lengths {self.ema.lengths}")
+
+
+class TrainCommand(TrainConfig):
+    """The config of `viewtime train`, read by the deep parser: its dictionaries and lists are free-form."""
+
+    @staticmethod
+    def from_argv(argv: list[str], prog: str) -> TrainConfig:
+        """See `viewtime.configs.overrides.parse_overrides`."""
+        from viewtime.configs.overrides import parse_overrides
+
+        return parse_overrides(TrainConfig, argv, prog)

@@ -146,7 +146,8 @@ def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float |
     """
     network = network_of(module)
     averages = ema.of(length) if length is not None else {}
-    prefix = next((f"{name}." for name, child in module.named_children() if child is network), "")
+    inside = next(name for name, child in module.named_modules() if child is network)
+    prefix = f"{inside}." if inside else ""
     tensors = {}
     parameters = dict(network.named_parameters())
     for name, parameter in parameters.items():
@@ -158,12 +159,18 @@ def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float |
         tensors |= {k: v.detach().cpu() for k, v in network.state_dict().items() if k not in parameters}
         if config.model.lora is not None:
             tensors = merge_lora(tensors, config.model.lora)
-        save_weights(path, tensors, weight_record(network, config, length, progress))
+        outer = getattr(module, "export_prefix", "")
+        named = {f"{outer}{name}": tensor for name, tensor in tensors.items()}
+        save_weights(path, named, weight_record(module, config, length, progress))
 
 
-def weight_record(network: nn.Module, config: TrainConfig, length: float | None, progress: Progress) -> dict[str, Any]:
-    """Metadata of exported weights: the model by name with its complete config, and how it was trained."""
-    shape = getattr(network, "config", None)
+def weight_record(module: nn.Module, config: TrainConfig, length: float | None, progress: Progress) -> dict[str, Any]:
+    """Metadata of exported weights: the model by name with its complete config, and how it was trained.
+
+    A denoiser may describe itself (`exported_model`); otherwise its network's `config` does.
+    """
+    shape = getattr(network_of(module), "config", None)
     described = plain(shape) if shape is not None else config.model.config
+    model = getattr(module, "exported_model", None) or {"name": config.model.name, "config": described}
     training = {"steps": progress.step, "samples": progress.samples, "seconds": round(progress.seconds), "ema": length}
-    return {"model": {"name": config.model.name, "config": described}, "training": training}
+    return {"model": plain(model), "training": training}

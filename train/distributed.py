@@ -66,6 +66,8 @@ def set_up_deepspeed(accelerator: Any, config: TrainConfig) -> None:
     if config.optimizer.clip_norm > 0:
         settings["gradient_clipping"] = config.optimizer.clip_norm
     settings["zero_allow_untested_optimizer"] = True
+    for name in ("bf16", "fp16"):
+        settings.setdefault(name, {})["enabled"] = config.precision == name
     if settings.get("zero_optimization", {}).get("stage") == 3:
         settings["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
 

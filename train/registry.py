@@ -16,6 +16,7 @@ from viewtime.weights import load_weights
 STREAMS = {
     "grids": "viewtime.train.streams:grid_loader",
     "family": "viewtime.train.streams:family_loader",
+    "video-grids": "viewtime.train.video_grids:video_grid_stream",
     "synthetic": "viewtime.train.synthetic:synthetic_stream",
 }
 

@@ -74,7 +74,9 @@ def run_command(command: Command, argv: list[str], prog: str) -> int:
 
     started = time.monotonic()
     try:
-        config = parse(config_class(command), argv, prog, command.section)
+        schema = config_class(command)
+        own_parser = getattr(schema, "from_argv", None)
+        config = own_parser(argv, prog) if own_parser else parse(schema, argv, prog, command.section)
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
