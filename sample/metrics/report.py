@@ -38,10 +38,8 @@ def markdown(summary: Summary) -> str:
             "| mask IoU | " + " | ".join(f"{value:.3f}" for value in centres.values()) + " |",
             "",
         ]
-    lines += [
-        f"- not computed: {NAMES.get(name) or FRECHET.get(name, name)}: {reason}"
-        for name, reason in summary.not_computed.items()
-    ]
+    titles = NAMES | FRECHET
+    lines += [f"- not computed: {titles.get(name, name)}: {why}" for name, why in summary.not_computed.items()]
     lines += [f"- {pair['name']}: {note}" for pair in summary.pairs for note in pair["notes"]]
     lines += [f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in summary.protocol.items()]
     if any(row.name.endswith("*") for row in summary.rows):

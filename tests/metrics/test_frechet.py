@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from viewtime.sample.metrics.frechet import frechet_distance
 
 from viewtime.errors import UserError
+from viewtime.sample.metrics.frechet import frechet_distance
 
 
 def reference(first: np.ndarray, second: np.ndarray) -> float:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+
+from viewtime.errors import UserError
 from viewtime.sample.metrics.image import (
     flicker,
     mask_iou,
@@ -15,8 +17,6 @@ from viewtime.sample.metrics.image import (
     psnr,
     ssim,
 )
-
-from viewtime.errors import UserError
 
 skimage_metrics = pytest.importorskip("skimage.metrics")
 

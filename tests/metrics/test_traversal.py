@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+
+from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.traversal import (
     PATHS,
     diagonal_clips,
@@ -13,8 +15,6 @@ from viewtime.sample.metrics.traversal import (
     view_clips,
     windows,
 )
-
-from viewtime.grid import FrameGrid
 
 
 def test_frames_of_each_view() -> None:

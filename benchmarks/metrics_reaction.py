@@ -1,0 +1,160 @@
+"""How each distance and image metric reacts to planted faults: the table of docs/metrics.md.
+
+    python benchmarks/metrics_reaction.py [--assets FOLDER] [--scenes 12] [--network filter-bank|i3d|r3d|s3d]
+
+With a folder of animated GLBs the scenes are rendered from those; else they are striped spheres. Numbers are per
+cent of the same distance at a blur of one pixel of 64. Exits with 1 if a distance that ought to react does not
+rise with the strength, or one that ought not to reacts as much as the least that ought to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from metrics_scenes import Spheres, random_spheres
+
+from viewtime.cameras import Cameras, regular_orbit
+from viewtime.grid import FrameGrid
+from viewtime.sample.metrics.evaluator import FRECHET, GridEvaluator, Settings
+from viewtime.sample.metrics.filter_bank import FilterBank
+from viewtime.sample.metrics.networks import VideoNetwork, load_video_network
+from viewtime.sample.metrics.perceptual import LpipsStar
+from viewtime.sample.metrics.reaction import DEGRADATIONS, Scene, degraded
+
+VIEWS, FRAMES, SIZE = 12, 12, 64
+IMAGE_METRICS = ("object_crop_psnr", "lpips_star", "mask_iou", "flicker")
+Table = dict[tuple[str, float], dict[str, float]]
+
+
+def sphere_scenes(count: int) -> list[Scene]:
+    """Random striped spheres, each seen from another start of the orbit."""
+    return [partial(_seen_spheres, random_spheres(seed), 37.0 * seed) for seed in range(count)]
+
+
+def _seen_spheres(spheres: Spheres, start: float, wrong: Tensor) -> FrameGrid:
+    return spheres.render(_cameras(start, 2.0, wrong), SIZE)
+
+
+def asset_scenes(folder: Path, count: int) -> list[Scene]:
+    """The first clip of animated GLBs, one loop over the frames; files that cannot be read are left out."""
+    from viewtime.errors import UserError
+    from viewtime.render_objaverse.gl import GLRenderer
+    from viewtime.render_objaverse.gltf import load_scene
+
+    renderer, scenes = GLRenderer(SIZE), []
+    for path in sorted(folder.glob("*.glb")):
+        try:
+            scene = load_scene(path)
+        except UserError:
+            continue
+        moving = max(scene.clips, key=lambda clip: clip.keys, default=None)
+        if moving is None or path.name.startswith(("bad_", "reject_")):
+            continue
+        scenes.append(partial(_seen_asset, renderer, scene, moving, 37.0 * len(scenes)))
+        if len(scenes) == count:
+            break
+    return scenes
+
+
+def _seen_asset(renderer, scene, clip, start: float, wrong: Tensor) -> FrameGrid:
+    from viewtime.render_objaverse.framing import camera_distance, normalise
+    from viewtime.render_objaverse.pose import pose_scene
+
+    times = clip.frame_times(FRAMES + 1)[:-1]  # the last key repeats the first in a loop
+    posed = pose_scene(scene, clip, times)
+    placement = normalise(posed.positions)
+    rotations = _cameras(start, 2.0, torch.zeros(VIEWS)).camera_to_world()[:, 0, :3, :3].numpy()
+    distance = camera_distance(placement.apply(posed.positions), rotations, fit="projected")
+    cameras = _cameras(start, distance, wrong)
+    images = renderer.draw(posed, cameras.camera_to_world().numpy(), cameras.fov_y, placement=placement)
+    frames = torch.from_numpy(images).permute(0, 1, 4, 2, 3).float() / 255.0
+    return FrameGrid(frames, torch.ones(VIEWS, FRAMES, dtype=torch.bool), cameras)
+
+
+def _cameras(start: float, distance: float, wrong: Tensor) -> Cameras:
+    orbit = regular_orbit(VIEWS, FRAMES, azimuth_start=start, distance=distance)
+    return Cameras(orbit.elevation, orbit.azimuth + wrong[:, None], orbit.distance, orbit.fov_y)
+
+
+def measure(scenes: list[Scene], network: VideoNetwork | None = None) -> Table:
+    """(fault, strength) -> every metric; Fréchet distances over all scenes, image metrics as means."""
+    network = network or FilterBank()
+    truths = [scene(torch.zeros(VIEWS)) for scene in scenes]
+    table: Table = {}
+    for fault in DEGRADATIONS:
+        for strength in fault.strengths:
+            settings = Settings(metrics=(*IMAGE_METRICS, *FRECHET), all_cells=True)
+            scorer = GridEvaluator(settings, network, {"lpips_star": LpipsStar(FilterBank())})
+            for scene, truth in zip(scenes, truths, strict=True):
+                scorer.add(degraded(scene, truth, fault, strength), truth)
+            row = {title: scorer.frechet(key) or 0.0 for key, title in FRECHET.items()}
+            for name in IMAGE_METRICS:
+                row[name] = sum(pair.values[name] for pair in scorer.pairs) / len(scorer.pairs)
+            table[fault.name, strength] = row
+    return table
+
+
+def failures(table: Table) -> list[str]:
+    """Where a distance does not do what it ought to."""
+    unit, found = table["blur", 1.0], []
+    for fault in DEGRADATIONS:
+        rows = [table[fault.name, strength] for strength in fault.strengths]
+        for title in fault.reacts:
+            values = [row[title] for row in rows]
+            if not 0 < values[0] < values[1] < values[2]:
+                found.append(f"{title} does not rise with {fault.name}: {values}")
+        others = [title for title in FRECHET.values() if title not in fault.reacts]
+        for row, strength in zip(rows, fault.strengths, strict=True):
+            least = min((row[title] / unit[title] for title in fault.reacts), default=None)
+            found += [
+                f"{title} reacts to {fault.name} {strength:g} as much as those that ought to"
+                for title in others
+                if least is not None and row[title] / unit[title] >= least
+            ]
+    return found
+
+
+def print_table(table: Table, star: str) -> None:
+    """Markdown; bold where the distance ought to react."""
+    unit = table["blur", 1.0]
+    titles = list(FRECHET.values())
+    names = ["PSNR, crop", "LPIPS\\*", "mask IoU", "flicker error"]
+    print("| fault | strength | " + " | ".join(f"{title}{star}" for title in titles) + " | " + " | ".join(names) + " |")
+    print("|---|---|" + "---:|" * (len(titles) + len(names)))
+    for fault in DEGRADATIONS:
+        for strength in fault.strengths:
+            row = table[fault.name, strength]
+            cells = [f"{100 * row[title] / unit[title]:.2f}" for title in titles]
+            cells = [f"**{cell}**" if title in fault.reacts else cell for cell, title in zip(cells, titles)]
+            cells += [f"{row['object_crop_psnr']:.1f}", f"{row['lpips_star']:.4f}"]
+            cells += [f"{row['mask_iou']:.3f}", f"{row['flicker']:.4f}"]
+            print(f"| {fault.name} | {strength:g} {fault.unit} | " + " | ".join(cells) + " |")
+    print("\n100 % is " + ", ".join(f"{title}{star} {unit[title]:.3f}" for title in titles))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path)
+    parser.add_argument("--scenes", type=int, default=12)
+    parser.add_argument("--network", default="filter-bank")
+    parser.add_argument("--network-weights", type=Path)
+    options = parser.parse_args()
+    network = load_video_network(options.network, options.network_weights)
+    scenes = asset_scenes(options.assets, options.scenes) if options.assets else sphere_scenes(options.scenes)
+    table = measure(scenes, network)
+    print_table(table, "\\*" if network.star else "")
+    found = failures(table)
+    print(f"\n{len(scenes)} scenes of {VIEWS} × {FRAMES} at {SIZE}×{SIZE}; {len(found)} failures")
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Tests of `viewtime.sample.metrics`."""
