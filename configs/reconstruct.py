@@ -91,7 +91,7 @@ class MeshOptions:
     enabled: bool = True
     faces: int = 10000
     resolution: int = 128
-    refine_iterations: int = 60
+    refine_iterations: int = 10
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""`viewtime reconstruct`: a grid in, a 4D asset with mesh, videos and scores out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from viewtime.configs.reconstruct import ReconstructConfig
+from viewtime.errors import UserError
+from viewtime.files import atomic_path
+from viewtime.grid import FrameGrid
+from viewtime.images import contact_sheet
+from viewtime.log import log, progress_bar
+from viewtime.run_folder import start_run
+
+from .asset import GaussianAsset
+from .films import write_orbit
+from .fit import GaussianFit
+from .glb import write_glb
+from .initialise import first_gaussians
+from .mesh_choice import best_mesh
+from .score import scores
+from .targets import make_targets
+
+STATE = "state.pt"
+
+
+def run(config: ReconstructConfig) -> list[Path]:
+    """Entry of the command."""
+    out = config.out or config.grid.with_name(config.grid.name + "-asset")
+    return reconstruct(FrameGrid.load(config.grid), config, out)
+
+
+def split_views(grid: FrameGrid, held_out: tuple[int, ...]) -> tuple[FrameGrid, FrameGrid | None]:
+    """Training views and held-out views.
+
+    Raises:
+        UserError: a held-out view that the grid does not have.
+    """
+    V = grid.shape[0]
+    wrong = [view for view in held_out if not 0 <= view < V]
+    if wrong:
+        raise UserError(f"held-out views {wrong}: the grid has views 0 to {V - 1}")
+    if not held_out:
+        return grid, None
+    return grid[[view for view in range(V) if view not in held_out]], grid[list(held_out)]
+
+
+def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[Path]:
+    """Fit a grid and write the asset folder.
+
+    Returns:
+        Paths written: asset.json, gaussians.safetensors, asset.glb, orbit.mp4, preview.png, metrics.json.
+
+    Raises:
+        UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
+    """
+    if config.method == "nerf":
+        raise UserError("--method nerf is not part of this version; use --method gaussians")
+    torch.manual_seed(config.seed)
+    train, held_out = split_views(grid, config.held_out)
+    folder = start_run(out, "reconstruct", config, config.seed)
+    fit, seconds = fit_gaussians(train, config, folder.folder)
+    asset = bake(fit, train)
+    paths = [write_preview(asset, train, out / "preview.png")]
+    record: dict = {"seconds": round(seconds, 2), "gaussians": len(fit.gaussians), "train": scores(asset.render_grid(_cameras(train), *train.shape[3:]), train)}  # fmt: skip
+    if held_out is not None:
+        record["held_out"] = scores(asset.render_grid(_cameras(held_out), *held_out.shape[3:]), held_out)
+    if config.mesh.enabled:
+        mesh, iou = best_mesh(asset, fit.targets, config.mesh)
+        record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
+        paths.append(write_glb(mesh, out / "asset.glb"))
+    asset.info["scores"] = record
+    paths = asset.save(out) + paths
+    if config.orbit_seconds > 0:
+        paths.append(write_orbit(asset, out / "orbit.mp4", seconds=config.orbit_seconds))
+    with atomic_path(out / "metrics.json") as path:
+        path.write_text(json.dumps(record, indent=1))
+    (out / STATE).unlink(missing_ok=True)
+    shown = record.get("held_out", record["train"])
+    log.info("%s views: PSNR %.2f dB, mask IoU %.3f", "held-out" if held_out else "training", shown["psnr"], shown["iou"])
+    return [*paths, out / "metrics.json"]
+
+
+def _cameras(grid: FrameGrid):
+    assert grid.cameras is not None
+    return grid.cameras
+
+
+def fit_gaussians(grid: FrameGrid, config: ReconstructConfig, folder: Path | None = None) -> tuple[GaussianFit, float]:
+    """Run both stages with progress, preview and saved states; the fit and its seconds."""
+    targets = make_targets(grid)
+    started = time.perf_counter()
+    fit = GaussianFit(targets, first_gaussians(targets, config), config)
+    state = folder / STATE if folder else None
+    if state and config.resume and state.is_file():
+        fit.restore(state)
+    options = config.gaussians
+    total = options.static_iterations + options.dynamic_iterations
+    done = fit.progress.iteration + (options.static_iterations if fit.progress.stage else 0)
+    best, best_at = 0.0, 0
+    with progress_bar("reconstruct", total) as bar:
+        bar.advance(done)
+        while not fit.finished():
+            fit.step()
+            bar.advance(1, f"PSNR {fit.progress.psnr:.1f} dB, {len(fit.gaussians)} Gaussians")
+            iteration = fit.progress.iteration
+            if state and iteration % config.save_every == 0:
+                fit.save(state)
+                write_preview(bake(fit, grid), grid, state.with_name("preview.png"))
+            if config.early_stop and fit.progress.stage and fit.schedule.entered(iteration) == fit.schedule.frames:
+                if fit.progress.psnr > best + 0.02:
+                    best, best_at = fit.progress.psnr, iteration
+                elif iteration - best_at > config.early_stop * options.dynamic_iterations:
+                    log.info("stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, best)
+                    break
+    return fit, time.perf_counter() - started
+
+
+@torch.no_grad()
+def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
+    """The fit's state as an asset; without motion (static stage) every frame is the canonical one."""
+    g, cameras = fit.gaussians, _cameras(grid)
+    frames = torch.arange(grid.shape[1])
+    identity = torch.eye(3).expand(len(frames), len(g), 3, 3)
+    if fit.motion is None:
+        linear, means = identity, g.position.expand(len(frames), -1, -1)
+    else:
+        linear, means = fit.motion.affine(g.position, frames)
+        linear = linear.expand(len(frames), len(g), 3, 3)
+    info = {
+        "fov_y": cameras.fov_y,
+        "distance": float(cameras.distance.mean()),
+        "elevation": float(cameras.elevation.mean()),
+        "size": list(grid.shape[3:]),
+    }
+    return GaussianAsset(
+        means.clone(), g.covariance().clone(), g.opacity(), g.colour.clamp(0, 1), linear.clone(), grid.fps, info
+    )
+
+
+def write_preview(asset: GaussianAsset, grid: FrameGrid, path: Path, views: int = 2, frames: int = 6) -> Path:
+    """Rows of the grid and, under each, the asset from the same cameras."""
+    rows = torch.linspace(0, grid.shape[0] - 1, min(views, grid.shape[0])).round().long().tolist()
+    columns = torch.linspace(0, grid.shape[1] - 1, min(frames, grid.shape[1])).round().long()
+    rendered = asset.render_grid(_cameras(grid)[rows], *grid.shape[3:]).rgb()
+    truth = torch.nan_to_num(grid.rgb(), nan=1.0)
+    table = [picture[columns] for row, mine in zip(rows, rendered) for picture in (truth[row], mine)]
+    labels = [text for row in rows for text in (f"view {row}", "asset")]
+    return contact_sheet(torch.stack(table), path, row_labels=labels, column_labels=[f"frame {int(c)}" for c in columns])

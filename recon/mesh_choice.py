@@ -1,0 +1,45 @@
+"""Which density is the surface? The level whose silhouettes agree best with the training masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from viewtime.configs.reconstruct import MeshOptions
+
+from .asset import GaussianAsset
+from .mesh import MovingMesh, extract_mesh
+from .refine import refine
+from .silhouette import silhouettes
+from .targets import Targets
+
+LEVELS = (0.25, 0.4, 0.6, 0.8, 1.0)
+
+
+def mesh_iou(mesh: MovingMesh, targets: Targets, frames: list[int]) -> np.ndarray:
+    """IoU [V, len(frames)] of the mesh's silhouettes with the masks; NaN in cells that are left out."""
+    V = targets.shape[0]
+    result = np.full((V, len(frames)), np.nan)
+    for column, frame in enumerate(frames):
+        cells = targets.cell(torch.arange(V), torch.tensor(frame))
+        drawn = silhouettes(mesh.positions[frame], mesh.triangles, targets.views[cells]) > 0.5
+        mask = targets.images[:, frame, 3].numpy() > 0.5
+        union = (drawn | mask).sum(axis=(1, 2))
+        value = (drawn & mask).sum(axis=(1, 2)) / np.maximum(union, 1)
+        result[:, column] = np.where(targets.usable[:, frame].numpy(), value, np.nan)
+    return result
+
+
+def best_mesh(asset: GaussianAsset, targets: Targets, options: MeshOptions) -> tuple[MovingMesh, float]:
+    """The mesh at the best level, refined against the masks, and its mean IoU on the training cells."""
+    F = targets.shape[1]
+    some = sorted({0, F // 2, F - 1})
+    candidates = [
+        extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces)
+        for level in LEVELS
+        if level < 0.8 * float(asset.opacity.max()) * 2
+    ]
+    mesh = max(candidates, key=lambda candidate: float(np.nanmean(mesh_iou(candidate, targets, some))))
+    if options.refine_iterations:
+        mesh = refine(mesh, targets, options.refine_iterations)
+    return mesh, float(np.nanmean(mesh_iou(mesh, targets, list(range(F)))))
