@@ -36,7 +36,7 @@ def published_traits(config: VideoModelConfig) -> ModelTraits:
     if config.family == "sv3d":
         return ModelTraits(
             **common, window_views=config.views, window_frames=1, input_last=True, elevation=10.0, object_share=0.9,
-            azimuths=tuple(SV3D_STEP * view for view in range(1, config.views)),
+            azimuths=tuple(360.0 / config.views * view for view in range(1, config.views)),
             sampler=SamplerDefaults("euler", 50, "triangle", 1.0, 2.5),
         )  # fmt: skip
     window: dict[str, Any] = {"window_views": config.views, "window_frames": config.frames, "inside": False}

@@ -1,0 +1,88 @@
+"""SV3D, SV4D and SV4D 2.0 (small, random) from video to grid, and what conditions what."""
+
+import pytest
+import torch
+from small_models import ball, published_weights
+
+from viewtime.configs.sample import SamplerOptions
+from viewtime.errors import UserError
+from viewtime.sample.models import find_weights
+from viewtime.sample.pipeline import Pipeline
+
+FAST = SamplerOptions(steps=2, sigma_max=20.0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    return {
+        "sv4d": published_weights(folder, "sv4d-debug", frames=3),
+        "sv4d2": published_weights(folder, "sv4d2-debug"),
+        "sv3d": published_weights(folder, "sv3d-u-debug"),
+    }
+
+
+def test_sv4d_with_reference_views_by_sv3d(weights):
+    pipe = Pipeline.from_pretrained(weights["sv4d"], device="cpu", reference_weights=weights["sv3d"])
+    job = pipe.prepare(ball(5), sampler=FAST)
+    assert [window.stage for window in job.plan.windows] == ["reference", "anchor", "dense", "dense"]
+    grid = pipe(ball(5), sampler=FAST)
+    assert grid.shape == (3, 5, 3, 64, 64)
+    assert grid.known[0].all()
+    assert not grid.known[1:].any()
+    assert torch.isfinite(grid.frames).all()
+
+
+def test_sv4d_without_reference_views_says_what_it_needs(weights):
+    with pytest.raises(UserError, match=r"--reference.weights"):
+        Pipeline.from_pretrained(weights["sv4d"], device="cpu").prepare(ball(5))
+
+
+def test_own_orbit_as_reference_views_is_kept(weights):
+    orbit = torch.rand(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    pipe = Pipeline.from_pretrained(weights["sv4d"], device="cpu")
+    grid = pipe(ball(4), sampler=FAST, reference_views=orbit)
+    white = orbit[:, :3] * orbit[:, 3:] + 1 - orbit[:, 3:]
+    assert torch.allclose(grid.frames[1:, 0], white)
+    with pytest.raises(UserError, match="2 are needed"):
+        pipe.prepare(ball(4), reference_views=orbit[:1])
+
+
+def test_sv4d2_windows_refer_to_the_frame_before(weights):
+    pipe = Pipeline.from_pretrained(weights["sv4d2"], device="cpu")
+    grid = pipe(ball(3), sampler=FAST)
+    assert grid.shape == (3, 3, 3, 64, 64)
+
+
+@pytest.mark.parametrize("options", [{"chunk": 1}, {"chunk": 8}, {"offload": True}])
+def test_chunks_and_offloading_change_nothing(weights, options):
+    plain = Pipeline.from_pretrained(weights["sv4d2"], device="cpu")(ball(3), sampler=FAST)
+    other = Pipeline.from_pretrained(weights["sv4d2"], device="cpu", **options)(
+        ball(3), sampler=FAST, split_guidance=True, batch_windows=2
+    )
+    assert (plain.frames - other.frames).abs().max() < 1e-4
+
+
+def test_size_is_a_choice_where_the_model_leaves_one(weights):
+    grid = Pipeline.from_pretrained(weights["sv3d"], device="cpu")(ball(1), sampler=FAST, size=128)
+    assert grid.shape == (3, 1, 3, 128, 128)
+    with pytest.raises(UserError, match="multiples of 64"):
+        Pipeline.from_pretrained(weights["sv3d"], device="cpu").prepare(ball(1), size=100)
+
+
+def test_save_pretrained_and_load_again(weights, tmp_path):
+    pipe = Pipeline.from_pretrained(weights["sv4d2"], device="cpu")
+    again = Pipeline.from_pretrained(pipe.save_pretrained(tmp_path / "saved"), device="cpu")
+    assert torch.equal(pipe(ball(2), sampler=FAST).frames, again(ball(2), sampler=FAST).frames)
+
+
+def test_wrong_and_missing_weights():
+    with pytest.raises(UserError, match=r"huggingface.co/stabilityai/sv4d \(Stability AI Community License"):
+        find_weights("sv4d")
+
+
+def test_weights_of_another_model(weights):
+    with pytest.raises(UserError, match="not sv4d"):
+        Pipeline.from_pretrained(weights["sv3d"], model="sv4d", device="cpu")
+    with pytest.raises(UserError, match="takes at most 2 at once"):
+        Pipeline.from_pretrained(weights["sv4d2"], device="cpu").prepare(ball(3), views=3)
