@@ -25,11 +25,12 @@ from viewtime.video import write_video  # noqa: E402
 
 CLIPS = ("Cheer", "Walking_A")
 EQUIPMENT_LEFT_OUT = ("1H_Sword_Offhand", "Badge_Shield", "Round_Shield", "Spike_Shield", "2H_Sword")
-VIDEO_SIZE, VIDEO_FPS = 256, 8.0
+VIDEO_SIZE, VIDEO_FPS = 256, 7.0
 # The grid that mini is trained to make: nine regular views, the object as large as it fits.
 RENDER_OPTIONS = (
     *("--clips", "Cheer", "--engine", "gl", "--views", "9", "--frames", "12", "--framing.fit", "projected"),
     *("--framing.margin", "0.08", "--framing.elevation-min", "12", "--framing.elevation-max", "12"),
+    *("--framing.base-fps", "7"),
 )
 
 
