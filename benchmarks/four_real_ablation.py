@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from four_real.report import draw_sheets, table
 from four_real.scenes import pseudo_grid, true_grid
 from torch import Tensor, nn
 
 from viewtime.configs.train import LossSection
 from viewtime.files import atomic_path
-from viewtime.images import contact_sheet
 from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.sample.metrics.image import flicker, psnr, ssim
 from viewtime.sample.noise import cell_noise
@@ -39,12 +39,14 @@ RUNS = {
     "sequential": ("sequential", True),
     "hard": ("hard", True),
     "soft": ("soft", True),
-    "fused": ("fused", True),
     "sequential, untrained": ("sequential", False),
     "hard, untrained": ("hard", False),
     "soft, untrained": ("soft", False),
+    "fused": ("fused", True),
     "fused, untrained": ("fused", False),
 }
+# All seeds of a group come before the next group: the paper's own comparison first.
+GROUPS = (tuple(RUNS)[:3], tuple(RUNS)[3:6], tuple(RUNS)[6:])
 LEVELS = (0.3, 0.6, 0.9)
 ERRORS = tuple(f"error_{level}" for level in LEVELS)
 METRICS = ("psnr", "psnr_far", "psnr_mean", "ssim", "time_flicker", "view_flicker", *ERRORS)
@@ -264,7 +266,7 @@ def run_variant(name: str, seed: int, settings: Settings, base: Path, folder: Pa
             )
             tail = max(1, steps // 4)
             record[f"{stage}_loss"] = sum(losses[-tail:]) / tail
-            if stage == "pseudo":
+            if stage == "pseudo" and name == "soft":  # the paper's "soft w/o Obj"
                 record["after_pseudo"] = measure(denoiser, settings, seed)
     pictures = folder / f"{name.replace(', ', '_')}_{seed}"
     pictures.mkdir(exist_ok=True)
@@ -272,46 +274,6 @@ def run_variant(name: str, seed: int, settings: Settings, base: Path, folder: Pa
     record["trained_parameters"] = sum(p.numel() for p in network.parameters() if p.requires_grad) if trained else 0
     record["cpu_seconds"] = time.process_time() - started
     return record
-
-
-def table(records: list[dict]) -> str:
-    """Mean and spread (standard deviation over seeds) of every run, best PSNR first."""
-    rows: dict[str, list[dict[str, float]]] = {}
-    for record in records:
-        rows.setdefault(record["run"], []).append(record["final"])
-        if "after_pseudo" in record:
-            rows.setdefault(f"{record['run']}, pseudo-4D only", []).append(record["after_pseudo"])
-    lines = [f"{'run':28s} {'seeds':>5s} " + " ".join(f"{name:>14s}" for name in METRICS)]
-    means = {name: {key: torch.tensor([v[key] for v in values]) for key in METRICS} for name, values in rows.items()}
-    for name in sorted(means, key=lambda name: -float(means[name]["psnr"].mean())):
-        cells = [
-            f"{float(column.mean()):.3f} ± {float(column.std(correction=0)):.3f}" for column in means[name].values()
-        ]
-        lines.append(f"{name:28s} {len(rows[name]):5d} " + " ".join(f"{cell:>14s}" for cell in cells))
-    return "\n".join(lines)
-
-
-def draw_sheets(settings: Settings, folder: Path) -> None:
-    """One sheet per held-out grid: what is given, the truth, and every run's grid of seed 0, side by side."""
-    for index in range(2):
-        truth = true_grid(HELD_OUT_SEED, index, settings.views, settings.frames, settings.size) / 2 + 0.5
-        given = torch.full_like(truth, 0.5)
-        given[0], given[:, 0] = truth[0], truth[:, 0]
-        parts = {"given": given, "truth": truth}
-        for name in RUNS:
-            path = folder / f"{name.replace(', ', '_')}_0" / f"grid_{index}.pt"
-            if path.is_file():
-                parts[name] = torch.load(path, weights_only=True)
-        for name, part in parts.items():
-            contact_sheet(part, folder / f"sheet_{index}_{name.replace(', ', '_')}.png", cell_size=48)
-        blank = torch.ones(settings.views, 1, *truth.shape[2:])
-        strips = [torch.cat([part, blank], dim=1) for part in parts.values()]
-        half = (len(strips) + 1) // 2
-        strips += [torch.ones_like(strips[0])] * (2 * half - len(strips))
-        gap = torch.ones(1, half * strips[0].shape[1], *truth.shape[2:])
-        rows = [torch.cat(strips[:half], dim=1), gap, torch.cat(strips[half:], dim=1)]
-        contact_sheet(torch.cat(rows), folder / f"overview_{index}.png", cell_size=36)
-        print(f"{folder}/overview_{index}.png: {', '.join(parts)} (left to right, top to bottom)")
 
 
 def main() -> int:
@@ -336,19 +298,21 @@ def main() -> int:
     try:
         base = base_model(settings, folder, budget)
         done = {(record["run"], record["seed"]) for record in found["records"]}
-        for seed in range(settings.seeds):
-            for name in RUNS:
-                if (name, seed) in done:
-                    continue
-                budget.check()
-                found["records"].append(run_variant(name, seed, settings, base, folder))
-                with atomic_path(results) as temporary:
-                    temporary.write_text(json.dumps(found, indent=1))
-                print(f"{name}, seed {seed}: PSNR {found['records'][-1]['final']['psnr']:.2f} dB", flush=True)
+        for name, seed in ((name, seed) for group in GROUPS for seed in range(settings.seeds) for name in group):
+            if (name, seed) in done:
+                continue
+            budget.check()
+            found["records"].append(run_variant(name, seed, settings, base, folder))
+            with atomic_path(results) as temporary:
+                temporary.write_text(json.dumps(found, indent=1))
+            print(f"{name}, seed {seed}: PSNR {found['records'][-1]['final']['psnr']:.2f} dB", flush=True)
     except OutOfTimeError:
         print("stopped at the limit of CPU seconds; the same command goes on")
-    print(table(found["records"]))
-    draw_sheets(settings, folder)
+    print(table(found["records"], METRICS))
+    held_out = [
+        true_grid(HELD_OUT_SEED, index, settings.views, settings.frames, settings.size) / 2 + 0.5 for index in range(2)
+    ]
+    draw_sheets(held_out, list(RUNS), folder)
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from viewtime.configs.data import DataConfig
 from viewtime.configs.load import build, load_preset, presets
 from viewtime.configs.train import TrainConfig
 from viewtime.errors import UserError
@@ -32,6 +33,13 @@ def test_presets_fit_the_schema_and_build(name):
     with torch.device("meta"):
         network = build_network(config.model.name, config.model.config)
     assert sum(p.numel() for p in network.parameters()) > 0
+    for stage in config.stages:
+        options = {**config.data.options, **stage.data}
+        if config.data.factory != "synthetic":
+            data = build(DataConfig, {key: value for key, value in options.items() if key not in ("factor", "of")})
+            assert data.channels == network.config.channels  # type: ignore[union-attr]
+            assert data.resolution % getattr(network.config, "base", network.config).patch == 0  # type: ignore[union-attr]
+            assert bool(data.videos) or bool(data.assets)
 
 
 def test_base_has_about_600M_parameters_and_synchronisation_is_a_share(capsys):
