@@ -81,7 +81,9 @@ class GaussianAsset:
 
     def save(self, folder: Path) -> list[Path]:
         """Write gaussians.safetensors and asset.json."""
-        tensors = {name: getattr(self, name).contiguous() for name in ("means", "covariance", "opacity", "colour", "linear")}
+        tensors = {
+            name: getattr(self, name).contiguous() for name in ("means", "covariance", "opacity", "colour", "linear")
+        }
         record = {
             "format": "viewtime-asset", "version": FORMAT_VERSION, "method": "gaussians", "fps": self.fps,
             "frames": self.frames, "gaussians": self.means.shape[1], "info": self.info,
@@ -102,7 +104,9 @@ class GaussianAsset:
         folder = Path(folder)
         record = read_record(folder)
         if record.get("method") != "gaussians":
-            raise UserError(f"{folder} holds a {record.get('method')} asset; this needs Gaussians: fit with --method gaussians")
+            raise UserError(
+                f"{folder} holds a {record.get('method')} asset; this needs Gaussians: fit with --method gaussians"
+            )
         try:
             tensors = load_file(folder / "gaussians.safetensors")
             return GaussianAsset(**tensors, fps=float(record["fps"]), info=record["info"])

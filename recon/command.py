@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from viewtime.cameras import Cameras
 from viewtime.configs.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
@@ -66,7 +67,11 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     fit, seconds = fit_gaussians(train, config, folder.folder)
     asset = bake(fit, train)
     paths = [write_preview(asset, train, out / "preview.png")]
-    record: dict = {"seconds": round(seconds, 2), "gaussians": len(fit.gaussians), "train": scores(asset.render_grid(_cameras(train), *train.shape[3:]), train)}  # fmt: skip
+    record: dict = {
+        "seconds": round(seconds, 2),
+        "gaussians": len(fit.gaussians),
+        "train": scores(asset.render_grid(_cameras(train), *train.shape[3:]), train),
+    }
     if held_out is not None:
         record["held_out"] = scores(asset.render_grid(_cameras(held_out), *held_out.shape[3:]), held_out)
     if config.mesh.enabled:
@@ -81,11 +86,13 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
         path.write_text(json.dumps(record, indent=1))
     (out / STATE).unlink(missing_ok=True)
     shown = record.get("held_out", record["train"])
-    log.info("%s views: PSNR %.2f dB, mask IoU %.3f", "held-out" if held_out else "training", shown["psnr"], shown["iou"])
+    log.info(
+        "%s views: PSNR %.2f dB, mask IoU %.3f", "held-out" if held_out else "training", shown["psnr"], shown["iou"]
+    )
     return [*paths, out / "metrics.json"]
 
 
-def _cameras(grid: FrameGrid):
+def _cameras(grid: FrameGrid) -> Cameras:
     assert grid.cameras is not None
     return grid.cameras
 
@@ -150,4 +157,6 @@ def write_preview(asset: GaussianAsset, grid: FrameGrid, path: Path, views: int 
     truth = torch.nan_to_num(grid.rgb(), nan=1.0)
     table = [picture[columns] for row, mine in zip(rows, rendered) for picture in (truth[row], mine)]
     labels = [text for row in rows for text in (f"view {row}", "asset")]
-    return contact_sheet(torch.stack(table), path, row_labels=labels, column_labels=[f"frame {int(c)}" for c in columns])
+    return contact_sheet(
+        torch.stack(table), path, row_labels=labels, column_labels=[f"frame {int(c)}" for c in columns]
+    )

@@ -25,7 +25,9 @@ class Compensation(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(views * frames, 3))
         self.view_translation = nn.Parameter(torch.zeros(views, len(control), 3))
         self.register_buffer("control", control.clone())
-        self.register_buffer("width", torch.cdist(control, control).topk(min(4, len(control)), largest=False).values.mean())
+        self.register_buffer(
+            "width", torch.cdist(control, control).topk(min(4, len(control)), largest=False).values.mean()
+        )
 
     @property
     def active(self) -> bool:
@@ -73,5 +75,3 @@ class Compensation(nn.Module):
         if o.view_deformation:
             groups += [{"params": [self.view_translation], "lr": 5e-4 * rate, "name": "view"}]
         return groups
-
-

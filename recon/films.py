@@ -69,7 +69,9 @@ def normal_colour(depth: Tensor, views: Viewpoints) -> Tensor:
     return 0.5 + 0.5 * normal * torch.tensor([1.0, -1.0, -1.0])[:, None, None]
 
 
-def write_orbit(asset: GaussianAsset, path: Path, *, seconds: float = 4.0, size: int = 256, kind: str = "colour") -> Path:
+def write_orbit(
+    asset: GaussianAsset, path: Path, *, seconds: float = 4.0, size: int = 256, kind: str = "colour"
+) -> Path:
     """The camera goes round once while the clip plays to and fro; mp4, or GIF by suffix."""
     fps = 24.0
     pictures = max(2, round(seconds * fps))

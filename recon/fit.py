@@ -148,7 +148,9 @@ class GaussianFit:
         cells = self.targets.cell(view_of, frame_of)
         means, covariance = self.pose(frame_of, frames, view_of)
         g = self.gaussians
-        picture = render(means, covariance, g.opacity()[None], g.colour[None], self.compensation.views(self.targets.views, cells))
+        picture = render(
+            means, covariance, g.opacity()[None], g.colour[None], self.compensation.views(self.targets.views, cells)
+        )
         target = self.targets.images[view_of, frame_of]
         colour = self.compensation.expose(picture.rgb, picture.alpha, cells) - target[:, :3]
         mask = picture.alpha - target[:, 3:]

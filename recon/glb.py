@@ -67,7 +67,9 @@ def write_glb(mesh: MovingMesh, path: Path) -> Path:
     index_kind = (UNSIGNED_SHORT, np.uint16) if P < 65535 else (UNSIGNED_INT, np.uint32)
     attributes = {
         "POSITION": buffer.add(positions[0], FLOAT, "VEC3", VERTICES, bounds=True),
-        "COLOR_0": buffer.add((colour * 65535 + 0.5).astype(np.uint16), UNSIGNED_SHORT, "VEC4", VERTICES, normalized=True),
+        "COLOR_0": buffer.add(
+            (colour * 65535 + 0.5).astype(np.uint16), UNSIGNED_SHORT, "VEC4", VERTICES, normalized=True
+        ),
     }
     indices = buffer.add(mesh.triangles.astype(index_kind[1]).reshape(-1), index_kind[0], "SCALAR", ELEMENTS)
     primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": 0, "mode": 4}
@@ -85,7 +87,8 @@ def write_glb(mesh: MovingMesh, path: Path) -> Path:
     }  # fmt: skip
     if F > 1:
         primitive["targets"] = [
-            {"POSITION": buffer.add(positions[f] - positions[0], FLOAT, "VEC3", VERTICES, bounds=True)} for f in range(1, F)
+            {"POSITION": buffer.add(positions[f] - positions[0], FLOAT, "VEC3", VERTICES, bounds=True)}
+            for f in range(1, F)
         ]
         document["meshes"][0]["weights"] = [0.0] * (F - 1)
         document["meshes"][0]["extras"] = {"targetNames": [f"frame_{f:03d}" for f in range(1, F)]}

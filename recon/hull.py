@@ -59,7 +59,8 @@ def _votes(masks: Tensor, views: Viewpoints, low: Tensor, spacing: float, size: 
     axes = [low[axis] + spacing * torch.arange(size[axis], dtype=torch.float32) for axis in range(3)]
     points = rearrange(torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1), "x y z c -> (x y z) c")
     votes = sum(
-        (sample_masks(masks[b : b + 1], view_pixels(points, views[b : b + 1]))[0] > 0.5).int() for b in range(len(views))
+        (sample_masks(masks[b : b + 1], view_pixels(points, views[b : b + 1]))[0] > 0.5).int()
+        for b in range(len(views))
     )
     return torch.as_tensor(votes).reshape(size)
 
@@ -119,5 +120,7 @@ def voting_hull(
         if hull.coverage >= needed_coverage:
             break
     if best is None:
-        raise UserError(f"no voxel is object in more than half of the {B} views: the views do not agree; check the cameras")
+        raise UserError(
+            f"no voxel is object in more than half of the {B} views: the views do not agree; check the cameras"
+        )
     return best

@@ -47,9 +47,13 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
             )  # fmt: skip
         position = points_in_hull(hull, config.gaussians.count, generator)
     if len(position) < 4:
-        raise UserError(f"only {len(position)} starting points; at least 4 are needed: give larger masks or more points")
+        raise UserError(
+            f"only {len(position)} starting points; at least 4 are needed: give larger masks or more points"
+        )
     scale = spacing_scale(position)
-    return Gaussians(position, scale, torch.full_like(position, GREY) if colour is None else colour, config.gaussians.isotropic)
+    return Gaussians(
+        position, scale, torch.full_like(position, GREY) if colour is None else colour, config.gaussians.isotropic
+    )
 
 
 def read_points(path: Path) -> tuple[Tensor, Tensor | None]:

@@ -45,7 +45,9 @@ def density_volume(asset: GaussianAsset, frame: int, resolution: int) -> tuple[n
         reach = int(np.ceil(3 * sigma / spacing))
         centre = np.round((mean - low) / spacing).astype(int)
         first, last = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
-        axes = [((np.arange(a, b) * spacing + origin - m) / sigma) ** 2 for a, b, origin, m in zip(first, last, low, mean)]
+        axes = [
+            ((np.arange(a, b) * spacing + origin - m) / sigma) ** 2 for a, b, origin, m in zip(first, last, low, mean)
+        ]
         square = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None]
         block = volume[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
         block += opacity * np.exp(-0.5 * square)
@@ -76,7 +78,9 @@ def extract_mesh(asset: GaussianAsset, *, level: float = 0.5, resolution: int = 
     """
     volume, low, spacing = density_volume(asset, 0, resolution)
     if volume.max() <= level:
-        raise UserError(f"the density of the Gaussians never reaches {level:g} (largest {volume.max():.3g}): no surface to extract")
+        raise UserError(
+            f"the density of the Gaussians never reaches {level:g} (largest {volume.max():.3g}): no surface to extract"
+        )
     vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
     vertices, triangles = largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
     if len(triangles) > faces:

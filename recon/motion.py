@@ -108,7 +108,9 @@ class ControlPointMotion(Motion):
         """Start from the neighbour plus 0.7 of its velocity."""
         before = known - (1 if frame > known else -1)
         for value in (self.translation, self.rotation):
-            velocity = value[known] - value[before] if 0 <= before < self.frames and known else torch.zeros_like(value[known])
+            velocity = (
+                value[known] - value[before] if 0 <= before < self.frames and known else torch.zeros_like(value[known])
+            )
             value[frame] = value[known] + 0.7 * velocity
 
     def select(self, parents: Tensor) -> None:
@@ -132,7 +134,9 @@ class FreeMotion(Motion):
         self._link(position, neighbours)
 
     def _link(self, position: Tensor, neighbours: int) -> None:
-        _, index = cKDTree(position.detach().numpy()).query(position.detach().numpy(), k=min(neighbours + 1, len(position)))
+        _, index = cKDTree(position.detach().numpy()).query(
+            position.detach().numpy(), k=min(neighbours + 1, len(position))
+        )
         self.register_buffer("around", torch.from_numpy(index).reshape(len(position), -1)[:, 1:])
 
     def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,7 +176,9 @@ class MlpMotion(Motion):
     Frequencies of the time encoding enter from low to high (SV4D 3.2).
     """
 
-    def __init__(self, frames: int, width: int = 64, layers: int = 3, space_octaves: int = 4, time_octaves: int = 5) -> None:
+    def __init__(
+        self, frames: int, width: int = 64, layers: int = 3, space_octaves: int = 4, time_octaves: int = 5
+    ) -> None:
         super().__init__()
         self.frames, self.space_octaves, self.time_octaves = frames, space_octaves, time_octaves
         sizes = [3 + 6 * space_octaves + 1 + 2 * time_octaves] + [width] * layers

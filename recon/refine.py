@@ -31,7 +31,9 @@ def laplacian(triangles: np.ndarray, vertices: int) -> csc_matrix:
     return csc_matrix(diags(np.asarray(links.sum(axis=1)).ravel()) - links)
 
 
-def outline_forces(vertices: np.ndarray, outline: Outline, masks: np.ndarray, views: Viewpoints) -> tuple[np.ndarray, np.ndarray]:
+def outline_forces(
+    vertices: np.ndarray, outline: Outline, masks: np.ndarray, views: Viewpoints
+) -> tuple[np.ndarray, np.ndarray]:
     """Weighted world displacements [P, 3] that bring the outline onto masks [B, H, W], and their weights [P]."""
     pull, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
     points = torch.from_numpy(vertices).float()
@@ -66,7 +68,9 @@ def refine(mesh: MovingMesh, targets: Targets, iterations: int) -> MovingMesh:
         for frame in range(F):
             usable = targets.usable[:, frame].nonzero().flatten()
             views = targets.views[targets.cell(usable, torch.full_like(usable, frame))]
-            pulls[frame], weights[frame] = outline_forces(positions[frame], outline, masks[usable.numpy(), frame], views)
+            pulls[frame], weights[frame] = outline_forces(
+                positions[frame], outline, masks[usable.numpy(), frame], views
+            )
         pulls, weights = _over_time(pulls), _over_time(weights)
         for frame in range(F):
             solver = splu(csc_matrix(diags(weights[frame] + 1e-2) + stiffness))

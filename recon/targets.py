@@ -86,7 +86,11 @@ def make_targets(grid: FrameGrid) -> Targets:
     border = torch.cat([mask[..., 0, :], mask[..., -1, :], mask[..., :, 0], mask[..., :, -1]], dim=-1)
     cut = (border > 0.5).flatten(2).any(dim=2) & usable
     if cut.any():
-        log.warning("in %d of %d cells the object touches the picture's edge: what lies outside is guessed", int(cut.sum()), V * F)
+        log.warning(
+            "in %d of %d cells the object touches the picture's edge: what lies outside is guessed",
+            int(cut.sum()),
+            V * F,
+        )
     reach = float((grid.cameras.distance * torch.sin(torch.deg2rad(torch.tensor(grid.cameras.fov_y / 2)))).min())
     reach *= max(1.0, W / H)
     views = Viewpoints.of(grid.cameras, H, W)

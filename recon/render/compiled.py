@@ -20,7 +20,9 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-pthread")
 
 def cache_folder() -> Path:
     """Where built kernels live: $VIEWTIME_CACHE, else the user's cache folder."""
-    base = os.environ.get("VIEWTIME_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "viewtime"
+    base = (
+        os.environ.get("VIEWTIME_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "viewtime"
+    )
     return Path(base) / "kernels"
 
 

@@ -59,8 +59,6 @@ def composite_fast_cpu(splats: Splats, height: int, width: int) -> Tensor:
         raise ValueError(f"{splats.feature.shape[-1]} feature channels; the compiled renderer takes {MAXIMUM_CHANNELS}")
     if splats.mean.dtype not in SUFFIX or splats.mean.device.type != "cpu":
         raise ValueError(f"{splats.mean.dtype} on {splats.mean.device}; the compiled renderer takes floats on the CPU")
-    result = _Composite.apply(
-        splats.mean, splats.conic, splats.opacity, splats.depth, splats.feature, height, width
-    )
+    result = _Composite.apply(splats.mean, splats.conic, splats.opacity, splats.depth, splats.feature, height, width)
     assert isinstance(result, Tensor)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
+
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.grid import FrameGrid
 
@@ -44,7 +45,9 @@ def ellipsoid_grid(cameras: Cameras, size: int, supersample: int = 3) -> FrameGr
             shrink = lambda x: rearrange(x, "(h a) (w b) c -> h a w b c", a=supersample, b=supersample).mean((1, 3))
             coverage = shrink(alpha[..., None])
             premultiplied = shrink(colour * alpha[..., None])
-            cells[v, f] = rearrange(torch.cat([premultiplied / coverage.clamp(min=1e-6), coverage], -1), "h w c -> c h w")
+            cells[v, f] = rearrange(
+                torch.cat([premultiplied / coverage.clamp(min=1e-6), coverage], -1), "h w c -> c h w"
+            )
     return FrameGrid(cells, torch.ones(V, F, dtype=torch.bool), cameras, 12.0, {"source": "ellipsoids"})
 
 

@@ -1,0 +1,37 @@
+"""Options of `viewtime export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from viewtime.configs.reconstruct import MeshOptions
+
+Format = Literal["glb", "obj", "mesh_ply", "gaussian_ply", "orbit", "turntable", "depth", "normal", "view", "html"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write an asset folder, or a weight file (.safetensors, .ckpt), in another format.
+
+    Attributes:
+        source: an asset folder of `viewtime reconstruct`, or a weight file.
+        out: folder (asset) or file (weights) to write; default: the asset folder itself.
+        formats: glb (animated), obj, mesh_ply and gaussian_ply (one file per frame), orbit, turntable (GIF), depth,
+            normal, view (fixed camera at `azimuth`), html (a page that plays the asset). Assets only.
+        grid: the grid that the asset was fitted to; its masks refine the mesh.
+        azimuth: of the fixed view, degrees. size: of videos, pixels.
+        layout: for weight files: single (one file) or diffusers (a folder).
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    formats: tuple[Format, ...] = ("glb",)
+    grid: Path | None = None
+    azimuth: float = 0.0
+    size: int = 256
+    mesh: MeshOptions = field(default_factory=MeshOptions)
+    layout: Literal["single", "diffusers"] = "diffusers"

@@ -1,0 +1,26 @@
+"""Options of `viewtime view`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Look at an asset in the browser: orbit with the mouse, scrub time.
+
+    Attributes:
+        asset: a folder written by `viewtime reconstruct`.
+        html: write one self-contained page to this path instead of starting a server; it opens from disk.
+        port: of the server.
+        faces: triangles of the mesh in the page.
+    """
+
+    asset: Annotated[Path, tyro.conf.Positional]
+    html: Path | None = None
+    port: int = 8080
+    faces: int = 10000

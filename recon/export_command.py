@@ -1,0 +1,66 @@
+"""`viewtime export`: an asset folder in other formats; weight files go to the networks' exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from viewtime.configs.export import ExportConfig
+from viewtime.errors import UserError
+from viewtime.grid import FrameGrid
+
+from .asset import GaussianAsset
+from .films import write_fixed_view, write_orbit
+from .glb import write_glb
+from .mesh import MovingMesh, extract_mesh
+from .mesh_choice import best_mesh
+from .ply import write_gaussian_sequence, write_mesh_sequence
+from .targets import make_targets
+from .web_page import write_page
+
+MESHES = ("glb", "obj", "mesh_ply", "html")
+
+
+def run(config: ExportConfig) -> list[Path]:
+    """Entry of the command; what the input is decides who exports it."""
+    if config.source.suffix in (".safetensors", ".ckpt"):
+        from viewtime.model.export_command import export_weights
+
+        return export_weights(config)
+    return export_asset(config)
+
+
+def export_asset(config: ExportConfig) -> list[Path]:
+    """Write each wanted format beside the asset, or into `out`."""
+    asset = GaussianAsset.load(config.source)
+    if not config.formats:
+        raise UserError(
+            "nothing to export: --formats takes glb, obj, mesh_ply, gaussian_ply, orbit, turntable, depth, normal, view, html"
+        )
+    out = config.out or config.source
+    out.mkdir(parents=True, exist_ok=True)
+    mesh = _mesh(asset, config) if any(kind in MESHES for kind in config.formats) else None
+    return [_write(kind, asset, mesh, out, config) for kind in config.formats]
+
+
+def _mesh(asset: GaussianAsset, config: ExportConfig) -> MovingMesh:
+    """Chosen and refined against the masks where the grid is given, else at the default level."""
+    if config.grid is None:
+        return extract_mesh(asset, resolution=config.mesh.resolution, faces=config.mesh.faces)
+    return best_mesh(asset, make_targets(FrameGrid.load(config.grid)), config.mesh)[0]
+
+
+def _write(kind: str, asset: GaussianAsset, mesh: MovingMesh | None, out: Path, config: ExportConfig) -> Path:
+    if mesh is not None:
+        if kind == "glb":
+            return write_glb(mesh, out / "asset.glb")
+        if kind == "html":
+            return write_page(mesh, out / "asset.html")
+        if kind in ("obj", "mesh_ply"):
+            return write_mesh_sequence(mesh, out / f"mesh_{kind.removeprefix('mesh_')}", kind.removeprefix("mesh_"))
+    if kind == "gaussian_ply":
+        return write_gaussian_sequence(asset, out / "gaussian_ply")
+    if kind == "view":
+        return write_fixed_view(asset, out / f"view_{config.azimuth:g}.mp4", config.azimuth, config.size)
+    names = {"orbit": "orbit.mp4", "turntable": "turntable.gif", "depth": "depth.mp4", "normal": "normal.mp4"}
+    shown = kind if kind in ("depth", "normal") else "colour"
+    return write_orbit(asset, out / names[kind], size=config.size, kind=shown)

@@ -1,0 +1,158 @@
+"""Fits of a small analytic scene: better than doing nothing, resumable, and sane on degenerate grids."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from scenes import training_grid, unseen_grid
+from viewtime.cameras import regular_orbit
+from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, MeshOptions, ReconstructConfig
+from viewtime.errors import UserError
+from viewtime.grid import FrameGrid
+from viewtime.recon.asset import GaussianAsset
+from viewtime.recon.command import bake, fit_gaussians, reconstruct
+from viewtime.recon.fit import GaussianFit
+from viewtime.recon.hull import voting_hull
+from viewtime.recon.initialise import first_gaussians
+from viewtime.recon.schedule import Schedule
+from viewtime.recon.score import scores
+from viewtime.recon.targets import make_targets
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return training_grid(6, 3, 48)
+
+
+def config(static=60, dynamic=100, imperfect=None, **options):
+    gaussians = GaussianOptions(**{"count": 500, "control_points": 60, **options}, static_iterations=static, dynamic_iterations=dynamic)  # fmt: skip
+    return ReconstructConfig(
+        Path("grid"), gaussians=gaussians, imperfect=imperfect or ImperfectOptions(), orbit_seconds=0.5
+    )
+
+
+def test_hull_holds_the_object_and_little_more(grid):
+    targets = make_targets(grid)
+    cells = targets.cell(torch.arange(6), torch.tensor(0))
+    hull = voting_hull(targets.images[:, 0, 3], targets.views[cells], targets.reach, 64)
+    volume = float(hull.inside.sum()) * hull.spacing**3
+    truth = 4 / 3 * 3.14159 * (0.16**2 * 0.34 + 0.1 * 0.11 * 0.12 + 2 * 0.06**2 * 0.16)
+    assert hull.tolerance == 0
+    assert hull.coverage > 0.97
+    assert 0.95 * truth < volume < 1.7 * truth
+
+
+def test_command_writes_an_asset_better_than_a_still_one(grid, tmp_path):
+    paths = reconstruct(grid, config(), tmp_path / "asset")
+    assert {path.name for path in paths} == {
+        "asset.json", "gaussians.safetensors", "asset.glb", "orbit.mp4", "preview.png", "metrics.json",
+    }  # fmt: skip
+    assert all(path.is_file() for path in paths)
+    record = json.loads((tmp_path / "asset" / "metrics.json").read_text())
+    asset = GaussianAsset.load(tmp_path / "asset")
+    unseen = unseen_grid(3, 48)
+    assert unseen.cameras is not None
+    moving = scores(asset.render_grid(unseen.cameras, 48, 48), unseen)
+    still = dataclasses.replace(asset, means=asset.means[:1].expand_as(asset.means))
+    frozen = scores(still.render_grid(unseen.cameras, 48, 48), unseen)
+    assert moving["psnr"] > 26 and moving["iou"] > 0.9
+    assert moving["psnr"] > frozen["psnr"] + 1.5
+    assert record["mesh"]["train_iou"] > 0.9
+
+
+@pytest.mark.parametrize("motion", ["mlp", "free"])
+def test_other_motion_models_fit_too(grid, motion):
+    fit, _ = fit_gaussians(grid, config(40, 60, motion=motion))
+    still = bake(fit, grid)
+    assert fit.progress.psnr > 22
+    assert float((still.means[-1] - still.means[0]).norm(dim=1).max()) > 0.005
+
+
+def test_anisotropic_gaussians_with_all_remedies_fit(grid):
+    every = ImperfectOptions(True, True, True, True, True)
+    fit, _ = fit_gaussians(grid, config(40, 60, imperfect=every, isotropic=False))
+    assert fit.progress.psnr > 22
+
+
+def test_resumed_fit_equals_one_that_was_not_interrupted(grid, tmp_path):
+    options = config(6, 12)
+    targets = make_targets(grid)
+    whole = GaussianFit(targets, first_gaussians(targets, options), options)
+    for step in range(14):
+        if step == 9:
+            whole.save(tmp_path / "state.pt")
+        whole.step()
+    resumed = GaussianFit(targets, first_gaussians(targets, options), options)
+    resumed.restore(tmp_path / "state.pt")
+    for _ in range(5):
+        resumed.step()
+    assert resumed.progress == whole.progress
+    torch.testing.assert_close(resumed.gaussians.position, whole.gaussians.position, rtol=0, atol=1e-6)
+
+
+def test_compensation_recovers_a_shift_of_one_view(grid):
+    frames = grid.frames.clone()
+    frames[2] = torch.roll(frames[2], shifts=1, dims=-1)
+    shifted = FrameGrid(frames, grid.known, grid.cameras, grid.fps)
+    fit, _ = fit_gaussians(shifted, config(150, 100, imperfect=ImperfectOptions(offset=True)))
+    shift = fit.compensation.shift.detach().reshape(6, 3, 2).mean(dim=1)
+    assert float(shift[2, 0] - shift[[0, 1, 3, 4, 5], 0].mean()) > 0.3
+
+
+def test_frames_enter_one_by_one():
+    schedule = Schedule(9, 1000)
+    counts = [schedule.entered(i) for i in range(0, 1000, 10)]
+    assert counts[0] == 2 and counts[40] == 9 and sorted(counts) == counts
+    assert schedule.rate(0) == 1.0 and schedule.rate(1000) == pytest.approx(0.05)
+    assert Schedule(9, 1000, curriculum=False).entered(0) == 9
+
+
+def damaged(grid, **changes):
+    return FrameGrid(**{"frames": grid.frames, "known": grid.known, "cameras": grid.cameras, "fps": 12.0, **changes})
+
+
+def test_degenerate_grids_say_what_is_wrong(grid):
+    with pytest.raises(UserError, match="no cameras"):
+        make_targets(damaged(grid, cameras=None))
+    with pytest.raises(UserError, match="at least 2"):
+        make_targets(grid[[0]])
+    with pytest.raises(UserError, match="every cell is empty"):
+        make_targets(damaged(grid, frames=torch.ones(6, 3, 3, 48, 48)))
+    frames = grid.frames.clone()
+    frames[:, 1, 3] = 0
+    with pytest.raises(UserError, match=r"frames \[1\]"):
+        make_targets(damaged(grid, frames=frames))
+
+
+def test_nan_and_empty_cells_are_left_out(grid):
+    frames = grid.frames.clone()
+    frames[0, 0, :, 5, 5] = float("nan")
+    frames[1, 2, 3] = 0
+    targets = make_targets(damaged(grid, frames=frames))
+    assert not targets.usable[0, 0] and not targets.usable[1, 2] and int(targets.usable.sum()) == 16
+    assert torch.isfinite(targets.images).all()
+    fit, _ = fit_gaussians(damaged(grid, frames=frames), config(10, 10))
+    assert torch.isfinite(fit.gaussians.position).all()
+
+
+def test_wrong_cameras_are_noticed(grid, caplog):
+    wrong = regular_orbit(6, 3, azimuth_range=90.0, elevation=60.0)
+    try:
+        with caplog.at_level("WARNING", logger="viewtime"):
+            first_gaussians(make_targets(damaged(grid, cameras=wrong)), config())
+    except UserError as error:
+        assert "cameras" in str(error)
+    else:
+        assert "views disagree" in caplog.text
+
+
+def test_a_single_frame_gives_a_still_asset(grid):
+    fit, _ = fit_gaussians(grid[:, [0]], config(30, 10))
+    assert bake(fit, grid[:, [0]]).means.shape[0] == 1
+
+
+def test_mesh_options_can_switch_the_mesh_off(grid, tmp_path):
+    options = dataclasses.replace(config(10, 10), mesh=MeshOptions(enabled=False))
+    assert "asset.glb" not in {path.name for path in reconstruct(grid, options, tmp_path / "a")}

@@ -1,0 +1,95 @@
+"""The compiled renderer against the plain one, and both against what a Gaussian must look like."""
+
+import math
+
+import pytest
+import torch
+from viewtime.cameras import regular_orbit
+from viewtime.recon.render.compiled import load_library
+from viewtime.recon.render.fast_cpu import composite_fast_cpu
+from viewtime.recon.render.reference import composite_reference
+from viewtime.recon.render.renderer import render
+from viewtime.recon.render.splats import Splats, Viewpoints, project
+
+needs_compiler = pytest.mark.skipif(load_library() is None, reason="no C++ compiler on this machine")
+
+
+def cloud(count, anisotropic, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(3)
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=dtype)
+    means = (draw(count, 3) - 0.5) * 0.6
+    if anisotropic:
+        half = (draw(count, 3, 3) - 0.5) * 0.08
+        covariance = half @ half.transpose(1, 2) + 1e-4 * torch.eye(3, dtype=dtype)
+    else:
+        covariance = (0.01 + 0.03 * draw(count, 1)) ** 2
+    return [value.requires_grad_() for value in (means, covariance, 0.3 + 0.65 * draw(count), draw(count, 3))]
+
+
+@needs_compiler
+@pytest.mark.parametrize("anisotropic", [False, True])
+def test_compiled_equals_reference_in_value_and_gradient(anisotropic):
+    views = Viewpoints.of(regular_orbit(3, 1), 40, 56)
+    parameters = cloud(150, anisotropic)
+    target = torch.rand(3, 4, 40, 56, generator=torch.Generator().manual_seed(1))
+    results = []
+    for composite in (composite_fast_cpu, composite_reference):
+        means, covariance, opacity, colour = parameters
+        splats = project(means.expand(3, -1, -1), covariance[None], opacity[None], colour[None], views)
+        out = composite(splats, 40, 56)
+        results.append((out, torch.autograd.grad((out * target).sum(), parameters)))
+    (fast, fast_grads), (slow, slow_grads) = results
+    assert slow[:, 3].max() > 0.9
+    torch.testing.assert_close(fast, slow, atol=3e-6, rtol=0)
+    for fast_grad, slow_grad in zip(fast_grads, slow_grads):
+        assert (fast_grad - slow_grad).norm() < 1e-4 * slow_grad.norm()
+
+
+@needs_compiler
+def test_gradients_against_finite_differences():
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)
+    mean = 3 + 4 * draw(1, 4, 2)
+    conic = torch.stack([0.02 + 0.02 * draw(1, 4), 0.01 * (draw(1, 4) - 0.5), 0.02 + 0.02 * draw(1, 4)], dim=-1)
+    opacity, feature = 0.5 + 0.4 * draw(1, 4), draw(1, 4, 3)
+    depth = 1 + draw(1, 4)
+    inputs = [value.requires_grad_() for value in (mean, conic, opacity, feature)]
+
+    def function(m, c, o, f):
+        return composite_fast_cpu(Splats(m, c, o, depth, f), 9, 11)
+
+    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
+
+
+def test_one_gaussian_has_the_projected_place_size_and_opacity():
+    cameras = regular_orbit(4, 1, elevation=20.0)
+    views = Viewpoints.of(cameras, 64, 64)
+    point, sigma = torch.tensor([[0.15, -0.1, 0.2]]), 0.04
+    picture = render(
+        point.expand(4, 1, 3), torch.full((1, 1, 1), sigma**2), torch.tensor([[0.6]]), torch.ones(1, 1, 3), views
+    )
+    pixels, depth = cameras.project(point, 64, 64)
+    y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    for view in range(4):
+        alpha = picture.alpha[view, 0]
+        centre = torch.stack([(alpha * x).sum(), (alpha * y).sum()]) / alpha.sum()
+        torch.testing.assert_close(centre, pixels[view, 0, 0], atol=0.05, rtol=0)
+        width = float(views.focal[view] * sigma / depth[view, 0, 0])
+        assert float(alpha.sum()) == pytest.approx(0.6 * 2 * math.pi * width**2, rel=0.05)
+        assert float(alpha.max()) == pytest.approx(0.6, rel=0.06)
+
+
+def test_nearer_gaussian_hides_the_farther():
+    views = Viewpoints.of(regular_orbit(1, 1, elevation=0.0), 32, 32)
+    means = torch.tensor([[[0.0, 0.3, 0.0], [0.0, -0.3, 0.0]]])  # azimuth 0 looks along +Y: the second is nearer
+    colour = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    picture = render(means, torch.full((1, 2, 1), 0.01), torch.full((1, 2), 0.98), colour, views)
+    assert picture.rgb[0, 1, 16, 16] > 0.9 > 0.1 > picture.rgb[0, 0, 16, 16]
+
+
+@needs_compiler
+def test_points_behind_the_camera_and_strange_numbers_draw_nothing():
+    views = Viewpoints.of(regular_orbit(1, 1), 16, 16)
+    means = torch.tensor([[[0.0, -5.0, 0.0], [float("nan"), 0.0, 0.0], [1e9, 0.0, 0.0]]])
+    picture = render(means, torch.full((1, 3, 1), 0.01), torch.full((1, 3), 0.9), torch.ones(1, 3, 3), views)
+    assert float(picture.alpha.abs().max()) == 0.0
