@@ -51,7 +51,7 @@ def run(config: SampleConfig) -> list[Path]:
     _open_store(store, config, job, processes)
     for window in pipeline.run(job, store, processes):
         if config.stream:
-            write_stream(job, store, window, pipeline.traits.channels, folder / "stream")
+            write_stream(job, store, window, folder / "stream")
     if not processes.first:
         return []
     written = write_outputs(job, store, pipeline.traits, config, folder)

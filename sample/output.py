@@ -23,34 +23,33 @@ SHEET_COLUMNS = 12
 def write_outputs(job: Job, store: CellStore, traits: ModelTraits, config: SampleConfig, folder: Path) -> list[Path]:
     """Write everything that was asked for; memory holds one row at a time (the D-NeRF form: the whole grid)."""
     problem = job.plan.problem
-    channels = traits.channels
-    first = read_row(store, 0, channels)
+    first = read_row(store, 0)
     shape = (problem.views, problem.frames, *first.shape[1:])
     facts = (job.known, job.cameras, job.prepared.fps, provenance(job, traits))
     written = [
-        write_grid(folder / "grid", shape, lambda view: read_row(store, view, channels), *facts),  # type: ignore[arg-type]
-        _sheet(job, store, channels, folder / "contact_sheet.png"),
-        write_video(folder / "diagonal.mp4", _video(_diagonal(job, store, channels)), job.prepared.fps),
+        write_grid(folder / "grid", shape, lambda view: read_row(store, view), *facts),  # type: ignore[arg-type]
+        _sheet(job, store, folder / "contact_sheet.png"),
+        write_video(folder / "diagonal.mp4", _video(_diagonal(job, store)), job.prepared.fps),
     ]
     if "gif" in config.save:
         for view in range(problem.views):
-            row = _video(read_row(store, view, channels))
+            row = _video(read_row(store, view))
             written.append(write_gif(folder / f"view_{view:03d}.gif", row, job.prepared.fps))
     if "png" in config.save:
-        row_of = lambda view: read_row(store, view, channels)  # noqa: E731
+        row_of = lambda view: read_row(store, view)  # noqa: E731
         written.append(write_grid(folder / "grid_png", shape, row_of, *facts, lossless=True))  # type: ignore[arg-type]
     if config.dnerf:
         written.append(FrameGrid.load(folder / "grid").to_dnerf(folder / "dnerf"))
     return written
 
 
-def write_stream(job: Job, store: CellStore, window: Window, channels: int, folder: Path) -> None:
+def write_stream(job: Job, store: CellStore, window: Window, folder: Path) -> None:
     """PNGs of the cells whose final content a window made: stream/view_003/frame_0012.png."""
     for view, frame in sorted(window.sampled):
         if job.plan.final_producer((view, frame)) == window.index:
             cell = store.read([(view, frame)])[0]
             path = folder / f"view_{view:03d}" / f"frame_{frame:04d}.png"
-            write_image(path, rearrange(cell[:channels], "c h w -> h w c"))
+            write_image(path, rearrange(cell, "c h w -> h w c"))
 
 
 def _video(frames: Tensor):
@@ -58,29 +57,20 @@ def _video(frames: Tensor):
     return rearrange(composite(frames), "f c h w -> f h w c").numpy()
 
 
-def _diagonal(job: Job, store: CellStore, channels: int) -> Tensor:
+def _diagonal(job: Job, store: CellStore) -> Tensor:
     """View and time advance together: one way around the object over the video, [F or V, C, H, W]."""
     problem = job.plan.problem
     length = max(problem.views, problem.frames)
     cells = [
         (step * problem.views // length % problem.views, step * problem.frames // length) for step in range(length)
     ]
-    return torch.stack([_on_model_channels(store.read([cell])[0], channels) for cell in cells])
+    return store.read(cells)
 
 
-def _on_model_channels(cell: Tensor, channels: int) -> Tensor:
-    if cell.shape[0] == 4 and channels == 3:
-        return cell[:3] * cell[3:] + 1 - cell[3:]
-    return cell
-
-
-def _sheet(job: Job, store: CellStore, channels: int, path: Path) -> Path:
+def _sheet(job: Job, store: CellStore, path: Path) -> Path:
     problem = job.plan.problem
     columns = sorted({round(float(c)) for c in torch.linspace(0, problem.frames - 1, SHEET_COLUMNS)})
-    cells = [
-        torch.stack([_on_model_channels(store.read([(view, frame)])[0], channels) for frame in columns])
-        for view in range(problem.views)
-    ]
+    cells = [store.read([(view, frame) for frame in columns]) for view in range(problem.views)]
     azimuth = job.cameras.azimuth
     labels = ["input", *(f"{float(azimuth[view, 0]):.0f} deg" for view in range(1, problem.views))]
     return contact_sheet(

@@ -194,7 +194,7 @@ class Pipeline:
         """Sample a job's windows into a store, yielding each as soon as it is finished; resumes what is there."""
         processes = processes or Processes()
         if processes.first:
-            put_inputs(job, store, flatten=self.traits.inside and self.traits.channels == 3)
+            put_inputs(job, store, self.traits.channels)
         processes.wait()
         steps = sum(job.settings.schedule.steps for window in job.plan.windows if window.stage != "reference")
         share = -(-steps // processes.world)
@@ -241,17 +241,13 @@ class Pipeline:
             return collect(job, store, self.traits)
 
 
-def put_inputs(job: Job, store: CellStore, flatten: bool = False) -> None:
-    """Write the given cells into a store.
-
-    Args:
-        flatten: on white, without alpha: for a model that knows cells inside its grid and makes RGB.
-    """
+def put_inputs(job: Job, store: CellStore, channels: int) -> None:
+    """Write the given cells into a store, on white where the model makes RGB (channels 3)."""
     given = {(0, frame): cell_tensor(cell) for frame, cell in enumerate(job.prepared.cells)}
     references = job.reference_views if job.reference_views is not None else ()
     given |= {(view, 0): cell for view, cell in enumerate(references, start=1)}
     for place, cell in given.items():
-        store.put_given(place, composite(cell) if flatten else cell)
+        store.put_given(place, cell if channels == 4 else composite(cell))
 
 
 def cell_tensor(cell: np.ndarray) -> Tensor:
@@ -261,16 +257,13 @@ def cell_tensor(cell: np.ndarray) -> Tensor:
 
 def collect(job: Job, store: CellStore, traits: ModelTraits) -> FrameGrid:
     """The finished grid in memory."""
-    rows = [read_row(store, view, traits.channels) for view in range(job.plan.problem.views)]
+    rows = [read_row(store, view) for view in range(job.plan.problem.views)]
     return FrameGrid(torch.stack(rows), job.known, job.cameras, job.prepared.fps, provenance(job, traits))
 
 
-def read_row(store: CellStore, view: int, channels: int) -> Tensor:
-    """One finished view [F, C, H, W]; input cells lose their alpha (on white) where the model makes none."""
-    cells = store.read([(view, frame) for frame in range(store.plan.problem.frames)])
-    if cells.shape[1] == 4 and channels == 3:
-        return cells[:, :3] * cells[:, 3:] + 1 - cells[:, 3:]
-    return cells
+def read_row(store: CellStore, view: int) -> Tensor:
+    """One finished view [F, C, H, W]."""
+    return store.read([(view, frame) for frame in range(store.plan.problem.frames)])
 
 
 def provenance(job: Job, traits: ModelTraits) -> dict[str, Any]:

@@ -146,12 +146,8 @@ class VideoGridModel:
         return cond, unconditional(self.model.config, cond)
 
     def _pixels(self, request: Request, cells: list[tuple[int, int]]) -> Tensor:
-        """Cells on white, [N, 3, S, S] in [-1, 1] on the device; reference views have no alpha."""
-        rows = []
-        for cell in cells:
-            value = request.read([cell])[0]
-            rows.append(value[:3] if len(value) == 3 else value[:3] * value[3:] + 1 - value[3:])
-        return torch.stack(rows).to(self._device) * 2 - 1
+        """Cells [N, 3, S, S] in [-1, 1] on the device."""
+        return request.read(cells).to(self._device) * 2 - 1
 
     def decode(self, latents: Tensor) -> Tensor:
         """[V, F, 4, h, w] -> RGB [V, F, 3, H, W] in [0, 1] on the CPU."""
