@@ -24,7 +24,8 @@ class ExportConfig:
             normal, view (fixed camera at `azimuth`), html (a page that plays the asset). Assets only.
         grid: the grid that the asset was fitted to; its masks refine the mesh.
         azimuth: of the fixed view, degrees. size: of videos, pixels.
-        layout: for weight files: single (one file) or diffusers (a folder).
+        layout: for weight files: stability (one file), viewtime (one file, our names) or diffusers (a folder).
+        preset_of_weights: which model a weight file holds, where its header fits two.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
@@ -34,4 +35,5 @@ class ExportConfig:
     azimuth: float = 0.0
     size: int = 256
     mesh: MeshOptions = field(default_factory=MeshOptions)
-    layout: Literal["single", "diffusers"] = "diffusers"
+    layout: Literal["stability", "diffusers", "viewtime"] = "diffusers"
+    preset_of_weights: str | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
-from viewtime.configs.export import ExportConfig
+from viewtime.configs.export import ExportConfig, Format
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 
@@ -22,10 +23,12 @@ MESHES = ("glb", "obj", "mesh_ply", "html")
 
 def run(config: ExportConfig) -> list[Path]:
     """Entry of the command; what the input is decides who exports it."""
-    if config.source.suffix in (".safetensors", ".ckpt"):
+    if config.source.suffix in (".safetensors", ".ckpt") or (config.source / "model_index.json").is_file():
         from viewtime.model.export_command import export_weights
 
-        return export_weights(config)
+        if config.out is None:
+            raise UserError("exporting weights needs --out, a file or, for diffusers, a folder")
+        return [export_weights(config.source, config.layout, config.out, config.preset_of_weights)]
     return export_asset(config)
 
 
@@ -33,9 +36,7 @@ def export_asset(config: ExportConfig) -> list[Path]:
     """Write each wanted format beside the asset, or into `out`."""
     asset = GaussianAsset.load(config.source)
     if not config.formats:
-        raise UserError(
-            "nothing to export: --formats takes glb, obj, mesh_ply, gaussian_ply, orbit, turntable, depth, normal, view, html"
-        )
+        raise UserError(f"nothing to export: --formats takes {', '.join(get_args(Format))}")
     out = config.out or config.source
     out.mkdir(parents=True, exist_ok=True)
     mesh = _mesh(asset, config) if any(kind in MESHES for kind in config.formats) else None

@@ -14,7 +14,8 @@ class Gaussians(nn.Module):
 
     Attributes:
         position: [N, 3] world. log_scale: [N, 1] (isotropic) or [N, 3]. opacity_logit: [N]. colour: [N, 3], linear
-            parameters of the displayed RGB, not bounded while fitting. quaternion: [N, 4] (w, x, y, z), anisotropic only.
+            parameters of the displayed RGB, not bounded while fitting. quaternion: [N, 4] (w, x, y, z), anisotropic
+            only.
     """
 
     def __init__(self, position: Tensor, scale: Tensor, colour: Tensor, isotropic: bool, opacity: float = 0.73) -> None:

@@ -31,7 +31,15 @@ class _Buffer:
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 
-    def add(self, array: np.ndarray, component: int, kind: str, target: int | None = None, bounds: bool = False, **extra: Any) -> int:  # fmt: skip
+    def add(
+        self,
+        array: np.ndarray,
+        component: int,
+        kind: str,
+        target: int | None = None,
+        bounds: bool = False,
+        **extra: Any,
+    ) -> int:
         """Append an array; returns its accessor."""
         self.data += b"\0" * (-len(self.data) % 4)
         raw = np.ascontiguousarray(array).tobytes()

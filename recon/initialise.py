@@ -82,5 +82,8 @@ def read_points(path: Path) -> tuple[Tensor, Tensor | None]:
         raise UserError(f"{path} holds no points that can be read: {error}") from error
     if position.ndim != 2 or position.shape[1] != 3 or not np.isfinite(position).all():
         raise UserError(f"{path}: points of shape {position.shape}; needs finite [N, 3]")
-    as_tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array)).float()
-    return as_tensor(position), None if colour is None else as_tensor(colour)
+    return _as_tensor(position), None if colour is None else _as_tensor(colour)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -98,9 +99,10 @@ class ControlPointMotion(Motion):
         inner = frames[(frames > 0) & (frames < self.frames - 1)]
         jerk = position.new_zeros(())
         if len(inner):
-            second = lambda value: value[inner - 1] - 2 * value[inner] + value[inner + 1]
-            jerk = (second(self.translation) ** 2).sum(-1).mean() / self.edge_length**2
-            jerk = jerk + (second(self.rotation) ** 2).sum(-1).mean()
+            translation, rotation = (
+                value[inner - 1] - 2 * value[inner] + value[inner + 1] for value in (self.translation, self.rotation)
+            )
+            jerk = (translation**2).sum(-1).mean() / self.edge_length**2 + (rotation**2).sum(-1).mean()
         return rigid + 0.1 * bend + 0.02 * jerk
 
     @torch.no_grad()
@@ -183,7 +185,7 @@ class MlpMotion(Motion):
         self.frames, self.space_octaves, self.time_octaves = frames, space_octaves, time_octaves
         sizes = [3 + 6 * space_octaves + 1 + 2 * time_octaves] + [width] * layers
         hidden: list[nn.Module] = []
-        for inner, outer in zip(sizes, sizes[1:]):
+        for inner, outer in pairwise(sizes):
             hidden += [nn.Linear(inner, outer), nn.ReLU()]
         self.network = nn.Sequential(*hidden, nn.Linear(width, 3))
         final = self.network[-1]

@@ -1,9 +1,9 @@
 """Move a mesh onto the masks.
 
-The derivative of sum (silhouette - mask)² with respect to a displacement of the outline is an integral along the outline:
-a point with outward normal n contributes (1 - 2 mask) n (Reynolds' transport theorem). It is exact for hard silhouettes
-and needs no soft renderer. Near the true outline the bilinear mask falls by about 1 per pixel, so half of (2 mask - 1) is
-the Newton step in pixels.
+The derivative of sum (silhouette - mask)² with respect to a displacement of the outline is an integral along the
+outline: a point with outward normal n contributes (1 - 2 mask) n (Reynolds' transport theorem). It is exact for hard
+silhouettes and needs no soft renderer. Near the true outline the bilinear mask falls by about 1 per pixel, so half of
+(2 mask - 1) is the Newton step in pixels.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def write_page(mesh: MovingMesh, path: Path) -> Path:
     low, high = float(mesh.positions.min()), float(mesh.positions.max())
     quantised = np.round((mesh.positions - low) / max(high - low, 1e-9) * 65535).astype("<u2")
     data = {
-        "frames": mesh.positions.shape[0], "vertices": mesh.positions.shape[1], "fps": mesh.fps, "low": low, "high": high,
+        "frames": mesh.positions.shape[0], "vertices": mesh.positions.shape[1], "fps": mesh.fps,
+        "low": low, "high": high,
         "positions": _text(quantised), "colours": _text((mesh.colour * 255 + 0.5).astype(np.uint8)),
         "triangles": _text(mesh.triangles.astype("<u4")),
     }  # fmt: skip

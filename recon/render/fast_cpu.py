@@ -23,7 +23,9 @@ class _Composite(torch.autograd.Function):
     """Every tensor whose address the kernel gets is held by a local name until the call is over."""
 
     @staticmethod
-    def forward(ctx: Any, mean: Tensor, conic: Tensor, opacity: Tensor, depth: Tensor, feature: Tensor, height: int, width: int) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any, mean: Tensor, conic: Tensor, opacity: Tensor, depth: Tensor, feature: Tensor, height: int, width: int
+    ) -> Tensor:
         inputs = [tensor.contiguous() for tensor in (mean, conic, opacity, depth, feature)]
         B, N, C = feature.shape
         out = mean.new_empty(B, C + 1, height, width)

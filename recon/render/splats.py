@@ -49,8 +49,8 @@ class Viewpoints:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Viewpoints:
         """The same cameras on another device."""
-        move = lambda tensor: tensor.to(device, dtype)
-        return Viewpoints(move(self.world_to_camera), move(self.focal), move(self.centre), self.height, self.width)
+        tensors = [tensor.to(device, dtype) for tensor in (self.world_to_camera, self.focal, self.centre)]
+        return Viewpoints(*tensors, self.height, self.width)
 
 
 @dataclass(frozen=True)

