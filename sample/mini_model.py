@@ -47,7 +47,7 @@ class MiniModel:
             channels=4,
             elevation=float(trained.get("elevation", 12.0)),
             object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
-            sampler=SamplerDefaults(steps=MINI_STEPS),
+            sampler=SamplerDefaults(steps=int(trained.get("steps", MINI_STEPS))),
         )
         self._record = record or {}
 

@@ -22,14 +22,14 @@ TRAINED = {"views": 9, "frames": 12, "elevation": 12.0}
 
 def main() -> int:
     """Write viewtime/assets/mini.safetensors."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         print(__doc__, file=sys.stderr)
         return 2
     source = Path(sys.argv[1])
     config, _ = read_header(source)
     halves = {name: tensor.to(torch.float16) for name, tensor in load_file(source).items()}
-    save_weights(SHIPPED, halves, {**config, "trained": TRAINED})
-    print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['steps']} steps, {config['samples']} samples")
+    save_weights(SHIPPED, halves, {**config, "trained": {**TRAINED, "steps": int(sys.argv[2])}})
+    print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['training']}")
     return 0
 
 
