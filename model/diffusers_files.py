@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from viewtime.errors import UserError
 from viewtime.model.diffusers_keys import Change, Piece, diffusers_pieces
 from viewtime.model.video_config import Part, VideoModelConfig
-from viewtime.weights import WeightFile, check_keys, open_weights, read_tensors
+from viewtime.weight_header import WeightFile, check_keys, open_weights
+from viewtime.weights import read_tensors
 
 WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "image_encoder": "model"}
 NOT_IN_FOLDER = ("vision_model.embeddings.position_ids",)
@@ -57,7 +58,7 @@ def load_diffusers_parts(
         here = {piece.key: piece for piece in pieces if piece.folder == name}
         known = {piece.key for piece in all_pieces if piece.folder == name}
         found = {
-            key: entry.info.shape
+            key: entry.shape
             for key, entry in opened.entries.items()
             if key in here or key not in known | set(NOT_IN_FOLDER)
         }

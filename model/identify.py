@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from viewtime.configs.model import build_model_config, load_model_config, model_presets
 from viewtime.errors import UserError
 from viewtime.model.video_config import VideoModelConfig
-from viewtime.weights import WeightFile, open_weights
+from viewtime.weight_header import WeightFile, open_weights
 
 Format = Literal["stability", "diffusers", "viewtime"]
 VECTOR_WEIGHT = "model.diffusion_model.label_emb.0.0.weight"
@@ -74,8 +74,8 @@ class Signature(NamedTuple):
 def _published_config(path: Path, opened: WeightFile, preset: str | None) -> VideoModelConfig:
     entries = opened.entries
     signature = Signature(
-        channels=entries[CONVOLUTION_WEIGHT].info.shape[0],
-        vector_dim=entries[VECTOR_WEIGHT].info.shape[-1],
+        channels=entries[CONVOLUTION_WEIGHT].shape[0],
+        vector_dim=entries[VECTOR_WEIGHT].shape[-1],
         has_frame_attention=any(key.startswith(f"{ATTENTION}motion_blocks.") for key in entries),
         separate_blend=f"{ATTENTION}time_mixer_motion.mix_factor" in entries,
     )

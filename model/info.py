@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-import torch
-
 from viewtime.errors import UserError
 from viewtime.model.identify import Identified, identify
 from viewtime.model.video_config import VideoModelConfig
-from viewtime.weights import DTYPE_NAMES, Entry, WeightFile, open_weights
+from viewtime.weight_header import Entry, WeightFile, open_weights
 
 WHAT = {
     "svd": "Stable Video Diffusion: frames from one image",
@@ -89,8 +87,8 @@ def _table(parts: dict[str, list[Entry]]) -> list[str]:
     rows = [("part", "tensors", "parameters", "GiB", "dtypes")]
     everything = [entry for entries in parts.values() for entry in entries]
     for label, entries in [*parts.items(), ("total", everything)]:
-        parameters = sum(torch.Size(entry.info.shape).numel() for entry in entries)
+        parameters = sum(entry.numel for entry in entries)
         size = sum(entry.size for entry in entries) / 2**30
-        dtypes = ", ".join(sorted({DTYPE_NAMES[entry.info.dtype] for entry in entries}))
+        dtypes = ", ".join(sorted({entry.dtype for entry in entries}))
         rows.append((label, str(len(entries)), f"{parameters:,}", f"{size:.2f}", dtypes))
     return [f"{a:26s} {b:>8s} {c:>16s} {d:>8s}  {e}" for a, b, c, d, e in rows]

@@ -13,7 +13,8 @@ from viewtime.model.diffusers_keys import Piece, diffusers_pieces
 from viewtime.model.identify import Identified
 from viewtime.model.published_keys import is_unused, used_names
 from viewtime.model.video_config import VideoModelConfig
-from viewtime.weights import Entry, TensorInfo, check_keys, read_bytes
+from viewtime.weight_header import Entry, check_keys
+from viewtime.weights import TensorInfo, read_bytes, tensor_info
 
 UNUSED_PREFIX = "unused."
 
@@ -40,13 +41,13 @@ def sources(path: Path, found: Identified) -> dict[str, Source]:
         named = {table.get(key, UNUSED_PREFIX + key if is_unused(key) else key): key for key in entries}
     else:
         named = {key: key for key in entries}
-    used = {ours: entries[key].info.shape for ours, key in named.items() if not ours.startswith(UNUSED_PREFIX)}
+    used = {ours: entries[key].shape for ours, key in named.items() if not ours.startswith(UNUSED_PREFIX)}
     check_keys(path, {ours: shape for ours, (_, shape) in used_names(found.config).items()}, used)
     return {ours: _source(entries[key]) for ours, key in named.items()}
 
 
 def _source(entry: Entry) -> Source:
-    return Source(entry.info, lambda: read_bytes(entry))
+    return Source(tensor_info(entry), lambda: read_bytes(entry))
 
 
 def _from_diffusers(path: Path, config: VideoModelConfig) -> dict[str, Source]:
@@ -65,9 +66,9 @@ def _from_diffusers(path: Path, config: VideoModelConfig) -> dict[str, Source]:
 def _assembled(parts: list[tuple[Piece, Entry]], shape: tuple[int, ...]) -> Source:
     ordered = sorted(parts, key=lambda part: THIRD_NUMBER.get(part[0].change, 0))
     piece, entry = ordered[0]
-    info = TensorInfo(entry.info.dtype, shape)
+    info = TensorInfo(tensor_info(entry).dtype, shape)
     if piece.change == "transpose":
-        return Source(info, lambda: transposed(read_bytes(entry), entry.info))
+        return Source(info, lambda: transposed(read_bytes(entry), tensor_info(entry)))
     return Source(info, lambda: b"".join(read_bytes(part) for _, part in ordered))
 
 

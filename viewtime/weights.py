@@ -1,8 +1,8 @@
 """Weight files: safetensors only, the config in the metadata, read strictly and without a second copy in memory.
 
-A weight file is one `.safetensors`, a sharded set named by its `*.safetensors.index.json`, or a folder that holds
-one of these. Tensors are read by plain file reads, one at a time, straight into their final device and dtype: a load
-needs host memory for the target plus one tensor, and no mapped pages linger.
+What a weight file is, and its header, are in `viewtime.weight_header`. Tensors are read by plain file reads, one at a
+time, straight into their final device and dtype: a load needs host memory for the target plus one tensor, and no
+mapped pages linger.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
+from viewtime.weight_header import CONFIG_KEY, Entry, WeightFile, check_keys, open_weights
 
 DTYPES = {
     "F64": torch.float64,
@@ -35,9 +36,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-CONFIG_KEY = "viewtime_config"
-LARGEST_HEADER = 100_000_000
-NAMED_IN_ERRORS = 3
 
 
 class TensorInfo(NamedTuple):
@@ -47,20 +45,9 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Entry(NamedTuple):
-    """Where the bytes of one tensor lie."""
-
-    info: TensorInfo
-    file: Path
-    start: int
-    size: int
-
-
-class WeightFile(NamedTuple):
-    """Header of a weight file or of all its shards."""
-
-    config: dict[str, Any]
-    entries: dict[str, Entry]
+def tensor_info(entry: Entry) -> TensorInfo:
+    """dtype and shape of a header's entry."""
+    return TensorInfo(DTYPES[entry.dtype], entry.shape)
 
 
 def save_weights(path: str | Path, tensors: Mapping[str, Tensor], config: dict[str, Any]) -> Path:
@@ -108,86 +95,7 @@ def read_header(path: str | Path) -> tuple[dict[str, Any], dict[str, TensorInfo]
         UserError: no such file, or not a whole safetensors file.
     """
     opened = open_weights(path)
-    return opened.config, {key: entry.info for key, entry in opened.entries.items()}
-
-
-def open_weights(path: str | Path) -> WeightFile:
-    """Headers of a file, an index of shards, or a folder of one of these. Raises UserError as `read_header`."""
-    path = Path(path)
-    if path.is_dir():
-        path = _file_in_folder(path)
-    if path.name.endswith(".index.json"):
-        return _open_shards(path)
-    return _open_file(path)
-
-
-def _file_in_folder(folder: Path) -> Path:
-    indices = sorted(folder.glob("*.safetensors.index.json"))
-    files = sorted(folder.glob("*.safetensors"))
-    found = indices or files
-    if len(found) != 1:
-        raise UserError(f"{folder} holds {len(found)} weight files; it must hold one .safetensors file or one index")
-    return found[0]
-
-
-def _open_shards(index: Path) -> WeightFile:
-    try:
-        placed = json.loads(index.read_text())["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{index} is not an index of weight shards: {error}") from error
-    config: dict[str, Any] = {}
-    entries: dict[str, Entry] = {}
-    for name in sorted(set(placed.values())):
-        shard = _open_file(index.parent / name)
-        config |= shard.config
-        entries |= shard.entries
-    absent = [key for key in placed if key not in entries]
-    if absent:
-        raise UserError(f"{index} names {len(absent)} tensors that its shards lack: {_some(absent)}; download it again")
-    return WeightFile(config, entries)
-
-
-def _open_file(path: Path) -> WeightFile:
-    if not path.is_file():
-        raise UserError(f"no such weight file: {path}")
-    total = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        text = file.read(length) if 2 <= length <= LARGEST_HEADER else b""
-    if not text.startswith(b"{"):
-        raise UserError(f"{path} {_what_it_is(start, total)}; a .safetensors file is needed")
-    if len(text) < length:
-        raise UserError(f"{path} is cut off inside its header ({total} bytes); download it again")
-    try:
-        header = json.loads(text)
-        metadata = header.pop("__metadata__", {})
-        entries = {key: _entry(path, 8 + length, item) for key, item in header.items()}
-        config = json.loads(metadata.get(CONFIG_KEY, "{}"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} has a header that is not safetensors': {error!r}; download it again") from error
-    end = max((entry.start + entry.size for entry in entries.values()), default=8 + length)
-    if total < end:
-        raise UserError(f"{path} is cut off: {total} of {end} bytes; download it again")
-    return WeightFile(config, entries)
-
-
-def _entry(path: Path, data_start: int, item: dict[str, Any]) -> Entry:
-    first, last = item["data_offsets"]
-    info = TensorInfo(DTYPES[item["dtype"]], tuple(item["shape"]))
-    if last - first != info.dtype.itemsize * torch.Size(info.shape).numel() or first < 0:
-        raise ValueError(f"sizes and shapes disagree at {item}")
-    return Entry(info, path, data_start + first, last - first)
-
-
-def _what_it_is(start: bytes, total: int) -> str:
-    if total == 0:
-        return "is empty"
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        return "is a pickled checkpoint (.ckpt or .pt), which can run code when opened"
-    if start and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
-        return "is a text file"
-    return f"is not a safetensors file ({total} bytes)"
+    return opened.config, {key: tensor_info(entry) for key, entry in opened.entries.items()}
 
 
 def read_tensors(
@@ -220,7 +128,7 @@ def _read(file: BinaryIO, entry: Entry) -> Tensor:
     file.seek(entry.start)
     if entry.size and file.readinto(raw.numpy().data) != entry.size:  # type: ignore[attr-defined]
         raise UserError(f"{entry.file} became shorter while it was read; download it again")
-    return raw.view(entry.info.dtype).reshape(entry.info.shape)
+    return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
 
 def load_weights(
@@ -250,38 +158,13 @@ def load_weights(
     wanted = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     renamed = {key: key_map(key) if key_map else key for key in opened.entries}
     found = {key: name for key, name in renamed.items() if name is not None}
-    shapes = {name: opened.entries[key].info.shape for key, name in found.items()}
+    shapes = {name: opened.entries[key].shape for key, name in found.items()}
     check_keys(path, wanted, shapes)
     loaded = {found[key]: tensor for key, tensor in read_tensors(opened, found, device, dtype)}
     module.load_state_dict(loaded, strict=True, assign=True)
     left = [name for name, tensor in module.named_buffers() if tensor.is_meta]
     assert not left, f"buffers outside the state dict cannot be loaded: {left}"
     return module
-
-
-def check_keys(path: str | Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare names and shapes.
-
-    Raises:
-        UserError: names the first few missing, unexpected and mis-shaped tensors and counts them all.
-    """
-    missing = [key for key in wanted if key not in found]
-    unexpected = [key for key in found if key not in wanted]
-    shaped = [
-        f"{key} is {list(found[key])}, not {list(shape)}"
-        for key, shape in wanted.items()
-        if key in found and tuple(found[key]) != tuple(shape)
-    ]
-    groups = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shaped))
-    problems = [f"{len(names)} {label} ({_some(names)})" for label, names in groups if names]
-    if problems:
-        raise UserError(
-            f"{path} does not fit this model: {', '.join(problems)}; choose the preset that belongs to the file"
-        )
-
-
-def _some(names: list[str]) -> str:
-    return "; ".join(names[:NAMED_IN_ERRORS]) + ("; …" if len(names) > NAMED_IN_ERRORS else "")
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -12,13 +12,14 @@ from viewtime.model.export_command import export_weights
 from viewtime.model.info import describe_file
 from viewtime.model.published_keys import is_unused, used_names
 from viewtime.model.video_model import load_video_model
-from viewtime.weights import open_weights, read_bytes, save_weights
+from viewtime.weight_header import open_weights
+from viewtime.weights import read_bytes, save_weights
 
 PRESETS = ("sv4d", "sv4d2", "sv4d2-8views", "sv3d-u", "sv3d-p", "svd-xt")
 
 
 def raw(path):
-    return {key: (entry.info, read_bytes(entry)) for key, entry in open_weights(path).entries.items()}
+    return {key: (entry.dtype, entry.shape, read_bytes(entry)) for key, entry in open_weights(path).entries.items()}
 
 
 def same_tensors(first, second):
