@@ -144,8 +144,9 @@ def read_grid(
         cameras = schema.unpack_cameras(record)[view_index, frame_index].rezero(0)
     except UserError as error:
         raise CorruptSampleError(f"{schema.META}: {error}") from error
+    facts = record.provenance | {"source": record.source}
     return GridSample(
-        record.id, record.source, pixels, cameras, record.fps / stride, latents, clip, provenance=record.provenance
+        record.id, ShardSource.name, pixels, cameras, record.fps / stride, latents, clip, provenance=facts
     )
 
 
