@@ -3,8 +3,8 @@
     python benchmarks/recon_table.py --assets FOLDER [--clips q_animals__Horse ...] [--out FILE.json]
 
 Renders 8 training and 4 held-out views of 21 frames with the project's own engine, fits the training views, and
-prints means over the held-out cells: PSNR (picture and object crop), SSIM, mask IoU, flicker, wall and CPU seconds, peak
-memory.
+prints means over the held-out cells: PSNR (picture and object crop), SSIM, mask IoU, flicker, wall and CPU seconds,
+and peak memory.
 `carving` is a voting hull per frame with the mean colour that the training views see at each voxel; `static` is an
 independent fit per frame with the same number of iterations in all.
 """
