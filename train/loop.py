@@ -82,11 +82,12 @@ class Trainer:
     def run_stage(self, stage: Stage, state: dict | None, signals: StopSignals) -> str | None:
         """Train one stage to its end, or to a signal, whose name is returned."""
         accelerator = self.accelerator
-        self.stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
+        stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
         if state is not None:
-            self.stream.load_state_dict(state)
+            stream.load_state_dict(state)
+        self.stream = stream
         loss = stage_loss(self.config, stage)
-        batches = iter(self.stream)
+        batches = iter(stream)
         self.report.stage(stage.name)
         while stage_share(stage, self.progress) < 1 and run_share(self.config, self.progress) < 1:
             self.step(stage, loss, batches)
@@ -103,7 +104,7 @@ class Trainer:
                 return signals.name or "a signal to another process"
             if self.save_due():
                 self.save()
-        close = getattr(self.stream, "close", None)
+        close = getattr(stream, "close", None)
         if close is not None:
             close()
         self.progress.stage += 1

@@ -74,7 +74,7 @@ class Muon(torch.optim.Optimizer):
 
     def _adam_update(self, parameters: list[Tensor], lr: float) -> None:
         beta1, beta2 = self.betas
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
