@@ -13,16 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = ("model", "configs", "data", "sample", "train", "recon")
 MAPPED = {"viewtime.render_objaverse": "tools/render_objaverse"}
 DATA_FILES = (
-    "*.json",
-    "*.yaml",
-    "*.safetensors",
-    "*.md",
-    "*.cpp",
-    "*.cu",
-    "*.html",
-    "*.js",
-    "*.sh",
-    "*.glsl",
+    *("*.json", "*.yaml", "*.safetensors", "*.md", "*.cpp", "*.html"),
+    *("assets/*", "cards/*", "families/*.yaml", "launch/*"),
 )
 
 
