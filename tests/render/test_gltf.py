@@ -163,7 +163,7 @@ def broken(kind: str, path: Path) -> Path:
     document = builder.document
     if kind == "nan":
         document["accessors"][0]["bufferView"] = 0
-        builder.binary = np.float32([np.nan]).tobytes() + builder.binary[4:]
+        builder.binary = np.array([np.nan], np.float32).tobytes() + builder.binary[4:]
     elif kind == "huge":
         document["accessors"][0]["count"] = 2**30
     elif kind == "huge zeros":

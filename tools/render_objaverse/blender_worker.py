@@ -11,10 +11,13 @@ import ctypes
 import json
 import os
 import signal
+import struct
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -29,30 +32,38 @@ class Asset:
         import bpy
 
         self.bpy = bpy
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        bpy.context.scene.render.fps = FPS
-        self._load(Path(path))
-        scene = bpy.context.scene
-        for item in [item for item in scene.objects if item.type in ("LIGHT", "CAMERA")]:
-            bpy.data.objects.remove(item)
-        # The state as imported: a clip that leaves a bone alone must not inherit it from the clip before.
-        self.rest_pose = {
-            (item.name, bone.name): bone.matrix_basis.copy()
-            for item in scene.objects
-            if item.pose
-            for bone in item.pose.bones
-        }
-        self.rest_matrix = {item.name: item.matrix_basis.copy() for item in scene.objects}
-        self.rest_keys = {
-            (keys.name, block.name): block.value for keys in bpy.data.shape_keys for block in keys.key_blocks
-        }
+        source = Path(path)
+        # Blender evaluates the first clip while it imports, so the rest state can only be seen without any clip: a
+        # clip that leaves a bone alone must not inherit it from the clip before.
+        self.rest: tuple[dict, dict, dict] = ({}, {}, {})
+        if source.suffix.lower() in (".glb", ".gltf"):
+            with tempfile.TemporaryDirectory() as folder:
+                self._load(without_animations(source, Path(folder)))
+            self.rest = self._state()
+        self._load(source)
         self.animated = [
-            item.animation_data for item in [*scene.objects, *bpy.data.shape_keys] if item.animation_data is not None
+            item.animation_data
+            for item in [*bpy.context.scene.objects, *bpy.data.shape_keys]
+            if item.animation_data is not None
         ]
         self.tracks = any(len(data.nla_tracks) for data in self.animated)
 
+    def _state(self) -> tuple[dict, dict, dict]:
+        """Transforms of the objects, of their bones, and values of the shape keys, by name."""
+        objects = self.bpy.context.scene.objects
+        bones = {
+            (item.name, bone.name): bone.matrix_basis.copy()
+            for item in objects
+            if item.pose
+            for bone in item.pose.bones
+        }
+        keys = {(keys.name, block.name): block.value for keys in self.bpy.data.shape_keys for block in keys.key_blocks}
+        return {item.name: item.matrix_basis.copy() for item in objects}, bones, keys
+
     def _load(self, path: Path) -> None:
-        ops = self.bpy.ops
+        bpy, ops = self.bpy, self.bpy.ops
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        bpy.context.scene.render.fps = FPS
         suffix = path.suffix.lower()
         if suffix in (".glb", ".gltf"):
             # TEMPERANCE: the default heuristic silently misplaces rigid meshes that hang on bones.
@@ -62,9 +73,12 @@ class Asset:
         elif suffix == ".blend":
             # Scripts inside the file never run.
             ops.wm.open_mainfile(filepath=str(path), load_ui=False, use_scripts=False)
-            self.bpy.context.scene.render.fps = FPS
+            bpy.context.scene.render.fps = FPS
         else:
             raise RuntimeError(f"cannot open {suffix} files")
+        scene = bpy.context.scene
+        for item in [item for item in scene.objects if item.type in ("LIGHT", "CAMERA")]:
+            bpy.data.objects.remove(item)
 
     def clips(self) -> list[dict[str, Any]]:
         """Name, first and last second of every clip; a file without NLA tracks is one clip, played as it is."""
@@ -86,14 +100,13 @@ class Asset:
         for data in self.animated:
             data.use_nla = False
             data.action = None
-        for name, matrix in self.rest_matrix.items():
-            item = scene.objects[name]
-            item.matrix_basis = matrix
-            for bone in item.pose.bones if item.pose else []:
-                bone.matrix_basis = self.rest_pose[item.name, bone.name]
-        for keys in self.bpy.data.shape_keys:
-            for block in keys.key_blocks:
-                block.value = self.rest_keys[keys.name, block.name]
+        objects, bones, keys = self.rest
+        for name, matrix in objects.items():
+            scene.objects[name].matrix_basis = matrix
+        for (name, bone), matrix in bones.items():
+            scene.objects[name].pose.bones[bone].matrix_basis = matrix
+        for (name, block), value in keys.items():
+            self.bpy.data.shape_keys[name].key_blocks[block].value = value
         for data in self.animated:
             for track in data.nla_tracks:
                 if track.name == clip:
@@ -126,6 +139,28 @@ class Asset:
         if not vertices:
             raise RuntimeError("the file shows no mesh")
         return np.concatenate(vertices), np.concatenate(triangles)
+
+
+def without_animations(path: Path, folder: Path) -> Path:
+    """A copy of a glTF file in `folder` that has no clips; what it refers to by name stays where it is."""
+    data = path.read_bytes()
+    binary = data[:4] == b"glTF"
+    size = struct.unpack_from("<I", data, 12)[0] if binary else len(data)
+    document = json.loads(data[20 : 20 + size] if binary else data)
+    document.pop("animations", None)
+    for entry in [*document.get("buffers", []), *document.get("images", [])]:
+        if "uri" in entry and not entry["uri"].startswith("data:"):
+            entry["uri"] = quote(str(path.resolve().parent / unquote(entry["uri"])))
+    text = json.dumps(document).encode()
+    copy = folder / path.name
+    if not binary:
+        copy.write_bytes(text)
+        return copy
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + size : struct.unpack_from("<I", data, 8)[0]]
+    header = struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A)
+    copy.write_bytes(header + text + rest)
+    return copy
 
 
 def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:

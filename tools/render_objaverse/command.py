@@ -26,8 +26,8 @@ from .pool import Event, run_pool
 from .ray_pool import run_ray
 from .sheets import write_sheet
 
-# Options that change no pixel: a run may be resumed with others.
-FREE_OPTIONS = ("source", "out", "limit", "sheets", "ray", "workers", "clips")
+# Options that change neither a pixel nor which clips an asset gives: a run may be resumed with others.
+FREE_OPTIONS = ("source", "out", "limit", "sheets", "ray", "workers")
 
 
 def run(config: RenderConfig) -> list[Path]:
