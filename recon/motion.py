@@ -72,7 +72,7 @@ class ControlPointMotion(Motion):
         _, around = tree.query(centres.numpy(), k=min(ring + 1, M))
         self.register_buffer("around", torch.from_numpy(around).reshape(M, -1)[:, 1:])
         edge = (centres[self.around] - centres[:, None]).norm(dim=-1)
-        self.edge_length = float(edge.mean()) if edge.numel() else 1.0
+        self.register_buffer("edge_length", edge.mean() if edge.numel() else torch.ones(()))
 
     def weights(self) -> Tensor:
         """Dense skinning weights [N, M]; each row sums to 1."""
