@@ -52,7 +52,7 @@ def test_the_record_undoes_the_crop(crop):
         assert np.abs(np.array([box.left, box.top]) + in_cell * box.side / 64 - in_source).max() < 0.2
         moved.append(in_cell[0])
     # Motion across the picture stays with one crop and goes when each frame is centred.
-    assert (max(moved) - min(moved) < 1.0) == (crop == "frame")
+    assert (max(moved) - min(moved) < 1.5) == (crop == "frame")
 
 
 def test_a_busy_background_and_an_empty_video_are_errors():
