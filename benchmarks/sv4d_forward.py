@@ -128,7 +128,8 @@ def main() -> None:
         ours.append(timed(network, arguments))
         with Obvious(network):
             obvious.append(timed(network, arguments))
-        print(f"a turn: ours {ours[-1][0]:.2f} s, obvious {obvious[-1][0]:.2f} s", flush=True)
+        turn = [f"wall {run[0]:.2f} s, CPU {run[1]:.2f} s" for run in (ours[-1], obvious[-1])]
+        print(f"turn {len(ours) - 1}: ours {turn[0]}; obvious {turn[1]}", flush=True)
     difference = (ours[0][2] - obvious[0][2]).abs().max() / obvious[0][2].abs().max()
     print(
         f"{options.preset}, {options.dtype}, {options.views} views × {options.frames} frames, latents {options.size}²"

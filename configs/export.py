@@ -35,5 +35,5 @@ class ExportConfig:
     azimuth: float = 0.0
     size: int = 256
     mesh: MeshOptions = field(default_factory=MeshOptions)
-    layout: Literal["stability", "diffusers", "viewtime"] = "diffusers"
+    layout: Annotated[Literal["stability", "diffusers", "viewtime"], tyro.conf.arg(aliases=["--format"])] = "diffusers"
     preset_of_weights: str | None = None

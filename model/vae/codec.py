@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from einops import rearrange
 from torch import Tensor
+
+from viewtime.errors import UserError
 from viewtime.model.vae.config import VaeConfig
 from viewtime.model.vae.decoder import Decoder
 from viewtime.model.vae.encoder import FrameEncoder
-
-from viewtime.errors import UserError
 
 
 class LatentCodec(Protocol):

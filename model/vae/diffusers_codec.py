@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from viewtime.model.vae.codec import check_size
 
 from viewtime.errors import UserError, require
+from viewtime.model.vae.codec import check_size
 
 PUBLISHED_SCALE = 0.18215
 

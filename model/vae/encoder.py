@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
 from viewtime.model.vae.config import VaeConfig
 from viewtime.model.vae.layers import VaeDownsample, VaeLevel, VaeMiddle, group_norm
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
 from viewtime.model.attention import attend
 
 
