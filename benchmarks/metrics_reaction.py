@@ -93,12 +93,17 @@ def measure(scenes: list[Scene], network: VideoNetwork | None = None) -> Table:
             settings = Settings(metrics=(*IMAGE_METRICS, *FRECHET), all_cells=True)
             scorer = GridEvaluator(settings, network, {"lpips_star": LpipsStar(FilterBank())})
             for scene, truth in zip(scenes, truths, strict=True):
-                scorer.add(degraded(scene, truth, fault, strength), truth)
+                scorer.add(_eight_bits(degraded(scene, truth, fault, strength)), _eight_bits(truth))
             row = {title: scorer.frechet(key) or 0.0 for key, title in FRECHET.items()}
             for name in IMAGE_METRICS:
                 row[name] = sum(pair.values[name] for pair in scorer.pairs) / len(scorer.pairs)
             table[fault.name, strength] = row
     return table
+
+
+def _eight_bits(grid: FrameGrid) -> FrameGrid:
+    """RGB on white, rounded as a file would have it."""
+    return FrameGrid((grid.rgb() * 255).round() / 255, grid.known, grid.cameras)
 
 
 def failures(table: Table) -> list[str]:
