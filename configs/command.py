@@ -6,6 +6,7 @@ import dataclasses
 from typing import TypeVar
 
 import tyro
+
 from viewtime.configs.load import build, load_preset
 
 Schema = TypeVar("Schema")
