@@ -16,6 +16,7 @@ from viewtime.files import atomic_path
 from viewtime.log import log
 
 from .compensation import Compensation
+from .densify import Densifier, separate
 from .gaussians import Gaussians, farthest_points
 from .motion import ControlPointMotion, FreeMotion, MlpMotion, Motion
 from .render.renderer import render
@@ -60,6 +61,7 @@ class GaussianFit:
         self.progress = Progress()
         self.schedule = Schedule(F, config.gaussians.dynamic_iterations, config.gaussians.curriculum)
         self.entered = {0}
+        self.densifier = Densifier(config.gaussians.densify, config.gaussians.dynamic_iterations, len(gaussians))
         self.optimizer = self._make_optimizer()
 
     def _make_optimizer(self) -> torch.optim.Adam:
@@ -126,12 +128,15 @@ class GaussianFit:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.densifier.observe(self.gaussians.position.grad)
         self.optimizer.step()
         self.cell_error[view_of, frame_of] = error.detach()
         self.progress.update(float(error.mean()))
         self.progress.iteration += 1
         if self.progress.iteration % PRUNE_EVERY == 0:
             self._prune()
+        if self.progress.stage == 1 and self.progress.iteration in self.densifier.due_at:
+            self._densify()
 
     def _cell_weights(self) -> Tensor:
         """[V, F]: 1, or less for cells that agree less with the fit than the median cell does."""
@@ -194,9 +199,16 @@ class GaussianFit:
             raise UserError("every Gaussian has faded away: the views do not agree on any object; check the cameras")
         self.keep(kept.nonzero().flatten())
 
+    def _densify(self) -> None:
+        """Split the Gaussians that the densifier names."""
+        before, chosen = len(self.gaussians), self.densifier.split()
+        self.keep(torch.cat([torch.arange(before), chosen]))
+        separate(self.gaussians, chosen, before + torch.arange(len(chosen)), self.generator)
+
     @torch.no_grad()
     def keep(self, parents: Tensor) -> None:
         """The Gaussians become `old[parents]`, with their optimiser state."""
+        self.densifier.select(parents)
         if self.motion is not None:
             self.motion.select(parents)
         for group in self.optimizer.param_groups:
@@ -219,6 +231,7 @@ class GaussianFit:
             "progress": [self.progress.stage, self.progress.iteration, self.progress.error],
             "entered": sorted(self.entered),
             "cell_error": self.cell_error,
+            "densifier": self.densifier.gradient,
             "generator": self.generator.get_state(),
         }
         with atomic_path(path) as temporary:
@@ -238,6 +251,7 @@ class GaussianFit:
         stage, iteration, error = state["progress"]
         self.progress = Progress(stage, iteration, error)
         self.entered, self.cell_error = set(state["entered"]), state["cell_error"]
+        self.densifier.gradient = state["densifier"]
         self.generator.set_state(state["generator"])
         log.info("going on from iteration %d of the %s stage", iteration, ("static", "dynamic")[stage])
 

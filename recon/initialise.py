@@ -39,9 +39,9 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
         usable = targets.usable[:, 0].nonzero().flatten()
         cells = targets.cell(usable, torch.zeros_like(usable))
         hull = voting_hull(targets.images[usable, 0, 3], targets.views[cells], targets.reach, options.resolution)
-        if hull.coverage < POOR_COVERAGE:
+        if hull.coverage < POOR_COVERAGE or hull.tolerance > 0:
             log.warning(
-                "the views disagree: what %d of %d of them have in common explains only %.0f %% of the masks; "
+                "the views disagree: what %d of %d of them have in common explains %.0f %% of the masks; "
                 "the cameras may be wrong, or try --imperfect.offset --imperfect.view-deformation",
                 len(usable) - hull.tolerance, len(usable), 100 * hull.coverage,
             )  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
 from viewtime.model.mini.config import MiniConfig
 from viewtime.model.mini.stem import StemDecoder, StemEncoder, channels_last
 
@@ -51,6 +52,14 @@ class Attention(nn.Module):
         return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "n h l d -> n l (h d)"))
 
 
+# What the tokens of a sequence share: an instant, a view, or a cell alone.
+SEQUENCES = {
+    "views": ("b v f p c", "(b f) (v p) c"),
+    "frames": ("b v f p c", "(b v) (f p) c"),
+    "cell": ("b v f p c", "(b v f) p c"),
+}
+
+
 class Layer(nn.Module):
     """Attention and MLP, modulated per cell by noise level and camera (adaLN; one table per layer, DiT section 3.2).
 
@@ -58,15 +67,9 @@ class Layer(nn.Module):
     "frames" over all frames and positions of a view, "cell" within a cell.
     """
 
-    PATTERNS = {
-        "views": ("b v f p c", "(b f) (v p) c"),
-        "frames": ("b v f p c", "(b v) (f p) c"),
-        "cell": ("b v f p c", "(b v f) p c"),
-    }
-
     def __init__(self, width: int, head_dim: int, axis: str) -> None:
         super().__init__()
-        self.grid_axes, self.sequence_axes = self.PATTERNS[axis]
+        self.grid_axes, self.sequence_axes = SEQUENCES[axis]
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = Attention(width, head_dim)

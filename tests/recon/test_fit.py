@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,9 @@ def test_nan_and_empty_cells_are_left_out(grid):
     assert torch.isfinite(fit.gaussians.position).all()
 
 
-def test_wrong_cameras_are_noticed(grid, caplog):
+def test_wrong_cameras_are_noticed(grid, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("viewtime"), "propagate", True)
+    assert _message_of_failure(make_targets(grid)) + caplog.text == ""
     wrong = regular_orbit(6, 3, azimuth_range=90.0, elevation=60.0)
     with caplog.at_level("WARNING", logger="viewtime"):
         noticed = _message_of_failure(make_targets(damaged(grid, cameras=wrong))) + caplog.text
@@ -169,3 +172,11 @@ def test_a_single_frame_gives_a_still_asset(grid):
 def test_mesh_options_can_switch_the_mesh_off(grid, tmp_path):
     options = dataclasses.replace(config(10, 10), mesh=MeshOptions(enabled=False))
     assert "asset.glb" not in {path.name for path in reconstruct(grid, options, tmp_path / "a")}
+
+
+def test_splitting_gaussians_where_the_gradient_is_large_pays(grid):
+    """Started with too few, the fit with two rounds of splitting is better than the one without."""
+    plain, split = (fit_gaussians(grid, config(60, 200, count=80, densify=rounds))[0] for rounds in (0, 2))
+    assert len(split.gaussians) == round(1.2 * round(1.2 * len(plain.gaussians)))
+    scored = [scores(bake(fit, grid).render_grid(grid.cameras, 48, 48), grid)["psnr"] for fit in (plain, split)]
+    assert scored[1] > scored[0] + 0.3
