@@ -24,6 +24,8 @@ class Compensation(nn.Module):
         self.log_zoom = nn.Parameter(torch.zeros(views * frames))
         self.log_gain = nn.Parameter(torch.zeros(views * frames, 3))
         self.view_translation = nn.Parameter(torch.zeros(views, len(control), 3))
+        self.control: Tensor
+        self.width: Tensor
         self.register_buffer("control", control.clone())
         self.register_buffer(
             "width", torch.cdist(control, control).topk(min(4, len(control)), largest=False).values.mean()

@@ -63,7 +63,7 @@ def scale_of(asset: GaussianAsset) -> np.ndarray:
 
 def surface(volume: np.ndarray, level: float) -> np.ndarray:
     """Density with its cavities filled, so that the surface has one outer shell."""
-    filled = ndimage.binary_fill_holes(volume > level)
+    filled = np.asarray(ndimage.binary_fill_holes(volume > level))
     return np.where(filled, np.maximum(volume, 2 * level), volume)
 
 
@@ -84,7 +84,8 @@ def extract_mesh(asset: GaussianAsset, *, level: float = 0.5, resolution: int = 
     vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
     vertices, triangles = largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
     if len(triangles) > faces:
-        vertices, triangles = fast_simplification.simplify(vertices, triangles.astype(np.int32), target_count=faces)
+        simplified = fast_simplification.simplify(vertices, triangles.astype(np.int32), target_count=faces)
+        vertices, triangles = simplified[0], simplified[1]
     positions, colour = carry(asset, vertices)
     return MovingMesh(positions, triangles[:, ::-1].astype(np.int64), colour, asset.fps)
 

@@ -60,6 +60,10 @@ class ControlPointMotion(Motion):
         super().__init__()
         self.frames = frames
         M = len(centres)
+        self.centres: Tensor
+        self.index: Tensor
+        self.around: Tensor
+        self.edge_length: Tensor
         self.register_buffer("centres", centres.clone())
         self.translation = nn.Parameter(torch.zeros(frames, M, 3))
         self.rotation = nn.Parameter(torch.zeros(frames, M, 3))
@@ -139,6 +143,7 @@ class FreeMotion(Motion):
         _, index = cKDTree(position.detach().numpy()).query(
             position.detach().numpy(), k=min(neighbours + 1, len(position))
         )
+        self.around: Tensor
         self.register_buffer("around", torch.from_numpy(index).reshape(len(position), -1)[:, 1:])
 
     def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,6 +197,7 @@ class MlpMotion(Motion):
         assert isinstance(final, nn.Linear)
         nn.init.zeros_(final.weight)
         nn.init.zeros_(final.bias)
+        self.open_octaves: Tensor
         self.register_buffer("open_octaves", torch.tensor(1.0))
 
     def anneal(self, share: float) -> None:

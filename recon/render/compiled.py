@@ -55,7 +55,7 @@ def _build(target: Path) -> None:
                 name="splat_cpu", sources=[str(SOURCE)], extra_cflags=list(FLAGS), extra_ldflags=["-pthread"],
                 build_directory=folder, is_python_module=False, with_cuda=False,
             )  # fmt: skip
-            shutil.copy2(built, Path(folder) / "finished.so")
+            shutil.copy2(str(built), Path(folder) / "finished.so")
             os.replace(Path(folder) / "finished.so", target)
     finally:
         loader_log.setLevel(level)

@@ -49,8 +49,10 @@ class Viewpoints:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Viewpoints:
         """The same cameras on another device."""
-        tensors = [tensor.to(device, dtype) for tensor in (self.world_to_camera, self.focal, self.centre)]
-        return Viewpoints(*tensors, self.height, self.width)
+        world_to_camera, focal, centre = (
+            tensor.to(device, dtype) for tensor in (self.world_to_camera, self.focal, self.centre)
+        )
+        return Viewpoints(world_to_camera, focal, centre, self.height, self.width)
 
 
 @dataclass(frozen=True)
