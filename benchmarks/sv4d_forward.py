@@ -19,7 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.configs.model import load_model_config
+from viewtime.model.presets import load_model_config
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.residual import SequenceConvolution
 from viewtime.model.sv4d.transformer import TransformerBlock

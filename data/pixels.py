@@ -46,8 +46,9 @@ def encode_frames(frames: Tensor, quality: int = 23) -> bytes:
         stream = container.add_stream("libx264", rate=Fraction(STREAM_RATE))
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # One thread: the bytes must not depend on the machine's core count.
-        parameters = f"keyint={F}:min-keyint={F}:scenecut=0:open-gop=0:threads=1:lookahead-threads=1"
+        # One thread, no lookahead beside it, and no AVX-512 (whose kernels in x264 read what lies beyond small
+        # pictures): the bytes must depend on the pictures alone.
+        parameters = f"keyint={F}:min-keyint={F}:scenecut=0:open-gop=0:threads=1:sync-lookahead=0:asm=SSE4.2"
         stream.options = {"crf": str(quality), "preset": "veryslow", "x264-params": parameters}
         stream.codec_context.thread_count = 1
         for picture in pictures:

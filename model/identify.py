@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from viewtime.configs.model import build_model_config, load_model_config, model_presets
 from viewtime.errors import UserError
+from viewtime.model.presets import build_model_config, load_model_config, model_presets
 from viewtime.model.video_config import VideoModelConfig
 from viewtime.weight_header import WeightFile, open_weights
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from viewtime.configs.init import InitConfig
-from viewtime.configs.model import load_model_config
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.identify import file_config, identify
+from viewtime.model.presets import load_model_config
 from viewtime.model.published_keys import used_names
 from viewtime.model.video_config import VideoModelConfig
 from viewtime.model.weight_sources import UNUSED_PREFIX, Source, sources

@@ -10,13 +10,13 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
-from viewtime.configs.model import load_model_config
 from viewtime.errors import UserError
 from viewtime.model.attention import Backend
 from viewtime.model.conditioners.conditioner import Conditioner
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
 from viewtime.model.diffusers_files import load_diffusers_parts
 from viewtime.model.identify import identify
+from viewtime.model.presets import load_model_config
 from viewtime.model.published_keys import build_part, is_unused, used_names
 from viewtime.model.sv4d.unet import VideoUNet
 from viewtime.model.vae.codec import FrameCodec

@@ -3,10 +3,10 @@ from typing import Annotated, Literal
 
 import pytest
 import tyro
+
 from viewtime.configs import load
 from viewtime.configs.command import parse
 from viewtime.configs.load import build
-
 from viewtime.errors import UserError
 
 

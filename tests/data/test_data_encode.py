@@ -128,8 +128,8 @@ def test_nothing_to_encode_and_missing_weights_say_so(tmp_path):
 def tiny_weights(tmp_path_factory):
     """A small twin of SV4D with random weights, in this package's own format."""
     pytest.importorskip("open_clip")
-    from viewtime.configs.model import load_model_config
     from viewtime.model.identify import file_config
+    from viewtime.model.presets import load_model_config
     from viewtime.model.video_model import VideoModel
     from viewtime.weights import save_weights
 

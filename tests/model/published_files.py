@@ -2,7 +2,7 @@
 
 import torch
 
-from viewtime.configs.model import load_model_config
+from viewtime.model.presets import load_model_config
 from viewtime.model.published_keys import published_manifest
 from viewtime.weights import save_weights
 

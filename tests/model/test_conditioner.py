@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from viewtime.configs.model import load_model_config
 from viewtime.model.conditioners.conditioner import drop_conditions, unconditional
 from viewtime.model.conditioners.vector import embed_vector, polar_angle
+from viewtime.model.presets import load_model_config
 from viewtime.model.sv4d.embedding import sinusoidal
 from viewtime.model.video_model import VideoModel
 

@@ -6,9 +6,9 @@ from published_files import write_published
 
 from viewtime.configs.init import InitConfig
 from viewtime.configs.load import PRESET_FOLDER
-from viewtime.configs.model import load_model_config
 from viewtime.errors import UserError
 from viewtime.model.init_command import _origin, run
+from viewtime.model.presets import load_model_config
 from viewtime.model.published_keys import used_names
 from viewtime.model.video_model import load_video_model
 

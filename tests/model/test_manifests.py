@@ -7,7 +7,7 @@ import pytest
 import torch
 from golden_files import REPOSITORY
 
-from viewtime.configs.model import load_model_config, model_presets
+from viewtime.model.presets import load_model_config, model_presets
 from viewtime.model.published_keys import is_unused, published_manifest, used_names
 from viewtime.model.video_model import VideoModel, published_key_map
 

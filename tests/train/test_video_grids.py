@@ -6,9 +6,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from viewtime.configs.model import load_model_config
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
+from viewtime.model.presets import load_model_config
 from viewtime.model.video_model import load_video_model
 from viewtime.train.loop import Trainer
 from viewtime.train.synthetic import SyntheticStream
