@@ -25,7 +25,7 @@ class EvaluateConfig:
     asset: list[Path] = field(default_factory=list)
     """Animated GLBs, one per truth: rendered from the truth's cameras and scored in a table of their own."""
 
-    output: Path = Path("runs/evaluate")
+    out: Path = Path("runs/evaluate")
     """Run folder for the tables and pictures."""
 
     metrics: list[Metric] = field(default_factory=list)

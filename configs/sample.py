@@ -20,6 +20,8 @@ class CameraOptions:
             swings by `swing` once over the video).
         turn: degrees a view travels over the whole video in a dynamic or spiral orbit.
         swing: degrees the elevation swings up and down in a spiral orbit.
+        distance: of the cameras from the object, whose size is 1. A single video cannot tell it; the model does not
+            see it, reconstruction and comparison with a truth do.
         trajectory: JSON file with elevation and azimuth per row (or per row and frame), in place of all above.
     """
 
@@ -29,6 +31,7 @@ class CameraOptions:
     orbit: Literal["static", "dynamic", "spiral"] = "static"
     turn: float = 360.0
     swing: float = 15.0
+    distance: float = 2.0
     trajectory: str | None = None
 
 

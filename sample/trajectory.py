@@ -50,7 +50,9 @@ def make_cameras(
         elevation_grid = elevation_grid + moving * torch.sin(2 * math.pi * phase) * options.swing
     if (elevation_grid.abs() > 90).any():
         raise UserError(f"elevation {elevation_grid.abs().max():.1f} degrees; must lie between -90 and 90")
-    distance = torch.full_like(azimuth_grid, DEFAULT_DISTANCE)
+    if not 0 < options.distance < 1000:
+        raise UserError(f"--camera.distance {options.distance:g}; must lie between 0 and 1000 object sizes")
+    distance = torch.full_like(azimuth_grid, options.distance)
     return Cameras(elevation_grid, torch.remainder(azimuth_grid, 360.0), distance, DEFAULT_FOV_Y)
 
 

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.stem import StemDecoder, StemEncoder, channels_last
+from viewtime.model.mini.stem import StemDecoder, StemEncoder
 
 NOISE_FREQUENCIES = 64
 AZIMUTH_HARMONICS = 8
@@ -121,8 +121,6 @@ class MiniNetwork(nn.Module):
             for layer in self.layers:
                 layer.table[2].fill_(0.5)  # type: ignore[index]
                 layer.table[5].fill_(0.5)  # type: ignore[index]
-        channels_last(self.encoder)
-        channels_last(self.decoder)
 
     def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """See the class."""

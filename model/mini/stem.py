@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,8 +61,3 @@ class StemDecoder(nn.Module):
         x = self.block_quarter(F.pixel_shuffle(self.up_quarter(tokens), 2) + quarter)
         x = self.block_half(F.pixel_shuffle(self.up_half(x), 2) + half)
         return F.pixel_shuffle(self.leave(F.silu(self.norm(x))), 2)
-
-
-def channels_last(module: nn.Module) -> nn.Module:
-    """Memory format in which CPU and GPU convolutions are fastest; no value changes."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

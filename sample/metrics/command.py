@@ -37,7 +37,7 @@ def run(config: EvaluateConfig) -> list[Path]:
     if config.asset and len(config.asset) != len(gt):
         raise UserError(f"{len(config.asset)} assets and {len(gt)} truths; give one truth per asset")
     network, pair_metrics, missing = build_metrics(config)
-    folder = start_run(config.output, "evaluate", config, config.seed)
+    folder = start_run(config.out, "evaluate", config, config.seed)
     written: list[Path] = []
     if pairs:
         loaded = ((FrameGrid.load(a), FrameGrid.load(b), a.name) for a, b in pairs)

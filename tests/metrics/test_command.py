@@ -32,7 +32,7 @@ def folders(spheres: FrameGrid, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_folders_of_pairs(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["--pred", str(folders / "pred"), "--gt", str(folders / "gt"), "--output", str(tmp_path)]
+    arguments = ["--pred", str(folders / "pred"), "--gt", str(folders / "gt"), "--out", str(tmp_path)]
     assert main(["evaluate", *arguments, *METRICS, "--bootstrap", "20", "--four-real"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-5:] == [str(tmp_path / f"{name}") for name in (
@@ -62,10 +62,10 @@ def test_metrics_that_cannot_be_had(folders: Path, tmp_path: Path, monkeypatch, 
     """Left out with a reason by default; an error, and no file, where asked for by name."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     pair = ["--pred", str(folders / "pred" / "one"), "--gt", str(folders / "gt" / "one")]
-    assert main(["evaluate", *pair, "--metrics", "lpips", "--offline", "--output", str(tmp_path / "a")]) == 1
+    assert main(["evaluate", *pair, "--metrics", "lpips", "--offline", "--out", str(tmp_path / "a")]) == 1
     assert "LPIPS needs alexnet-owt-7be5be79.pth" in capsys.readouterr().err
     assert not (tmp_path / "a" / "evaluate.json").exists()
-    assert main(["evaluate", *pair, "--network", "i3d", "--output", str(tmp_path / "b")]) == 1
+    assert main(["evaluate", *pair, "--network", "i3d", "--out", str(tmp_path / "b")]) == 1
     assert "I3D needs its TorchScript file" in capsys.readouterr().err
 
 
@@ -82,7 +82,7 @@ def test_metrics_that_cannot_be_had(folders: Path, tmp_path: Path, monkeypatch, 
 )
 def test_misuse_is_told_in_one_line(folders: Path, tmp_path: Path, capsys, arguments, message) -> None:
     arguments = [item.format(pred=folders / "pred", gt=folders / "gt") for item in arguments]
-    assert main(["evaluate", *arguments, "--output", str(tmp_path)]) == 1
+    assert main(["evaluate", *arguments, "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -93,7 +93,7 @@ def test_a_missing_view_is_named(spheres: FrameGrid, tmp_path: Path, capsys) -> 
     spheres.save(tmp_path / "pred")
     (tmp_path / "pred" / "view_003.mp4").unlink()
     arguments = ["--pred", str(tmp_path / "pred"), "--gt", str(tmp_path / "gt"), "--metrics", "psnr"]
-    assert main(["evaluate", *arguments, "--output", str(tmp_path / "out")]) == 1
+    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 1
     assert "view_003.mp4" in capsys.readouterr().err
 
 
