@@ -28,6 +28,16 @@ def base_pass(model, kind, x, label, cond):
     return rearrange(velocity, back, b=2)
 
 
+@pytest.fixture
+def one_thread():
+    """Threads cut an element-wise operation where vectors end, which rounds differently for other shapes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_zero_effect_is_two_independent_base_passes_bit_for_bit(inputs):
     model = grid_model(variant="soft", soft_start="zero")
     time, view = model.stream_velocities(*inputs)
