@@ -25,7 +25,7 @@ def prepare_model(section: ModelSection) -> nn.Module:
     if section.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if section.compile:
-        network.compile()
+        network.compile(dynamic=False)  # a stage has one shape; a graph for any shape is slower
     return denoiser
 
 
