@@ -1,13 +1,18 @@
-"""Scores of rendered cells against true ones, over finite cells."""
+"""Scores of rendered cells against true ones, by the protocol of `viewtime evaluate`."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 
 from viewtime.grid import FrameGrid
-from viewtime.sample.metrics.image import flicker, mask_iou, object_crop_psnr, psnr, ssim
+from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
 
 from .targets import mask_from_colour
+
+# Name here -> metric of `viewtime.sample.metrics`.
+METRICS = {"psnr": "psnr", "crop_psnr": "object_crop_psnr", "ssim": "ssim", "iou": "mask_iou", "flicker": "flicker"}
 
 
 def with_mask(grid: FrameGrid) -> FrameGrid:
@@ -19,17 +24,9 @@ def with_mask(grid: FrameGrid) -> FrameGrid:
 
 
 def scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
-    """Means over cells: psnr and crop_psnr (dB, on white), ssim, iou, and flicker where there are frames to compare."""
-    truth = with_mask(truth)
-    finite = torch.isfinite(truth.frames).flatten(2).all(dim=2)
-    first = torch.where(finite[..., None, None, None], rendered.frames, torch.zeros(()))
-    second = torch.where(finite[..., None, None, None], truth.frames, torch.zeros(()))
-    parts = {"psnr": psnr, "crop_psnr": object_crop_psnr, "ssim": ssim, "iou": mask_iou}
-    result = {}
-    for name, function in parts.items():
-        cells = function(first, second)[finite]
-        result[name] = float(cells[torch.isfinite(cells)].mean())
-    if truth.shape[1] > 2:
-        values = flicker(first, second)
-        result["flicker"] = float(values[torch.isfinite(values)].mean())
-    return result
+    """Means over cells: psnr and crop_psnr (dB, on white), ssim, iou, and flicker where there are frames to compare.
+
+    Every cell is scored, also those that were given, but not those whose truth is broken (not finite).
+    """
+    values = evaluate_pair(rendered, with_mask(truth), Settings(metrics=tuple(METRICS.values()), all_cells=True))
+    return {name: values[metric] for name, metric in METRICS.items() if math.isfinite(values[metric])}

@@ -1,4 +1,4 @@
-"""Grids sampled during training: from the held-out batch's known cells, beside the truth, with PSNR and LPIPS."""
+"""Grids sampled during training: from the held-out batch's known cells, beside the truth, scored as results are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from viewtime.configs.train import TrainConfig
 from viewtime.errors import UserError
+from viewtime.grid import FrameGrid
 from viewtime.log import log
+from viewtime.sample.metrics.evaluator import GridEvaluator, Settings
+from viewtime.sample.metrics.image import SSIM_WINDOW
+from viewtime.sample.metrics.perceptual import ImagePairMetric, Lpips
+from viewtime.sample.mini_model import decode_cells
 from viewtime.train.losses import denoised_at_known, noised_batch, sample_generator
 from viewtime.train.streams import Batch
 
@@ -53,8 +58,7 @@ def sample_and_measure(
     """Sample the first grids of a batch; the main process writes a contact sheet of truth over sample for each.
 
     Returns:
-        "val/psnr" (dB, over unknown cells) and, where the package is there and pixels have three channels or more,
-        "val/lpips".
+        "val/psnr", "val/ssim" … of the unknown cells, by the protocol of `viewtime evaluate`.
 
     Raises:
         UserError: pixels are not in reach, as the model works on latents.
@@ -66,21 +70,43 @@ def sample_and_measure(
     sampled = sample_batch(model, part, config).clamp(-1, 1)
     known = part.cond.get("known")
     unknown = torch.ones(part.x0.shape[:3], dtype=torch.bool) if known is None else ~known.cpu()
-    truth, result = (grid[:, :, :, :3].cpu() / 2 + 0.5 for grid in (part.x0, sampled))
-    error = (truth - result).square().mean(dim=(-3, -2, -1))[unknown].mean()
-    record = {"val/psnr": -10 * math.log10(max(float(error), 1e-10))}
-    record |= _lpips(truth[unknown], result[unknown])
+    record = measure(part.x0.cpu(), sampled.cpu(), unknown)
     if accelerator.is_main_process:
-        write_sheets(folder, truth, result)
+        write_sheets(folder, *(grid[:, :, :, :3].cpu() / 2 + 0.5 for grid in (part.x0, sampled)))
     return record
 
 
-def _lpips(truth: Tensor, result: Tensor) -> dict[str, float]:
-    """LPIPS of [N, 3, H, W] in [0, 1]; left out, with a line in the log, where its weights are not on this machine."""
-    from viewtime.sample.metrics.perceptual import Lpips
+def measure(truth: Tensor, sampled: Tensor, unknown: Tensor) -> dict[str, float]:
+    """Means over grids of what `viewtime.sample.metrics` measures; what a grid is too small for is left out.
 
+    Args:
+        truth, sampled: [B, V, F, C, H, W] in [-1, 1] as the model has them (RGB on white, then alpha where C is 4).
+        unknown: cells that are scored, bool [B, V, F].
+    """
+    if not bool(torch.isfinite(sampled).all()):
+        log.warning("sampled grids are not finite: no score")
+        return {"val/psnr": math.nan}
+    pair_metrics = _lpips()
+    metrics = ["psnr", "object_crop_psnr", *pair_metrics]
+    metrics += ["mask_iou"] if truth.shape[3] == 4 else []
+    metrics += ["flicker"] if truth.shape[2] > 1 else []
+    metrics += ["ssim"] if min(truth.shape[-2:]) >= SSIM_WINDOW else []
+    evaluator = GridEvaluator(Settings(metrics=tuple(metrics)), None, pair_metrics)
+    for left, right, cells in zip(sampled, truth, unknown, strict=True):
+        evaluator.add(*(FrameGrid(_pixels(grid), ~cells) for grid in (left, right)))
+    means = {name: torch.tensor([pair.values[name] for pair in evaluator.pairs]).nanmean().item() for name in metrics}
+    return {f"val/{name}": value for name, value in means.items() if not math.isnan(value)}
+
+
+def _pixels(values: Tensor) -> Tensor:
+    """The model's [V, F, C, H, W] as a grid's frames in [0, 1]."""
+    return decode_cells(values) if values.shape[2] == 4 else values / 2 + 0.5
+
+
+def _lpips() -> dict[str, ImagePairMetric]:
+    """LPIPS by its name, or nothing, with a line in the log, where its weights are not on this machine."""
     try:
-        return {"val/lpips": float(Lpips(offline=True)(result, truth).mean())}
+        return {"lpips": Lpips(offline=True)}
     except UserError as error:
         log.info("no LPIPS in validation: %s", error)
         return {}

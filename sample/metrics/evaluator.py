@@ -119,11 +119,19 @@ class GridEvaluator:
         """Score one pair and remember what the summary needs.
 
         Raises:
-            UserError: the grids differ in a way that the settings do not put right; says in what.
+            UserError: the grids differ in a way that the settings do not put right, says in what; or a scored
+                cell of the prediction is not finite.
         """
         options = self.settings
         pred, gt, notes = make_alike(pred, gt, options.resize, options.intersect, options.relative_azimuth)
         scored = scored_cells(pred, options.all_cells)
+        broken = ~torch.isfinite(gt.frames).flatten(2).all(dim=2)
+        if broken.any():
+            notes = [*notes, f"{int(broken.sum())} cells of the truth have values that are not finite: left out"]
+            scored = scored & ~broken
+        diverged = scored & ~torch.isfinite(pred.frames).flatten(2).all(dim=2)
+        if diverged.any():
+            raise UserError(f"{int(diverged.sum())} of {int(scored.sum())} predicted cells are not finite; no score")
         cells = {metric: self._cells(metric, pred, gt, scored) for metric in self._cell_metrics()}
         values = {metric: _mean(cell) for metric, cell in cells.items()}
         if "flicker" in options.metrics:

@@ -22,15 +22,16 @@ from viewtime.sample.metrics.summary import interval, summarise
 from .conftest import like
 
 BANK = FilterBank()
+STAR = {"lpips_star": LpipsStar(BANK)}
 ALL = ("psnr", "object_crop_psnr", "ssim", "mask_iou", "lpips_star", "flicker", *FRECHET)
 
 
 def evaluator(**options) -> GridEvaluator:
-    return GridEvaluator(Settings(metrics=ALL, **options), BANK, {"lpips_star": LpipsStar(BANK)})
+    return GridEvaluator(Settings(metrics=ALL, **options), BANK, STAR)
 
 
 def test_identical_grids(spheres: FrameGrid) -> None:
-    values = evaluate_pair(spheres, spheres, Settings(metrics=ALL), BANK, {"lpips_star": LpipsStar(BANK)})
+    values = evaluate_pair(spheres, spheres, Settings(metrics=ALL), BANK, STAR)
     assert {name: values[name] for name in FRECHET} == dict.fromkeys(FRECHET, 0.0)
     assert values["psnr"] == values["object_crop_psnr"] == 100.0
     assert values["ssim"] == pytest.approx(1.0)
@@ -172,6 +173,16 @@ def test_a_frame_without_object_is_left_out_of_the_crop(spheres: FrameGrid) -> N
     values = evaluate_pair(like(gt, blur(gt, 0.7)), gt)
     assert math.isfinite(values["object_crop_psnr"])
     assert torch.isnan(values["cells"]["object_crop_psnr"]).sum() == 1
+
+
+def test_broken_cells_are_left_out_of_the_truth_and_refused_in_the_prediction(spheres: FrameGrid) -> None:
+    broken = like(spheres, spheres.frames.clone())
+    broken.frames[1, 2, 0, 3, 3] = torch.nan
+    values = evaluate_pair(like(spheres, blur(spheres, 1.0)), broken, Settings(metrics=ALL[:5]), None, STAR)
+    assert values["notes"] == ["1 cells of the truth have values that are not finite: left out"]
+    assert all(torch.isnan(cells).sum() == 1 and torch.isnan(cells[1, 2]) for cells in values["cells"].values())
+    with pytest.raises(UserError, match="1 of 48 predicted cells are not finite"):
+        evaluate_pair(broken, spheres)
 
 
 def test_memory_does_not_grow_with_frames() -> None:

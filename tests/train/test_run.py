@@ -16,11 +16,15 @@ from torch import nn
 
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
+from viewtime.grid import FrameGrid
+from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
+from viewtime.sample.mini_model import decode_cells
 from viewtime.train.checkpoint import checkpoints
 from viewtime.train.distributed import check_world
 from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
 from viewtime.train.registry import build_model
+from viewtime.train.samples import measure
 from viewtime.train.synthetic import SyntheticStream
 from viewtime.weights import read_header
 
@@ -193,7 +197,26 @@ def test_sampled_grids_are_measured_and_drawn(tiny, tmp_path):
     Trainer(tiny(validation=validation)).run()
     record = read_jsonl(tmp_path / "run" / "metrics.jsonl")[-1]
     assert 0 < record["val/psnr"] < 60
+    assert {"val/object_crop_psnr", "val/ssim", "val/mask_iou", "val/flicker"} <= record.keys()
     assert len(list((tmp_path / "run" / "samples").rglob("*.png"))) == 2
+
+
+def test_validation_scores_are_those_of_evaluate():
+    """The same grids through the function behind `viewtime evaluate`: unknown cells, alpha as it is, white behind."""
+    truth = SyntheticStream(2, 0, 0, 1).batch([0, 1])["x0"]
+    sampled = (truth + 0.3 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+    unknown = torch.ones(truth.shape[:3], dtype=torch.bool)
+    unknown[:, 0] = False
+    found = measure(truth, sampled, unknown)
+    settings = Settings(metrics=("psnr", "object_crop_psnr", "ssim", "mask_iou", "flicker"))
+    each = [
+        evaluate_pair(*(FrameGrid(decode_cells(grid[i]), ~unknown[i]) for grid in (sampled, truth)), settings)
+        for i in range(2)
+    ]
+    for name in settings.metrics:
+        assert found[f"val/{name}"] == pytest.approx(sum(values[name] for values in each) / 2), name
+    assert 5 < found["val/psnr"] < 30
+    assert torch.tensor(measure(truth, torch.full_like(truth, torch.nan), unknown)["val/psnr"]).isnan()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
