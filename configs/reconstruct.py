@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from viewtime.configs.reconstruct_nerf import NerfOptions
+
 
 @dataclass(frozen=True)
 class InitOptions:
@@ -119,6 +121,7 @@ class ReconstructConfig:
     method: Literal["gaussians", "nerf"] = "gaussians"
     init: InitOptions = field(default_factory=InitOptions)
     gaussians: GaussianOptions = field(default_factory=GaussianOptions)
+    nerf: NerfOptions = field(default_factory=NerfOptions)
     imperfect: ImperfectOptions = field(default_factory=ImperfectOptions)
     mesh: MeshOptions = field(default_factory=MeshOptions)
     held_out: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""Builds the C++ kernel once per machine and loads it; the built library is kept in the user's cache folder."""
+"""Builds a C++ kernel once per machine and loads it; the built library is kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
-def library_path() -> Path:
+def library_path(source: Path = SOURCE) -> Path:
     """File name of the built library; changes with the source, the flags and the processor."""
-    key = "\n".join([SOURCE.read_text(), *FLAGS, platform.machine(), _processor()])
-    return cache_folder() / f"splat_cpu_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    key = "\n".join([source.read_text(), *FLAGS, platform.machine(), _processor()])
+    return cache_folder() / f"{source.stem}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 
-def _build(target: Path) -> None:
+def _build(source: Path, target: Path) -> None:
     """Compile in a folder of our own: torch's loader waits for ever on the lock of a build that was killed."""
     loader_log = logging.getLogger("torch.utils.cpp_extension")
     level = loader_log.level
@@ -52,7 +52,7 @@ def _build(target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             built = load(
-                name="splat_cpu", sources=[str(SOURCE)], extra_cflags=list(FLAGS), extra_ldflags=["-pthread"],
+                name=source.stem, sources=[str(source)], extra_cflags=list(FLAGS), extra_ldflags=["-pthread"],
                 build_directory=folder, is_python_module=False, with_cuda=False,
             )  # fmt: skip
             shutil.copy2(str(built), Path(folder) / "finished.so")
@@ -62,16 +62,16 @@ def _build(target: Path) -> None:
 
 
 @functools.cache
-def load_library() -> ctypes.CDLL | None:
+def load_library(source: Path = SOURCE) -> ctypes.CDLL | None:
     """The kernel, built on first use; None, after one line in the log, where it cannot be built."""
-    path = library_path()
+    path = library_path(source)
     try:
         if not path.is_file():
-            _build(path)
+            _build(source, path)
         return ctypes.CDLL(str(path))
     except (RuntimeError, OSError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         log.warning(
-            "no compiled renderer (%s): using the plain torch one, some 50 times slower; install g++ and ninja", reason
+            "no compiled %s (%s): using plain torch, many times slower; install g++ and ninja", source.stem, reason
         )
         return None

@@ -1,0 +1,89 @@
+"""Where along a ray to look: regular steps inside occupied voxels, until what is known of the density hides the rest."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from viewtime.recon.render.compiled import load_library
+
+from .encoding import SOURCE, address
+
+OPAQUE = 7.0  # optical depth at which nothing behind is seen: exp(-7) < 1e-3
+
+
+@dataclass(frozen=True)
+class Block:
+    """Voxels of K instants over one cube.
+
+    Attributes:
+        occupied: uint8 [K, G, G, G], axes z, y, x. density: float32, the same shape, per world unit; a lower bound.
+        low: corner of the cube [3]; side: its edge, world units.
+    """
+
+    occupied: Tensor
+    density: Tensor
+    low: Tensor
+    side: float
+
+    @property
+    def resolution(self) -> int:
+        """G."""
+        return self.occupied.shape[-1]
+
+
+def march_reference(
+    block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
+) -> tuple[Tensor, Tensor]:
+    """Distances of the samples along each ray, in plain torch.
+
+    Args:
+        origins, directions: [R, 3], unit directions. slot: int64 [R], instant. jitter: [R] in [0, 1), of a step.
+        step: world units. most: samples per ray at most.
+
+    Returns:
+        times [R, S] and valid [R, S] bool, valid ones first, S ≤ most.
+    """
+    G = block.resolution
+    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    one, other = (block.low - origins) / safe, (block.low + block.side - origins) / safe
+    near = torch.minimum(one, other).amax(dim=1).clamp(min=0)
+    far = torch.maximum(one, other).amin(dim=1)
+    count = int(((far - near).clamp(min=0) / step).amax().ceil()) + 1 if len(origins) else 0
+    times = near[:, None] + (torch.arange(count, device=near.device) + jitter[:, None]) * step
+    place = origins[:, None] + times[..., None] * directions[:, None]
+    cell = ((place - block.low) * (G / block.side)).long().clamp(0, G - 1)
+    flat = slot[:, None] * G**3 + cell[..., 0] + G * (cell[..., 1] + G * cell[..., 2])
+    inside = (times < far[:, None]) & (block.occupied.view(-1)[flat] > 0)
+    depth = torch.where(inside, block.density.view(-1)[flat] * step, torch.zeros(()).to(near))
+    inside &= depth.cumsum(dim=1) - depth < OPAQUE
+    order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    return times.gather(1, order), inside.gather(1, order)
+
+
+def march_compiled(
+    block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
+) -> tuple[Tensor, Tensor]:
+    """As `march_reference`, on the CPU."""
+    R = len(origins)
+    held = [tensor.contiguous() for tensor in (origins, directions, jitter, slot, block.occupied, block.density)]
+    times, counts = origins.new_zeros(R, most), torch.empty(R, dtype=torch.long)
+    size = (ctypes.c_int64 * 4)(R, block.resolution, most, torch.get_num_threads())
+    number = (ctypes.c_float * 6)(*block.low.tolist(), block.side, step, OPAQUE)
+    library = load_library(SOURCE)
+    assert library is not None
+    library.march(size, number, *[address(tensor) for tensor in held], address(times), address(counts))
+    used = int(counts.max()) if R else 0
+    return times[:, :used], torch.arange(used) < counts[:, None]
+
+
+@torch.no_grad()
+def march(
+    block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
+) -> tuple[Tensor, Tensor]:
+    """As `march_reference`, by the fastest way there is for the device."""
+    fast = origins.device.type == "cpu" and load_library(SOURCE) is not None
+    return (march_compiled if fast else march_reference)(block, origins, directions, slot, jitter, step, most)
