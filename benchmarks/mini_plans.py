@@ -1,0 +1,80 @@
+"""The papers' sampling ablation at the size of mini (SV4D, table 6): mixed against independent and interleaved.
+
+    python benchmarks/mini_plans.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--seeds 2] [--limit 8]
+
+Windows of four frames, as long as those that mini was trained on, over twelve frames of held-out clips; `joint` takes
+all twelve at once. The sampler takes more steps than mini's own two, so that its noise shows in the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.mini_table import METRICS, Method, score, truth_grids  # noqa: E402
+from viewtime.configs.family import FamilyConfig  # noqa: E402
+from viewtime.configs.load import build, load_preset  # noqa: E402
+from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
+from viewtime.data.family import render_family  # noqa: E402
+from viewtime.grid import FrameGrid  # noqa: E402
+from viewtime.images import to_uint8  # noqa: E402
+from viewtime.log import set_up_logging  # noqa: E402
+from viewtime.sample.pipeline import Pipeline  # noqa: E402
+
+PLANS = ("sv4d", "independent", "interleaved", "sv4d2", "joint")
+
+
+def sampled_by(pipeline: Pipeline, plan: str, steps: int, seed: int) -> Method:
+    """Sampling by the named plan."""
+
+    def method(truth: FrameGrid) -> Tensor:
+        return pipeline(
+            to_uint8(rearrange(truth.frames[0], "f c h w -> f h w c")),
+            cameras=truth.cameras,
+            preprocess=PreprocessOptions(crop="none"),
+            sampler=SamplerOptions(steps=steps),
+            plan=PlanOptions(kind=plan, window_frames=None if plan == "joint" else 4),  # type: ignore[arg-type]
+            generator=torch.Generator().manual_seed(seed),
+        ).frames
+
+    return method
+
+
+def main() -> int:
+    """Score every plan with every seed; print mean and half range over the seeds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
+    parser.add_argument("--weights", default="mini")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=8)
+    options = parser.parse_args()
+    set_up_logging()
+    family = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
+    truths = truth_grids(render_family(family, options.assets, options.folder), held_out=True)
+    truths = truths[:: max(1, len(truths) // options.limit)][: options.limit]
+    pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
+    print(f"| plan | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
+    for plan in PLANS:
+        rows = []
+        for seed in range(options.seeds):
+            summary, _, _ = score(sampled_by(pipeline, plan, options.steps, seed), truths, f"{plan} {seed}")
+            rows.append([row.value for row in summary.rows])
+        values = torch.tensor(rows)
+        spread = (values.amax(0) - values.amin(0)) / 2
+        cells = [f"{mean:.3f} ± {half:.3f}" for mean, half in zip(values.mean(0), spread, strict=True)]
+        print(f"| {plan} | {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
