@@ -99,13 +99,12 @@ def test_posed_vertices_and_silhouettes_agree(name: str, tmp_path: Path, blender
     turn = cameras.camera_to_world().numpy()[..., :3, :3]
     distance = camera_distance(placement.apply(posed.positions), turn, fit="projected")
     cameras = with_distance(cameras, distance)
-    # An odd number of samples a pixel, so that no pixel is exactly half covered.
-    with GLRenderer(SIZE, supersample=3) as renderer:
+    with GLRenderer(SIZE) as renderer:
         drawn = renderer.draw(posed, cameras.camera_to_world().numpy(), cameras.fov_y, placement=placement)
     ours = drawn[..., 3] > 127
     theirs = cycles_alpha(blender, tmp_path, clip.name, times, cameras, placement) > 127
     overlap = (ours & theirs).sum(axis=(2, 3)) / (ours | theirs).sum(axis=(2, 3))
-    assert overlap.mean() >= 0.98, f"{name}: {overlap}"
+    assert overlap.min() >= 0.98, f"{name}: {overlap}"
 
 
 def test_clips_do_not_leak_into_each_other(tmp_path: Path, blender: Blender) -> None:

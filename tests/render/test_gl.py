@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_gltf import FACES, OCTAHEDRON, octahedron
+from small_gltf import FACES, OCTAHEDRON, Builder, octahedron
 
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
@@ -103,6 +103,26 @@ def test_colours_are_srgb_and_alpha_is_straight(tmp_path: Path, renderer: GLRend
     # Linear 0.5, 0.2, 0.8 encoded; the same on edges, since alpha is not multiplied in.
     np.testing.assert_allclose(shown[:, :3], np.broadcast_to([188, 124, 231], shown[:, :3].shape), atol=3)
     assert (images[images[..., 3] == 0] == 0).all()
+
+
+@pytest.mark.parametrize("supersample", [1, 2, 3, 4])
+def test_a_pixel_belongs_to_the_silhouette_when_its_centre_does(tmp_path: Path, supersample: int) -> None:
+    """An upright edge that runs through the middle half of a pixel column, on either side of its centre."""
+    cameras = regular_views(1, 1, elevation=0.0)
+    focal = float(cameras.intrinsics(32, 32)[0, 0, 0, 0])
+    square = np.array([[0, 0, -0.2], [1, 0, -0.2], [1, 0, 0.2], [0, 0, 0.2]], np.float32)
+    for column in (16.35, 16.65, 16.45, 16.55):
+        edge = (column - 16) / focal * float(cameras.distance[0, 0])
+        builder = Builder()
+        points = np.stack([np.where(square[:, 0] > 0, edge, -0.2), square[:, 2], square[:, 1]], axis=1)
+        builder.mesh(points, np.array([[0, 1, 2], [0, 2, 3]], np.uint16))
+        builder.document["nodes"].append({"mesh": 0})
+        scene = load_scene(builder.write(tmp_path / "square.glb"))
+        with GLRenderer(32, supersample=supersample) as renderer:
+            alpha = renderer.render(scene, None, [0.0], matrices(cameras), cameras.fov_y)[0, 0, 16, :, 3]
+        assert alpha[15] == 255
+        assert (alpha[16] > 127) == (column > 16.5)
+        assert alpha[17] == 0
 
 
 def test_parts_colours_and_light_do_what_they_say(tmp_path: Path, renderer: GLRenderer) -> None:

@@ -2,8 +2,8 @@
 on a CPU. Needs EGL (Mesa's software driver will do), no display.
 
 All views of a frame are instances of one draw call and all images of a call share one atlas, so that the cost per
-image is its pixels and vertices and not the driver's. Edges and textures are smoothed by 2 x 2 samples a pixel,
-averaged in linear light: on Mesa's software driver that is over twice as fast as 4x multisampling.
+image is its pixels and vertices and not the driver's. Edges and textures are smoothed by samples on a grid of half
+pixels, averaged in linear light: on Mesa's software driver that is over twice as fast as 4x multisampling.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .gl_mesh import FlatMesh, flatten, interleave, repeat_over_frames
 from .gltf import Scene
 from .pose import Placement, Posed, pose_scene
 from .shaders import (
-    AVERAGE_FRAGMENT,
     AVERAGE_VERTEX,
     COLOUR_FRAGMENT,
     COLOUR_VERTEX,
     GEOMETRY_FRAGMENT,
     GEOMETRY_VERTEX,
     MAX_VIEWS,
+    average_fragment,
 )
 
 SRGB8_ALPHA8 = 0x8C43
@@ -72,15 +72,20 @@ class _Target:
 
 
 class GLRenderer:
-    """Square images of `size` pixels. One per process and thread; `close()` or `with` frees the context.
+    """Images of one size. One per process and thread; `close()` or `with` frees the context.
+
+    Args:
+        size: pixels; side of a square, or (height, width).
 
     Raises:
         UserError: no EGL context can be made.
     """
 
-    def __init__(self, size: int, *, supersample: int = 2) -> None:
-        if not 4 <= size <= 4096:
-            raise UserError(f"image size {size} px: between 4 and 4096")
+    def __init__(self, size: int | tuple[int, int], *, supersample: int = 2) -> None:
+        self.height, self.width = (size, size) if isinstance(size, int) else size
+        for side in (self.height, self.width):
+            if not 4 <= side <= 4096:
+                raise UserError(f"image size {side} px: between 4 and 4096")
         if not 1 <= supersample <= 8:
             raise UserError(f"supersample {supersample}: 1 to 8 samples along each side of a pixel")
         moderngl = require("moderngl", "render")
@@ -91,11 +96,11 @@ class GLRenderer:
                 f"no OpenGL context through EGL ({str(error)[:100]}); install libegl1 and libgl1-mesa-dri, "
                 "or use --engine cycles"
             ) from error
-        self.size, self.supersample = size, supersample
+        self.supersample = supersample
         self._colour = self.context.program(vertex_shader=COLOUR_VERTEX, fragment_shader=COLOUR_FRAGMENT)
         self._geometry = self.context.program(vertex_shader=GEOMETRY_VERTEX, fragment_shader=GEOMETRY_FRAGMENT)
-        self._average = self.context.program(vertex_shader=AVERAGE_VERTEX, fragment_shader=AVERAGE_FRAGMENT)
-        self._average["side"].value = supersample
+        average = average_fragment(supersample, self.height, self.width)
+        self._average = self.context.program(vertex_shader=AVERAGE_VERTEX, fragment_shader=average)
         self._full_screen = self.context.vertex_array(self._average, [])
         self._unused: list[Any] = []
         self._targets: dict[tuple[str, int, int], _Target] = {}
@@ -197,7 +202,7 @@ class GLRenderer:
         program["colour_matrix"].write(matrix.T.astype("f4").tobytes())
         mesh = flatten(posed.scene, posed.parts, part_colours)
         views, frames = cameras_c2w.shape[:2]
-        out = np.empty((views, frames, self.size, self.size, 4), np.uint8)
+        out = np.empty((views, frames, self.height, self.width, 4), np.uint8)
         self._draw(program, posed, mesh, cameras_c2w, fov_y, placement, out)
         return out
 
@@ -208,7 +213,7 @@ class GLRenderer:
         normals towards the camera [V, F, H, W, 3] (0 where nothing is), float32, one sample per pixel centre."""
         mesh = flatten(posed.scene, posed.parts, None)
         views, frames = cameras_c2w.shape[:2]
-        out = np.empty((views, frames, self.size, self.size, 4), np.float32)
+        out = np.empty((views, frames, self.height, self.width, 4), np.float32)
         with self.context:
             self._draw(self._geometry, posed, mesh, cameras_c2w, fov_y, placement or Placement(), out)
         return out[..., 3].copy(), out[..., :3].copy()
@@ -227,8 +232,15 @@ class GLRenderer:
         views, frames = cameras_c2w.shape[:2]
         if cameras_c2w.shape != (views, frames, 4, 4) or frames != len(posed.times):
             raise UserError(f"cameras {cameras_c2w.shape} for {len(posed.times)} times: need [V, F, 4, 4]")
-        clip, eyes = clip_matrices(cameras_c2w, fov_y, placement)
-        per_side = max(1, ATLAS_SIDE // (self.size * (self.supersample if program is self._colour else 1)))
+        clip, eyes = clip_matrices(cameras_c2w, fov_y, placement, self.width / self.height)
+        if program is self._colour and self.supersample % 2 == 0:
+            # Half a sample to the right and down: one sample falls on each pixel's centre, the others around it on
+            # its borders. With all of them inside, a straight edge leaves half of them covered wherever it runs
+            # through the pixel's middle half, and no threshold tells on which side of the centre it is.
+            shift = 1 / (self.supersample * np.array([self.width, self.height]))
+            clip[..., :2, :] += shift[:, None] * clip[..., 3:, :]
+        longest = max(self.height, self.width)
+        per_side = max(1, ATLAS_SIDE // (longest * (self.supersample if program is self._colour else 1)))
         view_step = min(views, MAX_VIEWS, per_side)
         frame_step = min(frames, per_side, max(1, CHUNK_INDICES // len(mesh.indices)))
         count = posed.positions.shape[1]
@@ -265,7 +277,6 @@ class GLRenderer:
         out: np.ndarray,
     ) -> None:
         views, frames = clip.shape[:2]
-        size = self.size
         target = self._target("colour" if program is self._colour else "geometry", views, frames)
         target.samples.use()
         target.samples.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
@@ -293,7 +304,7 @@ class GLRenderer:
             self._full_screen.render(self.context.TRIANGLES, vertices=3)
             dtype, source = "f1", target.pixels
         atlas = np.frombuffer(source.read(components=4, dtype=dtype), out.dtype)
-        out[:] = atlas.reshape(frames, size, views, size, 4).transpose(2, 0, 1, 3, 4)
+        out[:] = atlas.reshape(frames, self.height, views, self.width, 4).transpose(2, 0, 1, 3, 4)
 
     def _bind(self, program: Any, texture: int | None, textures: list[Any], mode: str, cutoff: float) -> None:
         program["textured"].value = texture is not None
@@ -318,7 +329,7 @@ class GLRenderer:
         if key not in self._targets:
             if len(self._targets) >= 4:
                 self._targets.pop(next(iter(self._targets))).release()
-            width, height = views * self.size, frames * self.size
+            width, height = views * self.width, frames * self.height
             context = self.context
             if kind == "colour":
                 fine = (width * self.supersample, height * self.supersample)
@@ -354,11 +365,13 @@ class GLRenderer:
         return self._textures[scene]
 
 
-def clip_matrices(cameras_c2w: np.ndarray, fov_y: float, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+def clip_matrices(
+    cameras_c2w: np.ndarray, fov_y: float, placement: Placement, aspect: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """File coordinates to clip space [V, F, 4, 4] (y down the image) and eyes in file coordinates [V, F, 3].
 
     The placement is folded in, so that posed vertices go to the device as they are. clip.w is the planar depth in
-    world units. The near and far planes follow each camera's distance from the origin.
+    world units. The near and far planes follow each camera's distance from the origin; `aspect` is width / height.
     """
     rotation, eye = cameras_c2w[..., :3, :3], cameras_c2w[..., :3, 3]
     view = np.zeros(cameras_c2w.shape)
@@ -369,7 +382,7 @@ def clip_matrices(cameras_c2w: np.ndarray, fov_y: float, placement: Placement) -
     near, far = np.maximum(distance - 2.0, 0.05), distance + 10.0
     focal = 1 / np.tan(np.radians(fov_y) / 2)
     projection = np.zeros(cameras_c2w.shape)
-    projection[..., 0, 0] = projection[..., 1, 1] = focal
+    projection[..., 0, 0], projection[..., 1, 1] = focal / aspect, focal
     projection[..., 2, 2] = (far + near) / (far - near)
     projection[..., 2, 3] = -2 * far * near / (far - near)
     projection[..., 3, 2] = 1

@@ -133,17 +133,29 @@ void main() {
 }
 """
 
-AVERAGE_FRAGMENT = """
+
+def average_fragment(side: int, height: int, width: int) -> str:
+    """The mean of a pixel's samples, `side` along each axis, in tiles of height x width pixels.
+
+    With an odd `side` the samples lie inside the pixel (midpoint rule); with an even one they lie on its borders and
+    its centre, and those on a border count for the neighbour as well (trapezoidal rule). Both have one at the centre.
+    """
+    taps = side + 1 - side % 2
+    terms = []
+    for y in range(taps):
+        for x in range(taps):
+            shared = (x % side == 0) + (y % side == 0) if taps > side else 0
+            terms.append(f"{0.5**shared} * texelFetch(samples, min(corner + ivec2({x}, {y}), last), 0)")
+    total = "\n        + ".join(terms)
+    return f"""
 #version 330
 out vec4 pixel;
 uniform sampler2D samples;  // premultiplied; decoded to linear light by the texture unit
-uniform int side;
-void main() {
-    ivec2 corner = side * ivec2(gl_FragCoord.xy);
-    vec4 sum = vec4(0.0);
-    for (int y = 0; y < side; y++)
-        for (int x = 0; x < side; x++)
-            sum += texelFetch(samples, corner + ivec2(x, y), 0);
-    pixel = vec4(sum.rgb / max(sum.a, 1e-4), sum.a / float(side * side));
-}
+void main() {{
+    ivec2 place = ivec2(gl_FragCoord.xy), tile = ivec2({width}, {height});
+    ivec2 corner = {side} * place;
+    ivec2 last = {side} * (place / tile + 1) * tile - 1;  // a tile knows nothing of its neighbours
+    vec4 sum = {total};
+    pixel = vec4(sum.rgb / max(sum.a, 1e-4), sum.a / {side * side}.0);
+}}
 """
