@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,23 @@ from .render.renderer import Picture, render
 from .render.splats import Viewpoints
 
 FORMAT_VERSION = 1
+
+
+class Renderable(Protocol):
+    """What films and previews need of an asset, however it is represented."""
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def info(self) -> dict[str, Any]: ...
+
+    def render(self, views: Viewpoints, times: list[float], with_depth: bool = False) -> Picture: ...
+
+    def render_grid(self, cameras: Cameras, height: int, width: int) -> FrameGrid: ...
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,8 @@ class GaussianAsset:
         """
         folder = Path(folder)
         record = read_record(folder)
+        if record.get("method") == "nerf" and (folder / "gaussians" / "asset.json").is_file():
+            return GaussianAsset.load(folder / "gaussians")
         if record.get("method") != "gaussians":
             raise UserError(
                 f"{folder} holds a {record.get('method')} asset; this needs Gaussians: fit with --method gaussians"

@@ -17,7 +17,7 @@ from viewtime.images import contact_sheet
 from viewtime.log import log, progress_bar
 from viewtime.run_folder import start_run
 
-from .asset import GaussianAsset
+from .asset import GaussianAsset, Renderable
 from .films import write_orbit
 from .fit import GaussianFit
 from .glb import write_glb
@@ -60,7 +60,9 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
         UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
     """
     if config.method == "nerf":
-        raise UserError("--method nerf is not part of this version; use --method gaussians")
+        from .nerf.nerf_command import reconstruct_nerf
+
+        return reconstruct_nerf(grid, config, out)
     torch.manual_seed(config.seed)
     train, held_out = split_views(grid, config.held_out)
     folder = start_run(out, "reconstruct", config, config.seed)
@@ -149,7 +151,7 @@ def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
     )
 
 
-def write_preview(asset: GaussianAsset, grid: FrameGrid, path: Path, views: int = 2, frames: int = 6) -> Path:
+def write_preview(asset: Renderable, grid: FrameGrid, path: Path, views: int = 2, frames: int = 6) -> Path:
     """Rows of the grid and, under each, the asset from the same cameras."""
     rows = torch.linspace(0, grid.shape[0] - 1, min(views, grid.shape[0])).round().long().tolist()
     columns = torch.linspace(0, grid.shape[1] - 1, min(frames, grid.shape[1])).round().long()

@@ -14,7 +14,7 @@ from torch import Tensor
 from viewtime.cameras import DEFAULT_DISTANCE, DEFAULT_FOV_Y, Cameras
 from viewtime.video import write_gif, write_video
 
-from .asset import GaussianAsset
+from .asset import Renderable
 from .render.splats import Viewpoints
 
 AT_ONCE = 8
@@ -31,7 +31,7 @@ def orbit_cameras(info: dict[str, Any], pictures: int, turn: float = 360.0, azim
     )
 
 
-def film(asset: GaussianAsset, cameras: Cameras, times: list[float], size: int, kind: str = "colour") -> np.ndarray:
+def film(asset: Renderable, cameras: Cameras, times: list[float], size: int, kind: str = "colour") -> np.ndarray:
     """uint8 [T, size, size, 3]: colour on white, depth (near is bright) or normals (camera axes)."""
     views = Viewpoints.of(cameras, size, size)
     frames = []
@@ -69,9 +69,7 @@ def normal_colour(depth: Tensor, views: Viewpoints) -> Tensor:
     return 0.5 + 0.5 * normal * torch.tensor([1.0, -1.0, -1.0])[:, None, None]
 
 
-def write_orbit(
-    asset: GaussianAsset, path: Path, *, seconds: float = 4.0, size: int = 256, kind: str = "colour"
-) -> Path:
+def write_orbit(asset: Renderable, path: Path, *, seconds: float = 4.0, size: int = 256, kind: str = "colour") -> Path:
     """The camera goes round once while the clip plays to and fro; mp4, or GIF by suffix."""
     fps = 24.0
     pictures = max(2, round(seconds * fps))
@@ -82,7 +80,7 @@ def write_orbit(
     return write_gif(path, frames, fps) if path.suffix == ".gif" else write_video(path, frames, fps)
 
 
-def write_fixed_view(asset: GaussianAsset, path: Path, azimuth: float, size: int = 256, kind: str = "colour") -> Path:
+def write_fixed_view(asset: Renderable, path: Path, azimuth: float, size: int = 256, kind: str = "colour") -> Path:
     """One camera, the whole clip."""
     times = [float(f) for f in range(asset.frames)]
     frames = film(asset, orbit_cameras(asset.info, len(times), 0.0, azimuth), times, size, kind)

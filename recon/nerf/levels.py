@@ -64,7 +64,7 @@ def encode_reference(points: Tensor, table: Tensor, levels: Levels, slot: Tensor
         [N, L · C], level-major.
     """
     flat = table.reshape(-1, table.shape[-1])
-    base = 0 if slot is None else slot * table.shape[-2]
+    base = None if slot is None else (slot * table.shape[-2])[:, None]
     corner = torch.tensor([[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)], device=points.device)
     features = []
     for resolution, offset, size, hashed in zip(levels.resolution, levels.offset, levels.size, levels.hashed):
@@ -78,6 +78,6 @@ def encode_reference(points: Tensor, table: Tensor, levels: Levels, slot: Tensor
             index = (products[..., 0] ^ products[..., 1] ^ products[..., 2]) & (size - 1)
         else:
             index = vertex[..., 0] + resolution * (vertex[..., 1] + resolution * vertex[..., 2])
-        index = index + offset + (base if slot is None else base[:, None])
+        index = index + offset if base is None else index + offset + base
         features.append((weight[..., None] * flat[index]).sum(dim=1))
     return torch.cat(features, dim=-1)

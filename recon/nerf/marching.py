@@ -1,4 +1,4 @@
-"""Where along a ray to look: regular steps inside occupied voxels, until what is known of the density hides the rest."""
+"""Where along a ray to look: regular steps inside occupied voxels, until the known density hides the rest."""
 
 from __future__ import annotations
 

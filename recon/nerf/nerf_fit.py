@@ -15,7 +15,6 @@ from viewtime.files import atomic_path
 from viewtime.log import log
 from viewtime.recon.compensation import Compensation
 from viewtime.recon.fit import Progress
-from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.schedule import Schedule, pick_views
 from viewtime.recon.targets import Targets
 
@@ -33,7 +32,12 @@ class NerfFit:
 
     def __init__(self, targets: Targets, config: ReconstructConfig, view_names: list[int] | None = None) -> None:
         self.targets, self.config, self.options = targets, config, config.nerf
-        V, F, H, W = targets.shape
+        if config.imperfect.view_deformation or config.imperfect.view_weighting:
+            raise UserError(
+                "--imperfect.view-deformation and view-weighting are for --method gaussians; "
+                "a NeRF takes offset, exposure and robust"
+            )
+        V, F, _, _ = targets.shape
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.occupancy = Occupancy.of(targets, self.options.occupancy_resolution, self.options.hull_margin)
@@ -46,6 +50,8 @@ class NerfFit:
         self.progress = Progress()
         self.entered = {0}
         self.pixel = float(targets.views.world_to_camera[:, :3, 3].norm(dim=1).mean() / targets.views.focal.mean())
+        self.step_length = self.options.step * self.pixel
+        self.samples = 0.0
         self.optimizer = self._make_optimizer()
 
     def _make_optimizer(self) -> torch.optim.Adam:
@@ -94,7 +100,7 @@ class NerfFit:
         self._iterate(self.scales[-1], frames, o.views_per_step)
 
     def _iterate(self, scale: Scale, frames: Tensor, views_per_frame: int) -> None:
-        views = pick_views(self.targets.usable, frames, views_per_frame, self.generator, self._cell_weights())
+        views = pick_views(self.targets.usable, frames, views_per_frame, self.generator, self.targets.usable.float())
         slot = repeat(torch.arange(len(frames)), "k -> (k n)", n=views.shape[1])
         view = rearrange(views, "k n -> (k n)")
         batch = self._draw(scale, view, frames, slot)
@@ -112,12 +118,9 @@ class NerfFit:
         if self.progress.iteration % self.options.occupancy_every == 0:
             self.look_around()
 
-    def _cell_weights(self) -> Tensor:
-        return torch.ones(self.targets.usable.shape)
-
     @property
     def share(self) -> float:
-        """Share of the pictures that the object and its rim fill: turns errors of drawn rays into errors of pictures."""
+        """Share of the pictures that the object and its rim fill: makes errors of rays errors of pictures."""
         full = self.scales[-1]
         return len(full.active) / full.images[:, :, 0].numel()
 
@@ -150,8 +153,8 @@ class NerfFit:
         jitter = torch.rand(len(rays), generator=self.generator)
         instant = self.field.at(frames.float())
         o = self.options
-        step = o.step * self.pixel
-        picture = render_rays(instant, self.occupancy.block, rays, jitter, step, o.samples)
+        picture = render_rays(instant, self.occupancy.block, frames, rays, jitter, self.step_length, o.samples)
+        self.samples = picture.samples / len(rays)
         rgb = picture.rgb
         if self.config.imperfect.exposure:
             rgb = rgb * self.compensation.log_gain[batch.cells[batch.which]].exp()
@@ -210,7 +213,3 @@ class NerfFit:
         self.entered = set(state["entered"])
         self.generator.set_state(state["generator"])
         log.info("going on from iteration %d of the %s stage", iteration, ("static", "dynamic")[stage])
-
-    def views(self) -> Viewpoints:
-        """Cameras of all cells, without compensation."""
-        return self.targets.views

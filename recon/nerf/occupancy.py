@@ -70,7 +70,7 @@ class Occupancy:
         Raises:
             UserError: no tolerance below half the views leaves a voxel.
         """
-        V, F, H, _ = targets.shape
+        V, F, _, _ = targets.shape
         for tolerance in range(max(1, V // 2)):
             low, side = _bounds(targets, tolerance)
             if side <= 0:
@@ -92,7 +92,7 @@ class Occupancy:
 
     def coverage(self, targets: Targets) -> float:
         """Mean share of the mask pixels on which some voxel projects, over the first, middle and last frame."""
-        V, F, H, W = targets.shape
+        _, F, H, W = targets.shape
         centres = lattice(self.block.low, self.block.side, self.block.resolution)
         shares = []
         for frame in sorted({0, F // 2, F - 1}):

@@ -38,7 +38,7 @@ class Scale:
     @staticmethod
     def of(images: Tensor, height: int, full: tuple[int, int]) -> Scale:
         """Pictures [V, F, 4, H, W] shrunk to `height` by area."""
-        V, F, _, H, W = images.shape
+        V, _, _, H, W = images.shape
         width = max(1, round(W * height / H))
         if height != H:
             flat = rearrange(images, "v f c h w -> (v f) c h w")

@@ -52,14 +52,19 @@ def volume_weights(optical: Tensor) -> Tensor:
 Field = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def render_rays(field: Field, block: Block, rays: Rays, jitter: Tensor, step: float, most: int) -> RayPicture:
+def render_rays(
+    field: Field, block: Block, instants: Tensor, rays: Rays, jitter: Tensor, step: float, most: int
+) -> RayPicture:
     """Render R rays.
 
     Args:
         field: (points [M, 3] world, slot [M]) -> density [M] per world unit, colour [M, 3].
+        instants: int64 [K], the entry of `block` that holds each slot's voxels.
         jitter: [R] in [0, 1): where in a step the first sample lies.
     """
-    times, valid = march(block, rays.origins.detach(), rays.directions.detach(), rays.slot, jitter, step, most)
+    times, valid = march(
+        block, rays.origins.detach(), rays.directions.detach(), instants[rays.slot], jitter, step, most
+    )
     R, S = times.shape
     place = valid.flatten().nonzero().flatten()
     ray = place.div(max(1, S), rounding_mode="floor")
