@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from viewtime.configs.train import TrainConfig
 from viewtime.errors import UserError, require
@@ -30,6 +31,8 @@ def make_accelerator(config: TrainConfig) -> Any:
         handlers.append(accelerate.InitProcessGroupKwargs(backend="gloo"))
         if not deepspeed:
             os.environ["ACCELERATE_USE_CPU"] = "true"
+    if cpu and config.precision == "fp16":
+        raise UserError("precision fp16 needs a GPU; use bf16 or fp32 on the CPU")
     precision = "no" if config.precision == "fp32" else config.precision
     accelerator = accelerate.Accelerator(
         cpu=cpu and not deepspeed,
@@ -44,7 +47,30 @@ def make_accelerator(config: TrainConfig) -> Any:
         raise UserError("Muon needs whole matrices, DeepSpeed and FSDP shard them: set optimizer.name to adamw")
     if deepspeed:
         set_up_deepspeed(accelerator, config)
+    elif strategy(accelerator) == "fsdp":
+        set_up_fsdp(accelerator, config)
     return accelerator
+
+
+def reduced_dtype(config: TrainConfig) -> torch.dtype | None:
+    """The type of the forward pass; None for float32."""
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+
+
+def set_up_fsdp(accelerator: Any, config: TrainConfig) -> None:
+    """Weights gathered in the run's precision; inputs, outputs and gradient sums stay float32.
+
+    Raises:
+        UserError: FSDP1, whose flattened parameters our parameter groups and averages do not fit.
+    """
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.fsdp_version != 2:
+        raise UserError("FSDP version 1 is not supported: set fsdp_version: 2, as configs/launch/gpu8-fsdp2.yaml does")
+    dtype = reduced_dtype(config)
+    if dtype is not None:
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
 
 
 def check_world(processes: int) -> None:
@@ -68,6 +94,7 @@ def set_up_deepspeed(accelerator: Any, config: TrainConfig) -> None:
     settings["zero_allow_untested_optimizer"] = True
     for name in ("bf16", "fp16"):
         settings.setdefault(name, {})["enabled"] = config.precision == name
+    settings["bf16"]["check_grad_overflow"] = True  # the engine then leaves out steps with non-finite gradients
     if settings.get("zero_optimization", {}).get("stage") == 3:
         settings["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
 

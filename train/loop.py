@@ -18,11 +18,11 @@ from viewtime.log import log
 from viewtime.run_folder import plain, start_run
 from viewtime.train.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
 from viewtime.train.conditioning import apply_conditioning, check_conditioning
-from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, strategy
+from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, reduced_dtype, strategy
 from viewtime.train.ema import PowerEma
 from viewtime.train.losses import denoising_loss, noised_batch, sample_generator
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
-from viewtime.train.prepare import prepare_model
+from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
 from viewtime.train.report import Report, StepTimes
 from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
@@ -40,11 +40,17 @@ class Trainer:
             stage_loss(config, stage)
         self.config, self.folder = config, Path(config.output)
         self.accelerator = make_accelerator(config)
+        self.engine_steps = strategy(self.accelerator) == "deepspeed"
         torch.manual_seed(config.seed)
         module = prepare_model(config.model)
         scales = select_parameters(module, config.model.train)
         if strategy(self.accelerator) != "fsdp":
             module.to(self.accelerator.device)
+        if strategy(self.accelerator) == "fsdp":
+            name_shards(module)
+        dtype = reduced_dtype(config)
+        if dtype is not None and strategy(self.accelerator) in ("deepspeed", "fsdp"):
+            autocast_inside(module, self.accelerator.device, dtype)
         optimizer = build_optimizer(module, config.optimizer, scales)
         self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         check_prepared(self.accelerator, self.model)
@@ -127,11 +133,12 @@ class Trainer:
                     value, per_sample, level = self.loss_of(batch, loss, stage, micro)
                 losses.append((per_sample, level))
                 finite = finite and agreed_maximum(accelerator, [float(not math.isfinite(value.item()))])[0] == 0
-                if not finite:
+                if not finite and not self.engine_steps:
                     accelerator.step = 0  # the next step begins a new accumulation
                     break
                 with times.measure("backward"):
-                    accelerator.backward(value)
+                    # DeepSpeed's engine alone can discard what earlier micro-batches left in it: on NaN gradients.
+                    accelerator.backward(value if finite else value * math.nan)
         with times.measure("optimizer"):
             norm = self.update(finite)
         grids = stage.batch_size * accelerator.num_processes * config.optimizer.accumulate
@@ -161,30 +168,21 @@ class Trainer:
         torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
         cond = apply_conditioning(batch.x0, batch.cond, self.config.conditioning, generators)
         noised = noised_batch(batch.x0, cond.get("known"), loss, generators)
-        dtype = self.input_dtype()
-        if dtype is not None:
-            cond = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items()}
         with self.report.counting_flops():
-            denoised = self.model(noised.x if dtype is None else noised.x.to(dtype), noised.sigma, cond)
+            denoised = self.model(noised.x, noised.sigma, cond)
         value, per_sample = denoising_loss(denoised, batch.x0, noised, loss)
         return value, per_sample, noised.level
-
-    def input_dtype(self) -> torch.dtype | None:
-        """DeepSpeed casts the model and uses no autocast: inputs must have the parameters' type."""
-        if strategy(self.accelerator) != "deepspeed" or self.config.precision == "fp32":
-            return None
-        return torch.bfloat16 if self.config.precision == "bf16" else torch.float16
 
     def update(self, finite: bool) -> float:
         """Clip and step; returns the gradient norm, or NaN for a skipped step."""
         accelerator = self.accelerator
+        if self.engine_steps:  # accelerate's backward has already clipped and stepped, or left the step out
+            norm = self.model.get_global_grad_norm()
+            self.optimizer.zero_grad()
+            return math.nan if norm is None or not finite else float(norm)
         if not finite:
             self.optimizer.zero_grad()
             return math.nan
-        if strategy(accelerator) == "deepspeed":  # accelerate's backward has already clipped and stepped
-            norm = self.model.get_global_grad_norm()
-            self.optimizer.zero_grad()
-            return math.nan if norm is None else float(norm)
         limit = self.config.optimizer.clip_norm or math.inf
         trained = [p for p in self.model.parameters() if p.requires_grad]
         norm = float(accelerator.clip_grad_norm_(trained, limit))

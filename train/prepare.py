@@ -67,25 +67,43 @@ def merge_lora(state: dict[str, torch.Tensor], section: LoraSection) -> dict[str
     return merged
 
 
-def checkpoint_blocks(network: nn.Module) -> int:
-    """Recompute the activations of every repeated block in the backward pass; returns how many blocks.
-
-    Blocks are the direct members of the network's module lists; lists inside such a block are left alone.
-
-    Raises:
-        UserError: the network has no module list.
-    """
-    blocks = []
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The direct members of the network's module lists; lists inside such a block are left alone."""
+    blocks: list[nn.Module] = []
     covered: tuple[str, ...] = ()
     for name, module in network.named_modules():
         if isinstance(module, nn.ModuleList) and not name.startswith(covered or ("\0",)):
             blocks += list(module)
             covered = (*covered, f"{name}.")
+    return blocks
+
+
+def checkpoint_blocks(network: nn.Module) -> int:
+    """Recompute the activations of every repeated block in the backward pass; returns how many blocks.
+
+    Raises:
+        UserError: the network has no module list.
+    """
+    blocks = repeated_blocks(network)
     if not blocks:
         raise UserError("model.activation_checkpointing: this network has no list of blocks")
     for block in blocks:
         block.forward = functools.partial(_recomputed, block.forward)
     return len(blocks)
+
+
+def name_shards(denoiser: nn.Module) -> None:
+    """Tell FSDP which modules to gather one at a time: the repeated blocks (its wrap by transformer class)."""
+    names = {type(block).__name__ for block in repeated_blocks(network_of(denoiser))}
+    denoiser._no_split_modules = sorted(names)  # type: ignore[assignment]
+
+
+def autocast_inside(denoiser: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Autocast within the denoiser, for strategies that hold its weights in `dtype` and bring no autocast.
+
+    Casting the inputs instead would round noise levels, and azimuths by up to a degree.
+    """
+    denoiser.forward = torch.autocast(device.type, dtype)(denoiser.forward)
 
 
 def _recomputed(forward: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -16,13 +16,15 @@ from torch import Tensor
 from viewtime.train.losses import sample_generator
 
 
-def synthetic_grid(seed: int, index: int, views: int, frames: int, channels: int, size: int) -> tuple[Tensor, Tensor]:
+def synthetic_grid(
+    seed: int, index: int, views: int, frames: int, channels: int, size: int, width: int | None = None
+) -> tuple[Tensor, Tensor]:
     """(x0 [V, F, C, H, W] in [−1, 1], azimuth [V, F] degrees): two discs on a turntable, one of them climbing."""
     random = torch.rand(12, generator=sample_generator(seed, index, purpose=7))
     azimuth = (torch.arange(views) * 360.0 / views)[:, None].expand(views, frames).contiguous()
-    axis = torch.linspace(-1, 1, size)
-    y, x = axis[:, None], axis[None, :]
-    grid = torch.full((views, frames, channels, size, size), 1.0)
+    width = width or size
+    y, x = torch.linspace(-1, 1, size)[:, None], torch.linspace(-1, 1, width)[None, :] * width / size
+    grid = torch.full((views, frames, channels, size, width), 1.0)
     grid[:, :, 3:] = -1.0
     time = torch.linspace(0, 1, frames)
     for disc in range(2):
@@ -39,14 +41,14 @@ def synthetic_grid(seed: int, index: int, views: int, frames: int, channels: int
 
 
 class SyntheticStream:
-    """See the module. `fixed` repeats the first that many samples."""
+    """See the module. `fixed` repeats the first that many samples; `width` makes other cells than squares."""
 
     def __init__(
         self, batch_size: int, seed: int, rank: int, world: int, views: int = 3, frames: int = 2, channels: int = 4,
-        size: int = 16, fixed: int = 0,
+        size: int = 16, fixed: int = 0, width: int | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.shape, self.fixed, self.position = (views, frames, channels, size), fixed, 0
+        self.shape, self.fixed, self.position = (views, frames, channels, size, width), fixed, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:

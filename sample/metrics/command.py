@@ -36,7 +36,7 @@ def run(config: EvaluateConfig) -> list[Path]:
     pairs = match(pred, gt, config.intersect) if gt and pred else []
     if config.asset and len(config.asset) != len(gt):
         raise UserError(f"{len(config.asset)} assets and {len(gt)} truths; give one truth per asset")
-    network, pair_metrics, missing = build_metrics(config)
+    network, pair_metrics, missing = build_metrics(config, bool(gt))
     folder = start_run(config.out, "evaluate", config, config.seed)
     written: list[Path] = []
     if pairs:
@@ -93,9 +93,12 @@ def match(pred: list[Path], gt: list[Path], intersect: bool = False) -> list[tup
 
 
 def build_metrics(
-    config: EvaluateConfig,
+    config: EvaluateConfig, with_truth: bool = True
 ) -> tuple[VideoNetwork | None, dict[str, ImagePairMetric], dict[str, str]]:
     """The networks, and for each metric that cannot be had the reason.
+
+    Args:
+        with_truth: False loads none of the metrics of pairs.
 
     Raises:
         UserError: a metric was asked for by name and its network is not there.
@@ -113,7 +116,7 @@ def build_metrics(
         "clip_s": lambda: ClipSimilarity(config.clip_model, config.clip_weights, config.device, config.offline),
     }
     for name in wanted:
-        if name not in builders:
+        if name not in builders or not with_truth:
             continue
         try:
             pair_metrics[name] = builders[name]()
@@ -204,5 +207,7 @@ def _check(config: EvaluateConfig) -> None:
         raise UserError(f"--bootstrap {config.bootstrap}; 0 for none, or the number of resamplings")
     if (config.confidence_plugin or config.real_videos) and not config.four_real:
         raise UserError("--confidence-plugin and --real-videos belong to --four-real; add it")
+    if config.metrics and not config.gt:
+        raise UserError("--metrics compares with a truth: give --gt GRID… (--four-real has its own measures)")
     if config.four_real and not config.pred:
         raise UserError("--four-real measures predictions: give --pred GRID…")

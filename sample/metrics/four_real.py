@@ -8,6 +8,7 @@ videos. Confidence ratios come from a matcher or reconstructor that the user plu
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -51,10 +52,14 @@ class ConfidencePlugin(Protocol):
 def load_plugin(target: str) -> ConfidencePlugin:
     """The object (or the class, which is called without arguments) that "module:name" names.
 
+    The module may lie in the current folder, which an installed command does not search by itself.
+
     Raises:
         UserError: it cannot be imported or lacks a part of the interface.
     """
     module, _, name = target.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -143,9 +148,20 @@ class FourRealEvaluator:
 
     def _count(self, video: Tensor) -> None:
         for plugin in self.plugins:
-            confidence = plugin(video)
+            confidence = _confidence(plugin, video)
             above = [int((confidence > threshold).sum()) for threshold in plugin.thresholds]
             self.counts[plugin.name] += np.array([*above, confidence.numel()])
+
+
+def _confidence(plugin: ConfidencePlugin, video: Tensor) -> Tensor:
+    """What the plug-in says; its failures are named as its own."""
+    try:
+        confidence = torch.as_tensor(plugin(video))
+    except Exception as error:  # foreign code may raise anything
+        raise UserError(f"plug-in {plugin.name} failed: {type(error).__name__}: {error}") from error
+    if not confidence.numel() or not bool(torch.isfinite(confidence).all()):
+        raise UserError(f"plug-in {plugin.name} returned a confidence that is empty or not finite")
+    return confidence
 
 
 def _ratio_row(plugin: ConfidencePlugin, threshold: float, count: int, total: int) -> Row:

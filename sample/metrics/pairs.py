@@ -59,6 +59,8 @@ def make_alike(
     if (pred.cameras is None) != (gt.cameras is None):
         side = "prediction" if pred.cameras is None else "truth"
         notes.append(f"the {side} has no cameras: views are compared by their index")
+    if not intersect and abs(pred.fps - gt.fps) > 1e-3 * gt.fps:
+        notes.append(f"frame rates differ ({pred.fps:g} and {gt.fps:g} per second): frames are compared by their index")
     if intersect:
         pred, gt, done = _intersect(pred, gt, relative_azimuth)
         notes += done

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +108,55 @@ def test_ddp_survives_kill_9(config, tmp_path):
 @pytest.mark.parametrize("kind", ["zero2", "zero3"])
 def test_deepspeed_survives_kill_9(config, tmp_path, kind: str):
     check_resume(kind, config, tmp_path)
+
+
+@pytest.mark.slow
+def test_fsdp2_resumes_and_equals_one_process(config, tmp_path):
+    """Sharded over two processes: losses and weights of one process with their batches together; resume from step 4.
+
+    Through `fsdp2_worker`: accelerate chooses FSDP2 on GPUs only.
+    """
+    sharded, alone = tmp_path / "sharded", tmp_path / "alone"
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+    command = [sys.executable, *torchrun, "-m", "tests.train.fsdp2_worker", "--config", config]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, "--output", str(sharded)], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append((losses(sharded), load_file(sharded / "weights.safetensors")))
+        shutil.rmtree(sharded / "checkpoints" / f"step_{STEPS:08d}")
+    assert "resumed from" in done.stderr
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    done = start(["--config", config, "--stages.0.batch_size", "4", "--device", "cpu", "--output", str(alone)])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert found[0][0] == pytest.approx(losses(alone), rel=1e-4)
+    weights = load_file(alone / "weights.safetensors")
+    assert weights.keys() == found[0][1].keys()
+    for _, sums in found:
+        assert all(torch.allclose(weights[name], sums[name], rtol=1e-3, atol=1e-5) for name in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "precision"), [("zero2", "bf16"), ("zero3", "fp32")])
+def test_deepspeed_skips_non_finite_gradients_and_keeps_inputs_exact(tmp_path, kind: str, precision: str):
+    """Step 3: NaN gradient in its first micro-batch. Step 5: NaN loss in its second. Both skipped, with all they had."""
+    bad = {"gradient_at": [5], "output_at": [10], "reduced": precision == "bf16"}
+    path = write_config(
+        tmp_path,
+        model={"name": "tests.train.breaking:Breaking", "config": bad},
+        optimizer={"accumulate": 2},
+        precision=precision,
+        device="auto",
+    )
+    done = start(["--config", str(path), "--output", str(tmp_path / "run")], launcher(kind))
+    assert done.returncode == 0, done.stderr[-3000:]
+    records = [record for record in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "loss" in record]
+    assert [record["skipped"] for record in records] == [0, 0, 1, 1, 2, 2, 2, 2]
+    assert [math.isfinite(record["grad_norm"]) for record in records] == [True, True, False, True, False, *[True] * 3]
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):

@@ -12,7 +12,6 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from torch import nn
 
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
@@ -119,33 +118,44 @@ def test_a_changed_config_is_refused_with_the_difference(tiny):
     assert allowed.stages[0].steps == 10
 
 
-class Breaking(nn.Module):
-    """A denoiser whose output is NaN from its `first`-th call on, for `number` calls."""
-
-    def __init__(self, first: int, number: int) -> None:
-        super().__init__()
-        self.gain, self.calls, self.first, self.number = nn.Parameter(torch.ones(1)), 0, first, number
-
-    def forward(self, x, sigma, cond):
-        self.calls += 1
-        broken = self.first <= self.calls < self.first + self.number
-        return x * self.gain * (float("nan") if broken else 0.5)
+def breaking(**config) -> dict:
+    return {"name": "tests.train.breaking:Breaking", "config": config}
 
 
-def breaking(first: int, number: int) -> Breaking:
-    return Breaking(first, number)
-
-
-def test_non_finite_steps_are_skipped_and_counted(tiny, tmp_path):
-    model = {"name": f"{__name__}:breaking", "config": {"first": 3, "number": 2}}
-    progress = Trainer(tiny(model=model, ema={"lengths": []})).run()
+@pytest.mark.parametrize("where", ["output_at", "gradient_at"])
+def test_non_finite_steps_are_skipped_and_counted(tiny, tmp_path, where: str):
+    progress = Trainer(tiny(model=breaking(**{where: [3, 4]}), ema={"lengths": []})).run()
     assert (progress.step, progress.skipped) == (8, 2)
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 
 
+def test_a_skipped_step_leaves_out_its_other_micro_batches(tiny):
+    """NaN in the second micro-batch: the gradient of the first must not reach the next step."""
+    trainer = Trainer(tiny(model=breaking(output_at=[4]), optimizer={"accumulate": 2}, ema={"lengths": []}))
+    seen = []
+    clip = trainer.accelerator.clip_grad_norm_
+
+    def clipping(parameters, limit):
+        parameters = list(parameters)
+        seen.append([p.grad.clone() for p in parameters])
+        return clip(parameters, limit)
+
+    trainer.accelerator.clip_grad_norm_ = clipping
+    stepping, before = trainer.step, []
+
+    def watched(*arguments):
+        before.append([p.grad for p in trainer.model.parameters()])
+        stepping(*arguments)
+
+    trainer.step = watched  # type: ignore[method-assign]
+    assert trainer.run().skipped == 1
+    assert len(seen) == 7
+    assert all(gradient is None for gradients in before for gradient in gradients)
+
+
 def test_too_many_non_finite_steps_stop_the_run(tiny):
-    model = {"name": f"{__name__}:breaking", "config": {"first": 3, "number": 99}}
+    model = breaking(output_at=list(range(3, 99)))
     with pytest.raises(UserError, match="3 steps in a row had a non-finite loss"):
         Trainer(tiny(model=model, ema={"lengths": []}, optimizer={"skip_limit": 3})).run()
 
@@ -219,7 +229,13 @@ def test_validation_scores_are_those_of_evaluate():
     assert torch.tensor(measure(truth, torch.full_like(truth, torch.nan), unknown)["val/psnr"]).isnan()
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU for fp16")
+def test_fp16_on_the_cpu_is_refused(tiny):
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        Trainer(tiny(precision="fp16"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.gpu)])
 def test_reduced_precision_trains_close_to_fp32(tiny, tmp_path, precision: str):
     if precision == "fp16" and not torch.cuda.is_available():
         pytest.skip("fp16 training needs CUDA")
