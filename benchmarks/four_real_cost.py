@@ -96,7 +96,11 @@ def main() -> int:
     torch.set_num_threads(1)
     head_dim = 64 if arguments.width % 64 == 0 else 32
     base = BaseConfig(
-        width=arguments.width, depth=arguments.depth, head_dim=head_dim, text_width=0, reference_height=arguments.size
+        width=arguments.width,
+        depth=arguments.depth,
+        head_dim=head_dim,
+        text_width=0,
+        frame_size=(arguments.size, arguments.size),
     )
     models = {name: GridModel(GridConfig(base, name)).to(arguments.device).eval() for name in VARIANTS}
     grid = inputs(arguments)

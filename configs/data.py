@@ -66,9 +66,15 @@ class DataConfig:
     shards: str = ""
     """Folder or glob of training shards (`viewtime encode`)."""
     assets: str = ""
-    """Folder of animated GLB files, or the manifest that `viewtime curate` wrote: rendered while training."""
+    """Folder of animated GLB files, or the manifest that `viewtime curate` wrote: rendered while training. A caption
+    is the manifest's, or the text of NAME.txt beside NAME.glb."""
+    held_out: tuple[str, ...] = ()
+    """Ids of assets (file names without ending) that training never sees."""
+    held_out_only: bool = False
+    """Stream the held-out assets alone: for validation."""
     videos: str = ""
-    """Folder of ordinary videos, turned into pseudo-4D grids by 2D camera moves."""
+    """Folder of ordinary videos, turned into pseudo-4D grids by 2D camera moves; NAME.txt beside NAME.mp4 is a
+    video's caption."""
     shard_weight: float = 1.0
     asset_weight: float = 1.0
     video_weight: float = 1.0
@@ -80,6 +86,9 @@ class DataConfig:
     max_stride: int = 1
     """Largest step between drawn frames; 1 draws neighbours."""
     resolution: int = 64
+    """Height of the frames in pixels; of shards, which keep their shape, the shorter side."""
+    width: int | None = None
+    """Width of the frames of assets and videos, at least the height; square where not given."""
     batch_size: int = 1
     workers: int = 2
     prefetch: int = 2

@@ -37,7 +37,7 @@ class CameraOptions:
 
 @dataclass(frozen=True)
 class PreprocessOptions:
-    """From any video to square RGBA cells.
+    """From any video to RGBA cells.
 
     Attributes:
         background: how the object is told from the background. auto: alpha where there is any, otherwise a plain
@@ -45,14 +45,16 @@ class PreprocessOptions:
             `matte`); keep: the whole picture is the object.
         tolerance: largest colour distance (0..1, per channel) that still counts as background.
         crop: video: one crop for the whole video, so that motion across the picture stays; frame: each frame is
-            centred by itself and the offsets are recorded; none: the whole picture, padded to a square.
+            centred by itself and the offsets are recorded; none: the whole picture, padded to the cell's shape;
+            fill: the largest part of the picture that has the cell's shape, about its centre; published: as the
+            published SV4D scripts do, one square about the middle of the picture, white left opaque.
         object_share: share of the cell's side that the object's bounding box fills; default: the model's.
         fps: frame rate to resample to; default: the video's own.
     """
 
     background: Literal["auto", "key", "remove", "keep"] = "auto"
     tolerance: float = 0.06
-    crop: Literal["video", "frame", "none"] = "video"
+    crop: Literal["video", "frame", "none", "fill", "published"] = "video"
     object_share: float | None = None
     fps: float | None = None
 
@@ -113,6 +115,37 @@ class ReferenceOptions:
 
 
 @dataclass(frozen=True)
+class TextOptions:
+    """What the grid shows, for models with text (4real).
+
+    Attributes:
+        prompt: one sentence; empty gives the model no text.
+        weights: open_clip's text encoder that the model was trained with, a safetensors file; its image half is not
+            read.
+        architecture: of that encoder, a name of open_clip.
+    """
+
+    prompt: str = ""
+    weights: str | None = None
+    architecture: str = "ViT-L-14-quickgelu"
+
+
+@dataclass(frozen=True)
+class UpsampleOptions:
+    """How `--upsampler` enlarges the finished grid.
+
+    Attributes:
+        steps: of its sampler.
+        window: views and frames enlarged together; less takes less memory.
+        overlap: views or frames that neighbouring windows share.
+    """
+
+    steps: int = 8
+    window: int = 8
+    overlap: int = 2
+
+
+@dataclass(frozen=True)
 class MemoryOptions:
     """What to turn when memory runs out.
 
@@ -143,7 +176,8 @@ class SampleConfig:
         model: what the weight file must hold (sv4d2 and sv4d2-8views cannot be told apart by their tensors).
         views: number of novel views; default: what the model was made for.
         frames: use at most that many frames of the video.
-        size: side of a cell in pixels, where the model leaves a choice.
+        size: height of a cell in pixels, where the model leaves a choice.
+        upsampler: weights of a 4real-upsampler: a second pass enlarges the grid; the small one is kept beside it.
         seed: the same seed gives the same grid on any number of processes.
         device: cpu, cuda, cuda:1, …; default: cuda where there is one.
         dtype: number format of the weights; default: float32 on the CPU, bfloat16 on CUDA.
@@ -163,6 +197,7 @@ class SampleConfig:
     views: int | None = None
     frames: int | None = None
     size: int | None = None
+    upsampler: str | None = None
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -176,4 +211,6 @@ class SampleConfig:
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
     plan: PlanOptions = field(default_factory=PlanOptions)
     reference: ReferenceOptions = field(default_factory=ReferenceOptions)
+    text: TextOptions = field(default_factory=TextOptions)
+    upsample: UpsampleOptions = field(default_factory=UpsampleOptions)
     memory: MemoryOptions = field(default_factory=MemoryOptions)

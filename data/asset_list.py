@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from viewtime.data.captions import read_caption
 from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
@@ -15,11 +17,15 @@ READABLE = (".glb", ".gltf")
 
 @dataclass(frozen=True)
 class Asset:
-    """A file to render; `clips` are the names of the clips that may be used, None for all that move."""
+    """A file to render; `clips` are the names of the clips that may be used, None for all that move.
+
+    `caption` says what it shows, "" where nobody does.
+    """
 
     id: str
     path: Path
     clips: tuple[str, ...] | None = None
+    caption: str = ""
 
 
 def list_assets(where: str) -> list[Asset]:
@@ -35,12 +41,15 @@ def list_assets(where: str) -> list[Asset]:
         path = path / "manifest.jsonl"
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READABLE and file.is_file())
-        found = [Asset(str(file.relative_to(path).with_suffix("")), file) for file in files]
+        found = [Asset(str(file.relative_to(path).with_suffix("")), file, caption=read_caption(file)) for file in files]
     elif path.is_file():
         rows = [row for row in read_jsonl(path) if row.get("decision") == "keep"]
         found = [
             Asset(
-                row["id"], path.parent / row["path"], tuple(c["name"] for c in row["clips"] if c["decision"] == "keep")
+                row["id"],
+                path.parent / row["path"],
+                tuple(c["name"] for c in row["clips"] if c["decision"] == "keep"),
+                row.get("caption") or read_caption(path.parent / row["path"]),
             )
             for row in rows
         ]
@@ -53,3 +62,17 @@ def list_assets(where: str) -> list[Asset]:
     if not kept:
         raise UserError(f"no asset to render at {where}; looked for {', '.join(READABLE)} or rows with decision keep")
     return kept
+
+
+def split_assets(assets: list[Asset], held_out: Sequence[str], held_out_only: bool) -> list[Asset]:
+    """The assets without the held-out ids, or those alone.
+
+    Raises:
+        UserError: an id is not among the assets, so that it would silently hold nothing out; or nothing is left.
+    """
+    if unknown := set(held_out) - {asset.id for asset in assets}:
+        raise UserError(f"data.held_out names {sorted(unknown)[0]!r}, which is not among the {len(assets)} assets")
+    left = [asset for asset in assets if (asset.id in held_out) == held_out_only]
+    if not left:
+        raise UserError("data.held_out leaves no asset to render; name some, but not all")
+    return left

@@ -20,18 +20,28 @@ def build_mixture(config: DataConfig) -> Mixture:
     """
     present: list[tuple[Any, float]] = []
     size = {"views": config.views, "frames": config.frames, "max_stride": config.max_stride}
+    height, width = config.resolution, config.width if config.width is not None else config.resolution
+    if width < height:
+        raise UserError(f"data.width {width} is less than data.resolution {height}, the height; give at least as much")
+    frame_size = (height, width)
     if config.shards:
         shards = ShardSource(config.shards, **size, kind=config.kind, shuffle_shards=config.shuffle_shards)
         present.append((shards, config.shard_weight))
     if config.kind == "latents" and (config.assets or config.videos):
         raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
     if config.assets:
+        from viewtime.data.asset_list import list_assets, split_assets
         from viewtime.data.stream import AssetSource
 
-        assets = AssetSource(config.assets, **size, resolution=config.resolution, options=config.on_the_fly)
+        assets = AssetSource(
+            split_assets(list_assets(config.assets), config.held_out, config.held_out_only),
+            **size,
+            resolution=frame_size,
+            options=config.on_the_fly,
+        )
         present.append((assets, config.asset_weight))
     if config.videos:
-        present.append((Pseudo4DSource(config.videos, **size, resolution=config.resolution), config.video_weight))
+        present.append((Pseudo4DSource(config.videos, **size, resolution=frame_size), config.video_weight))
     return Mixture([source for source, _ in present], [weight for _, weight in present])
 
 

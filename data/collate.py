@@ -6,7 +6,7 @@ Every tensor keeps the grid order [B, V, F, ...]; only this module and `model/`,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,22 +30,24 @@ class TrainingBatch:
             samples carry it.
         ids: one name a sample.
         sources: the stream of each sample.
+        captions: of each sample, "" where there is none.
     """
 
     x0: Tensor
     cond: dict[str, Tensor]
     ids: list[str]
     sources: list[str]
+    captions: list[str]
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The batch on a device; copies overlap with computation when the memory is pinned."""
         cond = {name: value.to(device, non_blocking=True) for name, value in self.cond.items()}
-        return TrainingBatch(self.x0.to(device, non_blocking=True), cond, self.ids, self.sources)
+        return replace(self, x0=self.x0.to(device, non_blocking=True), cond=cond)
 
     def pin_memory(self) -> TrainingBatch:
         """Called by the data loader."""
         pinned = {name: value.pin_memory() for name, value in self.cond.items()}
-        return TrainingBatch(self.x0.pin_memory(), pinned, self.ids, self.sources)
+        return replace(self, x0=self.x0.pin_memory(), cond=pinned)
 
 
 def pixels_for_model(frames: Tensor, channels: int, background: Sequence[float] | Tensor = WHITE) -> Tensor:
@@ -77,6 +79,7 @@ class PreparedSample:
     clip: Tensor | None
     id: str
     source: str
+    caption: str
 
 
 def prepare(sample: GridSample, channels: int, background: Sequence[float] | Tensor = WHITE) -> PreparedSample:
@@ -97,7 +100,7 @@ def prepare(sample: GridSample, channels: int, background: Sequence[float] | Ten
     else:
         raise CorruptSampleError(f"sample {sample.id} has neither pixels nor latents")
     clip = None if sample.clip is None else sample.clip.float()
-    return PreparedSample(x0, sample.known, sample.cameras, sample.fps, clip, sample.id, sample.source)
+    return PreparedSample(x0, sample.known, sample.cameras, sample.fps, clip, sample.id, sample.source, sample.caption)
 
 
 def collate(samples: Sequence[PreparedSample]) -> TrainingBatch:
@@ -111,7 +114,7 @@ def collate(samples: Sequence[PreparedSample]) -> TrainingBatch:
         if other.x0.shape != first.x0.shape or (other.clip is None) != (first.clip is None):
             raise UserError(
                 f"a batch mixes sizes: {first.id} {tuple(first.x0.shape)}, {other.id} {tuple(other.x0.shape)}; "
-                "set data.resolution and use sources of one kind (pixels or latents)"
+                "set data.resolution and data.width and use sources of one kind (pixels or latents)"
             )
     x0 = torch.stack([sample.x0 for sample in samples])
     known = torch.stack([sample.known for sample in samples])
@@ -127,4 +130,5 @@ def collate(samples: Sequence[PreparedSample]) -> TrainingBatch:
     embeddings = [sample.clip for sample in samples if sample.clip is not None]
     if embeddings:
         cond["clip"] = torch.stack(embeddings) * known[..., None]
-    return TrainingBatch(x0, cond, [sample.id for sample in samples], [sample.source for sample in samples])
+    ids, sources = [sample.id for sample in samples], [sample.source for sample in samples]
+    return TrainingBatch(x0, cond, ids, sources, [sample.caption for sample in samples])

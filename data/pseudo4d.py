@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from viewtime.cameras import Cameras
+from viewtime.data.captions import read_caption
 from viewtime.data.samples import CorruptSampleError, GridSample
 from viewtime.data.sources import Consumer
 from viewtime.data.views import draw_frames
@@ -97,12 +98,14 @@ class Pseudo4DSource:
 
     Args:
         where: folder of video files, searched below it.
-        resolution: shorter side in pixels; pictures are cut to a square at a random place.
+        resolution: pixels; side of a square, or (height, width). Pictures of another shape are cut at a random place.
     """
 
     name = "videos"
 
-    def __init__(self, where: str, views: int, frames: int, resolution: int, max_stride: int = 1) -> None:
+    def __init__(
+        self, where: str, views: int, frames: int, resolution: int | tuple[int, int], max_stride: int = 1
+    ) -> None:
         folder = Path(where)
         if not folder.is_dir():
             raise UserError(f"no such folder of videos: {where}")
@@ -110,14 +113,15 @@ class Pseudo4DSource:
         if not self.paths:
             raise UserError(f"no video in {where}; looked for {', '.join(SUFFIXES)}")
         self.root, self.views, self.frames = folder, views, frames
-        self.resolution, self.max_stride = resolution, max_stride
+        self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
+        self.max_stride = max_stride
 
     def draw(self, consumer: Consumer, position: int, rng: np.random.Generator) -> GridSample:
         """See `data.sources.Source`."""
         path = self.paths[int(rng.integers(len(self.paths)))]
         name = str(path.relative_to(self.root))
         try:
-            video = read_video(path, max_frames=LONGEST_READ, max_side=4 * self.resolution)
+            video = read_video(path, max_frames=LONGEST_READ, max_side=4 * max(self.size))
         except UserError as error:
             raise CorruptSampleError(str(error)) from error
         if len(video.frames) < self.frames:
@@ -125,22 +129,24 @@ class Pseudo4DSource:
         chosen = draw_frames(rng, len(video.frames), self.frames, self.max_stride)
         stride = int(chosen[1] - chosen[0]) if self.frames > 1 else 1
         pixels = rearrange(torch.from_numpy(video.frames[chosen.numpy()]), "f h w c -> f c h w")
-        pixels = cut_square(rng, pixels[:, :3], self.resolution)
+        pixels = cut_frame(rng, pixels[:, :3], self.size)
         move, amounts = draw_move(rng), view_amounts(rng, self.views)
         turn = float(rng.choice([-1.0, 1.0])) * 30.0 * amounts[:, None].expand(self.views, self.frames)
         flat = torch.zeros(self.views, self.frames)
         cameras = Cameras(flat, torch.remainder(turn, 360.0), flat + 2.0)
         facts = {"video": name, "first_frame": int(chosen[0]), "move": repr(move)}
         frames = warp_views(pixels, move, amounts)
-        return GridSample(name, self.name, frames, cameras, video.fps / stride, provenance=facts)
+        fps, caption = video.fps / stride, read_caption(path)
+        return GridSample(name, self.name, frames, cameras, fps, caption=caption, provenance=facts)
 
 
-def cut_square(rng: np.random.Generator, video: Tensor, side: int) -> Tensor:
-    """uint8 [F, C, H, W] shrunk to shorter side `side` and cut to [F, C, side, side] at a random place."""
+def cut_frame(rng: np.random.Generator, video: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 [F, C, H, W] scaled until it just covers `size` (height, width) and cut to it at a random place."""
     H, W = video.shape[2:]
-    scale = side / min(H, W)
-    size = (max(side, round(H * scale)), max(side, round(W * scale)))
-    if size != (H, W):
-        video = functional.interpolate(video.float(), size, mode="bilinear", antialias=True, align_corners=False)
-    top, left = (int(rng.integers(extent - side + 1)) for extent in size)
-    return video[:, :, top : top + side, left : left + side].clamp(0, 255).round().to(torch.uint8)
+    height, width = size
+    scale = max(height / H, width / W)
+    scaled = (max(height, round(H * scale)), max(width, round(W * scale)))
+    if scaled != (H, W):
+        video = functional.interpolate(video.float(), scaled, mode="bilinear", antialias=True, align_corners=False)
+    top, left = (int(rng.integers(extent - wanted + 1)) for extent, wanted in zip(scaled, size))
+    return video[:, :, top : top + height, left : left + width].clamp(0, 255).round().to(torch.uint8)

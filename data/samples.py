@@ -30,6 +30,7 @@ class GridSample:
         latents: float [V, F, C, h, w], or None for a pixel sample.
         clip: CLIP image embeddings, float [V, F, D], or None.
         known: bool [V, F], cells that the model is given; None until `data.views` has drawn them.
+        caption: what is to be seen, "" where nobody says.
         provenance: free facts.
     """
 
@@ -41,6 +42,7 @@ class GridSample:
     latents: Tensor | None = None
     clip: Tensor | None = None
     known: Tensor | None = None
+    caption: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

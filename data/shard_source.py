@@ -146,8 +146,9 @@ def read_grid(
         raise CorruptSampleError(f"{schema.META}: {error}") from error
     facts = record.provenance | {"source": record.source}
     return GridSample(
-        record.id, ShardSource.name, pixels, cameras, record.fps / stride, latents, clip, provenance=facts
-    )
+        record.id, ShardSource.name, pixels, cameras, record.fps / stride, latents, clip,
+        caption=str(facts.get("caption", "")), provenance=facts,
+    )  # fmt: skip
 
 
 def _read_array(

@@ -17,7 +17,7 @@ from einops import rearrange
 
 from viewtime.cameras import Cameras
 from viewtime.configs.data import OnTheFly
-from viewtime.data.asset_list import Asset, list_assets
+from viewtime.data.asset_list import Asset
 from viewtime.data.samples import CorruptSampleError, GridSample
 from viewtime.data.scene_variation import draw_light, draw_part_colours, draw_parts, draw_proportions
 from viewtime.data.sources import Consumer
@@ -42,21 +42,28 @@ class AssetSource:
     """Renders V × F grids from assets with the GL engine.
 
     Args:
-        where: folder of GLB/glTF files, or a curation manifest.
+        assets: what to render (`data.asset_list`).
         views, frames: of the grids; max_stride: largest step between frames, in frames of `options.fps`.
-        resolution: pixels.
+        resolution: pixels; side of a square, or (height, width).
     """
 
     name = "assets"
     needs_fresh_process = True  # a forked copy of a process with an OpenGL driver in it hangs
 
     def __init__(
-        self, where: str, views: int, frames: int, resolution: int, max_stride: int = 1, options: OnTheFly | None = None
+        self,
+        assets: list[Asset],
+        views: int,
+        frames: int,
+        resolution: int | tuple[int, int],
+        max_stride: int = 1,
+        options: OnTheFly | None = None,
     ) -> None:
-        self.assets = list_assets(where)
+        self.assets = assets
         self.views, self.frames, self.max_stride = views, frames, max_stride
         self.options = options or OnTheFly()
-        self.size = resolution * self.options.supersample
+        height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+        self.size = (height * self.options.supersample, width * self.options.supersample)
         if self.options.elevation_min > self.options.elevation_max or self.options.fps <= 0:
             raise UserError(
                 f"elevations {self.options.elevation_min:g} … {self.options.elevation_max:g} degrees at "
@@ -127,7 +134,15 @@ class AssetSource:
             raise CorruptSampleError(f"{asset.id}, clip {clip.name}: the object covers {cover:.2%} of the pixels")
         frames = rearrange(torch.from_numpy(images), "v f h w c -> v f c h w").contiguous()
         facts = {"asset": asset.id, "clip": clip.name, "times": times.tolist(), "azimuth": float(cameras.azimuth[0, 0])}
-        return GridSample(f"{asset.id}/{clip.name}", self.name, frames, cameras.rezero(0), fps, provenance=facts)
+        return GridSample(
+            f"{asset.id}/{clip.name}",
+            self.name,
+            frames,
+            cameras.rezero(0),
+            fps,
+            caption=asset.caption,
+            provenance=facts,
+        )
 
 
 def draw_times(

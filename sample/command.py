@@ -12,26 +12,33 @@ import torch
 from viewtime.configs.sample import SampleConfig
 from viewtime.errors import UserError
 from viewtime.log import log
+from viewtime.model.four_real.text import ClipText
 from viewtime.run_folder import plain, start_run
 from viewtime.sample import plan_view
-from viewtime.sample.output import write_outputs, write_stream
-from viewtime.sample.pipeline import Job, Pipeline, choose_device
+from viewtime.sample.output import write_outputs, write_small_grid, write_stream
+from viewtime.sample.pipeline import Job, Pipeline, choose_device, provenance
 from viewtime.sample.preprocess import write_preview
 from viewtime.sample.processes import Processes, join_processes
-from viewtime.sample.reference import read_freeze_video, read_reference_views
+from viewtime.sample.reference import check_same_start, read_freeze_video, read_reference_views
 from viewtime.sample.store import CellStore
+from viewtime.sample.upsample import Enlarger
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Options that change no sampled cell: a run may be resumed with others.
-WITHOUT_EFFECT = ("out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device", "preset")
+WITHOUT_EFFECT = (
+    "out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device", "preset",
+    "upsampler", "upsample",
+)  # fmt: skip
 
 
 def run(config: SampleConfig) -> list[Path]:
     """Sample a video and write the grid; returns what was written.
 
     Raises:
-        UserError: see `Pipeline.prepare`; or the output folder cannot be written.
+        UserError: see `Pipeline.prepare` and `load_pipeline`; or the output folder cannot be written.
     """
+    if config.freeze_video is not None:
+        check_same_start(config.video, config.freeze_video)
     processes = join_processes()
     folder = Path(config.out) if config.out else Path("outputs") / (Path(config.video).stem or "sample")
     if processes.first:
@@ -39,6 +46,7 @@ def run(config: SampleConfig) -> list[Path]:
     processes.wait()
     pipeline = load_pipeline(config, processes)
     job = prepare_job(pipeline, config)
+    enlarger = Enlarger(config, pipeline.model.device, pipeline.traits) if config.upsampler is not None else None
     for note in job.prepared.notes if processes.first else ():
         log.warning(note)
     if config.show_plan:
@@ -54,18 +62,28 @@ def run(config: SampleConfig) -> list[Path]:
             write_stream(job, store, window, folder / "stream")
     if not processes.first:
         return []
-    written = write_outputs(job, store, pipeline.traits, config, folder)
+    facts = provenance(job, pipeline.traits) | ({"prompt": config.text.prompt} if config.text.prompt else {})
+    if enlarger is None:
+        written = write_outputs(job, store.read, facts, config, folder)
+    else:
+        small = write_small_grid(job, store.read, facts, folder)
+        read, more = enlarger(job, store)
+        written = [small, *write_outputs(job, read, facts | more, config, folder)]
     if not config.keep_windows:
         store.remove()
     return [preview, *written]
 
 
 def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
-    """The model and, where named, the one that makes reference views."""
+    """The model with its prompt and, where named, the one that makes reference views.
+
+    Raises:
+        UserError: a prompt without a text encoder, or for a model that takes none.
+    """
     device = choose_device(config.device)
     if device.type == "cuda" and device.index is None and processes.world > 1:
         device = torch.device("cuda", processes.local_rank)
-    return Pipeline.from_pretrained(
+    pipeline = Pipeline.from_pretrained(
         config.weights,
         model=config.model,
         torch_dtype=DTYPES[config.dtype] if config.dtype else None,
@@ -74,6 +92,14 @@ def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
         offload=config.memory.offload,
         reference_weights=config.reference.weights,
     )
+    if config.text.prompt:
+        describe = getattr(pipeline.model, "describe", None)
+        if describe is None:
+            raise UserError(f"{pipeline.traits.name} takes no prompt; leave --text.prompt out")
+        if config.text.weights is None:
+            raise UserError("--text.prompt needs --text.weights: the text encoder that the model was trained with")
+        describe(config.text.prompt, ClipText(config.text.weights, config.text.architecture, device))
+    return pipeline
 
 
 def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
@@ -85,14 +111,10 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
     if config.freeze_video is not None:
         if config.reference.orbit is not None:
             raise UserError("--freeze-video and --reference.orbit both give the views of frame 0; give one of them")
-        references = read_freeze_video(
-            config.freeze_video, config.size or pipeline.traits.size, config.preprocess, views
-        )
+        references = read_freeze_video(config.freeze_video, pipeline.cell(config.size), config.preprocess, views)
         views = len(references)
     if config.reference.orbit is not None:
-        references = read_reference_views(
-            config.reference.orbit, config.size or pipeline.traits.size, config.preprocess
-        )
+        references = read_reference_views(config.reference.orbit, pipeline.cell(config.size), config.preprocess)
     return pipeline.prepare(
         config.video,
         views=views,

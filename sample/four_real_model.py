@@ -31,27 +31,19 @@ class FourRealModel:
     Args:
         denoiser: of `viewtime.model.registry`'s "4real".
         record: the weight file's metadata.
-        prompt, encoder: a text and what turns it into tokens; without them the model is given no text.
     """
 
-    def __init__(
-        self,
-        denoiser: NetworkDenoiser,
-        record: dict[str, Any] | None = None,
-        prompt: str = "",
-        encoder: TextEncoder | None = None,
-    ) -> None:
-        if prompt and encoder is None:
-            raise UserError("a prompt needs a text encoder; give encoder=ClipText() or another one")
+    def __init__(self, denoiser: NetworkDenoiser, record: dict[str, Any] | None = None) -> None:
         self.denoiser = denoiser
         self._record = record or {}
-        self.text = encoder([prompt]) if encoder is not None else None
+        self.text: Tensor | None = None
         self.base = denoiser.network.config.base  # type: ignore[union-attr]
         self.traits = ModelTraits(
             name="4real",
             window_views=WINDOW,
             window_frames=WINDOW,
-            size=self.base.reference_height,
+            size=self.base.frame_size[0],
+            width=self.base.frame_size[1],
             channels=self.base.channels,
             keep_input=False,
             plan="autoregressive",
@@ -74,19 +66,34 @@ class FourRealModel:
         record = {**self._record, "model": {"name": "4real", "config": resolved_config(self.denoiser.network)}}
         return save_weights(folder / "4real.safetensors", self.denoiser.network.state_dict(), record)
 
-    def resize(self, size: int) -> None:
-        """Other cells than those of the reference height; positions scale with them.
+    def describe(self, prompt: str, encoder: TextEncoder) -> None:
+        """Say what the grid shows; without it the model is given no text.
 
         Raises:
-            UserError: the side is not a multiple of the patch.
+            UserError: the model was built without text or for another encoder.
         """
-        if size < self.base.patch or size % self.base.patch:
-            raise UserError(f"--size {size}; 4real needs a multiple of {self.base.patch} pixels")
-        self.traits = replace(self.traits, size=size)
+        if self.base.text_width != encoder.width:
+            made_for = f"text of width {self.base.text_width}" if self.base.text_width else "no text"
+            raise UserError(f"the text encoder gives tokens of width {encoder.width}; this 4real takes {made_for}")
+        self.text = encoder([prompt])
+
+    def resize(self, size: int) -> None:
+        """Cells of another height and the same shape; positions scale with them.
+
+        Raises:
+            UserError: height or width is not a multiple of the patch.
+        """
+        height, width = self.base.frame_size
+        across = size * width / height
+        if size < self.base.patch or size % self.base.patch or across % self.base.patch:
+            raise UserError(
+                f"--size {size} makes cells of {size} × {across:g} pixels; 4real needs multiples of {self.base.patch}"
+            )
+        self.traits = replace(self.traits, size=size, width=int(across))
 
     def latent_shape(self) -> tuple[int, int, int]:
         """A cell is its own latent."""
-        return (self.base.channels, self.traits.size, self.traits.size)
+        return (self.base.channels, *self.traits.cell)
 
     def clean(self, request: Request) -> tuple[Tensor, Tensor]:
         """Known cells of the rectangle, on white, in [-1, 1]."""
@@ -94,15 +101,16 @@ class FourRealModel:
         return known, (composite(request.known_cells()) * 2 - 1) * known[..., None, None, None]
 
     def conditions(self, request: Request) -> tuple[Conditioning, Conditioning | None]:
-        """Known cells and text; the unconditional branch has neither."""
+        """Known cells and text. Guidance is by text alone: its unconditional branch keeps the known cells."""
         known, values = self.clean(request)
         cond = {"known": known[None].to(self.device), "known_frames": values[None].to(self.device)}
-        if self.text is not None:
-            cond["text"] = self.text.to(self.device)
-        return cond, {name: torch.zeros_like(value) for name, value in cond.items()}
+        if self.text is None:
+            return cond, None
+        text = self.text.to(self.device)
+        return {**cond, "text": text}, {**cond, "text": torch.zeros_like(text)}
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[V, F, 3, S, S] in [-1, 1] -> RGB in [0, 1]."""
+        """[V, F, 3, H, W] in [-1, 1] -> RGB in [0, 1]."""
         return (latents.cpu().float() / 2 + 0.5).clamp(0, 1)
 
 

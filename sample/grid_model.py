@@ -78,7 +78,8 @@ class ModelTraits:
     Attributes:
         name: for people and for provenance.
         window_views, window_frames, inside, keep_input: see `Problem`.
-        size: side of a cell in pixels.
+        size: height of a cell in pixels.
+        width: of a cell in pixels; None for squares.
         channels: 3 (RGB) or 4 (RGBA) of the decoded cells.
         plan: the plan it was made for.
         azimuths, elevation: cameras it was made for, degrees; None where any will do.
@@ -102,6 +103,12 @@ class ModelTraits:
     input_last: bool = False
     object_share: float = 0.9
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
+    width: int | None = None
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """(height, width) of a cell in pixels."""
+        return self.size, self.size if self.width is None else self.width
 
     @property
     def novel_views(self) -> int:

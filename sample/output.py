@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -11,36 +13,41 @@ from torch import Tensor
 from viewtime.configs.sample import SampleConfig
 from viewtime.grid import FrameGrid, write_grid
 from viewtime.images import composite, contact_sheet, write_image
-from viewtime.sample.grid_model import ModelTraits
-from viewtime.sample.pipeline import Job, provenance, read_row
-from viewtime.sample.plan import Window
+from viewtime.sample.pipeline import Job
+from viewtime.sample.plan import Cell, Window
 from viewtime.sample.store import CellStore
 from viewtime.video import write_gif, write_video
 
 SHEET_COLUMNS = 12
+ReadCells = Callable[[Sequence[Cell]], Tensor]
 
 
-def write_outputs(job: Job, store: CellStore, traits: ModelTraits, config: SampleConfig, folder: Path) -> list[Path]:
-    """Write everything that was asked for; memory holds one row at a time (the D-NeRF form: the whole grid)."""
-    problem = job.plan.problem
-    first = read_row(store, 0)
-    shape = (problem.views, problem.frames, *first.shape[1:])
-    facts = (job.known, job.cameras, job.prepared.fps, provenance(job, traits))
+def write_outputs(job: Job, read: ReadCells, facts: dict[str, Any], config: SampleConfig, folder: Path) -> list[Path]:
+    """Write everything that was asked for; memory holds one row at a time (the D-NeRF form: the whole grid).
+
+    Args:
+        read: finished cells, [N, C, H, W] in [0, 1].
+        facts: provenance.
+    """
     written = [
-        write_grid(folder / "grid", shape, lambda view: read_row(store, view), *facts),  # type: ignore[arg-type]
-        _sheet(job, store, folder / "contact_sheet.png"),
-        write_video(folder / "diagonal.mp4", _video(_diagonal(job, store)), job.prepared.fps),
+        _grid(job, read, facts, folder / "grid"),
+        _sheet(job, read, folder / "contact_sheet.png"),
+        write_video(folder / "diagonal.mp4", _video(_diagonal(job, read)), job.prepared.fps),
     ]
     if "gif" in config.save:
-        for view in range(problem.views):
-            row = _video(read_row(store, view))
+        for view in range(job.plan.problem.views):
+            row = _video(_row(job, read, view))
             written.append(write_gif(folder / f"view_{view:03d}.gif", row, job.prepared.fps))
     if "png" in config.save:
-        row_of = lambda view: read_row(store, view)  # noqa: E731
-        written.append(write_grid(folder / "grid_png", shape, row_of, *facts, lossless=True))  # type: ignore[arg-type]
+        written.append(_grid(job, read, facts, folder / "grid_png", lossless=True))
     if config.dnerf:
         written.append(FrameGrid.load(folder / "grid").to_dnerf(folder / "dnerf"))
     return written
+
+
+def write_small_grid(job: Job, read: ReadCells, facts: dict[str, Any], folder: Path) -> Path:
+    """The grid as it was sampled, without loss, where an upsampler makes the outputs."""
+    return _grid(job, read, facts, folder / "grid_small", lossless=True)
 
 
 def write_stream(job: Job, store: CellStore, window: Window, folder: Path) -> None:
@@ -52,25 +59,38 @@ def write_stream(job: Job, store: CellStore, window: Window, folder: Path) -> No
             write_image(path, rearrange(cell, "c h w -> h w c"))
 
 
+def _row(job: Job, read: ReadCells, view: int) -> Tensor:
+    """One view [F, C, H, W]."""
+    return read([(view, frame) for frame in range(job.plan.problem.frames)])
+
+
+def _grid(job: Job, read: ReadCells, facts: dict[str, Any], folder: Path, lossless: bool = False) -> Path:
+    problem = job.plan.problem
+    shape = (problem.views, problem.frames, *read([(0, 0)]).shape[1:])
+    known = (job.known, job.cameras, job.prepared.fps, facts)
+    row = lambda view: _row(job, read, view)  # noqa: E731
+    return write_grid(folder, shape, row, *known, lossless=lossless)  # type: ignore[arg-type]
+
+
 def _video(frames: Tensor):
     """[F, C, H, W] -> floats [F, H, W, 3] on white."""
     return rearrange(composite(frames), "f c h w -> f h w c").numpy()
 
 
-def _diagonal(job: Job, store: CellStore) -> Tensor:
+def _diagonal(job: Job, read: ReadCells) -> Tensor:
     """View and time advance together: one way around the object over the video, [F or V, C, H, W]."""
     problem = job.plan.problem
     length = max(problem.views, problem.frames)
     cells = [
         (step * problem.views // length % problem.views, step * problem.frames // length) for step in range(length)
     ]
-    return store.read(cells)
+    return read(cells)
 
 
-def _sheet(job: Job, store: CellStore, path: Path) -> Path:
+def _sheet(job: Job, read: ReadCells, path: Path) -> Path:
     problem = job.plan.problem
     columns = sorted({round(float(c)) for c in torch.linspace(0, problem.frames - 1, SHEET_COLUMNS)})
-    cells = [store.read([(view, frame) for frame in columns]) for view in range(problem.views)]
+    cells = [read([(view, frame) for frame in columns]) for view in range(problem.views)]
     azimuth = job.cameras.azimuth
     labels = ["input", *(f"{float(azimuth[view, 0]):.0f} deg" for view in range(1, problem.views))]
     return contact_sheet(

@@ -141,11 +141,11 @@ class Pipeline:
             UserError: an input that cannot be used, or options that do not fit the model.
         """
         traits = self.traits
-        size = self._size(size)
+        cell = self.cell(size)
         novel = traits.novel_views if views is None else views
         plan = plan or PlanOptions()
         self._check_views(novel, plan)
-        prepared = prepare_video(as_video(video, frames), size, preprocess, traits.object_share)
+        prepared = prepare_video(as_video(video, frames), cell, preprocess, traits.object_share)
         count = len(prepared.cells)
         orbit = cameras or make_cameras(camera or CameraOptions(), novel, count, traits.azimuths, traits.elevation)
         if cameras is not None and cameras.shape != (1 + novel, count):
@@ -160,21 +160,28 @@ class Pipeline:
                 f"{traits.name} needs reference views of the first frame: give a freeze-time video "
                 "(--freeze-video), your own views (--reference.orbit), or SV3D weights (--reference.weights)"
             )
+        if len(given) == (1 + novel) * count:
+            raise UserError(f"a grid of {1 + novel} rows × {count} frames is all given: nothing is left to make")
         settled = settle_plan(traits, novel, count, frozenset(given), plan)
         settings = settle_sampler(traits, self.model.denoiser.schedule_kind, sampler or SamplerOptions(), seed)
         settings = replace(settings, batch_windows=batch_windows, split_guidance=split_guidance)
         return Job(prepared, orbit, settled, settings, reference_views)
 
-    def _size(self, size: int | None) -> int:
+    def cell(self, size: int | None) -> tuple[int, int]:
+        """(height, width) of a cell in pixels for this height, which the model is set to; None leaves the model's own.
+
+        Raises:
+            UserError: the model makes no cells of this size.
+        """
         if size is None or size == self.traits.size:
-            return self.traits.size
+            return self.traits.cell
         resize = getattr(self.model, "resize", None)
         if resize is None:
             raise UserError(
                 f"{self.traits.name} makes cells of {self.traits.size} pixels; --size {size} is not possible"
             )
         resize(size)
-        return size
+        return self.traits.cell
 
     def _check_views(self, novel: int, plan: PlanOptions) -> None:
         if novel < 1:

@@ -1,7 +1,8 @@
-"""Reference views of frame 0, which SV4D is conditioned on: made by SV3D, or given by the user."""
+"""Views of frame 0 that a grid starts from: made by SV3D (for SV4D), or given by the user."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional
 
 from viewtime.cameras import Cameras
 from viewtime.configs.sample import PreprocessOptions
 from viewtime.errors import UserError
+from viewtime.images import composite
 from viewtime.sample.grid_model import GridModel
 from viewtime.sample.guidance import Guidance
 from viewtime.sample.plan import Plan, Problem, Window
@@ -21,6 +24,11 @@ from viewtime.sample.preprocess import prepare_video
 from viewtime.sample.runner import MakeReference, Settings, run_plan
 from viewtime.sample.store import CellStore
 from viewtime.video import read_video
+
+# First frames of a pair of videos that are less alike than this (PSNR in dB over pictures of 64 × 64) are two pictures:
+# a copy that was compressed hard keeps over 30 dB.
+LEAST_LIKENESS = 20.0
+COMPARED_SIDE = 64
 
 
 class ReferenceViews:
@@ -71,17 +79,19 @@ class ReferenceViews:
         return list(orbit_store.read([(view, 0) for view in range(problem.views)]))
 
 
-def read_reference_views(source: str | Path, size: int, options: PreprocessOptions) -> Tensor:
-    """The user's own orbit: images of frame 0 from each novel view, in order, [N, 4, S, S] in [0, 1].
+def read_reference_views(source: str | Path, cell: tuple[int, int], options: PreprocessOptions) -> Tensor:
+    """The user's own orbit: images of frame 0 from each novel view, in order, [N, 4, H, W] in [0, 1].
 
     They are keyed and cropped like a video, one crop for all, so that their scale agrees.
     """
-    prepared = prepare_video(read_video(source), size, replace(options, fps=None))
+    prepared = prepare_video(read_video(source), cell, replace(options, fps=None))
     return rearrange(torch.from_numpy(np.ascontiguousarray(prepared.cells)).float() / 255.0, "n h w c -> n c h w")
 
 
-def read_freeze_video(source: str | Path, size: int, options: PreprocessOptions, views: int | None = None) -> Tensor:
-    """A freeze-time video whose first frame is the input video's first frame: the novel views, [N, 4, S, S] in [0, 1].
+def read_freeze_video(
+    source: str | Path, cell: tuple[int, int], options: PreprocessOptions, views: int | None = None
+) -> Tensor:
+    """A freeze-time video whose first frame is the input video's first frame: the novel views, [N, 4, H, W] in [0, 1].
 
     Args:
         views: novel views to take, evenly spaced over the video with its last frame among them; None: all.
@@ -89,8 +99,36 @@ def read_freeze_video(source: str | Path, size: int, options: PreprocessOptions,
     Raises:
         UserError: fewer frames than views, or a single one.
     """
-    cells = read_reference_views(source, size, options)
+    cells = read_reference_views(source, cell, options)
     novel = len(cells) - 1 if views is None else views
     if novel < 1 or novel > len(cells) - 1:
         raise UserError(f"{source} has {len(cells)} frames; that gives 1 to {len(cells) - 1} novel views, not {novel}")
     return cells[torch.linspace(0, len(cells) - 1, novel + 1).round().long()[1:]]
+
+
+def check_same_start(video: str | Path, freeze_video: str | Path) -> None:
+    """A freeze-time video begins where the fixed-view video does: one picture, one shape.
+
+    Raises:
+        UserError: either cannot be read, their shapes differ by over 2 %, or their first frames are two pictures.
+    """
+    first, other = (read_video(path, 1).frames[0] for path in (video, freeze_video))
+    (height, width), (other_height, other_width) = first.shape[:2], other.shape[:2]
+    if abs(width * other_height / (height * other_width) - 1) > 0.02:
+        raise UserError(
+            f"{video} is {width} × {height} px and {freeze_video} {other_width} × {other_height} px; their pictures "
+            "must have one shape: cut one of them"
+        )
+    small = [
+        functional.interpolate(
+            composite(rearrange(torch.from_numpy(frame).float() / 255, "h w c -> 1 c h w")),
+            (COMPARED_SIDE, COMPARED_SIDE), mode="area",
+        )
+        for frame in (first, other)
+    ]  # fmt: skip
+    likeness = -10 * math.log10(max(float((small[0] - small[1]).square().mean()), 1e-10))
+    if likeness < LEAST_LIKENESS:
+        raise UserError(
+            f"{freeze_video} does not begin with the first frame of {video} (PSNR {likeness:.1f} dB; at least "
+            f"{LEAST_LIKENESS:g} is needed): cut it so that it starts at the fixed view and instant"
+        )

@@ -1,34 +1,40 @@
 """A grid enlarged by the diffusion upsampler: windows over views and frames that agree at every step.
 
+    python sample.py … --upsampler UPSAMPLER.safetensors
     python -m viewtime.sample.upsample GRID_FOLDER OUT_FOLDER --weights UPSAMPLER.safetensors
 
 Noise is drawn per cell, as everywhere. Where a grid is larger than a window, overlapping windows are denoised from
 one common state and their predictions are averaged before each step, so no seam runs between windows and the result
-does not depend on their order.
+does not depend on their order. The state lies in the host's memory; the device holds one window at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from viewtime.configs.load import build
+from viewtime.configs.sample import SampleConfig, UpsampleOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.log import progress_bar
 from viewtime.model.denoiser import Denoiser, NetworkDenoiser
 from viewtime.model.four_real.config import UpsamplerConfig
 from viewtime.model.registry import build_denoiser
+from viewtime.sample.grid_model import ModelTraits
 from viewtime.sample.noise import cell_noise
-from viewtime.sample.plan import spans
+from viewtime.sample.pipeline import Job, read_row
+from viewtime.sample.plan import Cell, spans
 from viewtime.sample.samplers import get_sampler
 from viewtime.sample.schedules import make_schedule
+from viewtime.sample.store import CellStore
 from viewtime.weights import load_weights, read_header
-
-WINDOW, OVERLAP, STEPS = 8, 2, 8
 
 
 @torch.no_grad()
@@ -37,9 +43,7 @@ def upsample(
     denoiser: Denoiser,
     factor: int,
     seed: int = 0,
-    steps: int = STEPS,
-    window: int = WINDOW,
-    overlap: int = OVERLAP,
+    options: UpsampleOptions | None = None,
     device: str | torch.device = "cpu",
 ) -> Tensor:
     """Enlarge a grid.
@@ -47,14 +51,23 @@ def upsample(
     Args:
         small: [V, F, 3, h, w] in [0, 1].
         denoiser: takes `cond["small"]`.
-        window, overlap: largest window along either axis, and what neighbouring windows share.
 
     Returns:
         [V, F, 3, factor h, factor w] in [0, 1].
+
+    Raises:
+        UserError: fewer than one step, or windows that do not advance.
     """
     V, F, C, h, w = small.shape
-    condition = (small * 2 - 1).to(device)
-    noise = cell_noise(seed, range(V), range(F), (C, factor * h, factor * w)).to(device)
+    options = options or UpsampleOptions()
+    steps, window, overlap = options.steps, options.window, options.overlap
+    if steps < 1 or not 0 <= overlap < window:
+        raise UserError(
+            f"--upsample.steps {steps}, --upsample.window {window}, --upsample.overlap {overlap}; at least one step, "
+            "and windows larger than their overlap are needed"
+        )
+    condition = small * 2 - 1
+    noise = cell_noise(seed, range(V), range(F), (C, factor * h, factor * w))
     places = [
         (slice(views.start, views.stop), slice(frames.start, frames.stop))
         for views in spans(V, window, overlap)
@@ -65,14 +78,15 @@ def upsample(
         del step
         total, count = torch.zeros_like(x), x.new_zeros(V, F, 1, 1, 1)
         for views, frames in places:
-            cells = x[views, frames]
-            level = torch.full((1,), sigma, device=x.device)
-            total[views, frames] += denoiser(cells[None], level, {"small": condition[None, views, frames]})[0]
+            part, level = condition[None, views, frames].to(device), torch.full((1,), sigma, device=device)
+            total[views, frames] += denoiser(x[None, views, frames].to(device), level, {"small": part})[0].to(x)
             count[views, frames] += 1
+            bar.advance(1)
         return total / count
 
-    large = get_sampler("euler")(denoise, noise, make_schedule(denoiser.schedule_kind, steps))
-    return (large.cpu() / 2 + 0.5).clamp(0, 1)
+    with progress_bar("enlarging, windows", steps * len(places)) as bar:
+        large = get_sampler("euler")(denoise, noise, make_schedule(denoiser.schedule_kind, steps))
+    return (large / 2 + 0.5).clamp(0, 1)
 
 
 def load_upsampler(path: str | Path, device: str | torch.device = "cpu") -> tuple[NetworkDenoiser, int]:
@@ -87,9 +101,37 @@ def load_upsampler(path: str | Path, device: str | torch.device = "cpu") -> tupl
         raise UserError(f"{path} holds no 4real-upsampler; its metadata names {section!r}")
     with torch.device("meta"):
         denoiser = build_denoiser("4real-upsampler", section["config"])
-    load_weights(denoiser.network, path, device, torch.float32)
+    dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
+    load_weights(denoiser.network, path, device, dtype)
     denoiser.eval().requires_grad_(False)
     return denoiser, build(UpsamplerConfig, section["config"], f"{path}: model.config").factor
+
+
+class Enlarger:
+    """The second pass of `viewtime sample`; its weights are read before the first pass, so that a wrong file fails at
+    once.
+
+    Raises:
+        UserError: not an upsampler, or the sampled cells have alpha.
+    """
+
+    def __init__(self, config: SampleConfig, device: torch.device, traits: ModelTraits) -> None:
+        if traits.channels != 3:
+            raise UserError(f"--upsampler enlarges RGB grids; {traits.name} makes RGBA, leave it out")
+        assert config.upsampler is not None
+        self.config, self.device = config, device
+        self.denoiser, self.factor = load_upsampler(config.upsampler, device)
+
+    def __call__(self, job: Job, store: CellStore) -> tuple[Callable[[Sequence[Cell]], Tensor], dict[str, Any]]:
+        """(what reads the enlarged cells, facts for the provenance)."""
+        small = torch.stack([read_row(store, view) for view in range(job.plan.problem.views)])
+        config = self.config
+        large = upsample(small, self.denoiser, self.factor, config.seed, config.upsample, self.device)
+
+        def read(cells: Sequence[Cell]) -> Tensor:
+            return torch.stack([large[view, frame] for view, frame in cells])
+
+        return read, {"upsampled": {"factor": self.factor, "seed": config.seed, "steps": config.upsample.steps}}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,13 +145,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=UpsampleOptions.steps)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args(argv)
     try:
         denoiser, factor = load_upsampler(arguments.weights, arguments.device)
         grid = FrameGrid.load(arguments.grid)
-        large = upsample(grid.rgb(), denoiser, factor, arguments.seed, arguments.steps, device=arguments.device)
+        options = UpsampleOptions(steps=arguments.steps)
+        large = upsample(grid.rgb(), denoiser, factor, arguments.seed, options, arguments.device)
         facts = {**grid.provenance, "upsampled": {"factor": factor, "seed": arguments.seed, "steps": arguments.steps}}
         print(FrameGrid(large, grid.known, grid.cameras, grid.fps, facts).save(arguments.out))
     except UserError as error:

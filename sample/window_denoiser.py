@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from viewtime.errors import UserError
 from viewtime.model.denoiser import Conditioning
 from viewtime.sample.cache import StepCache
 from viewtime.sample.grid_model import GridModel, Request, stack_conditions
@@ -48,7 +49,10 @@ class WindowDenoiser:
         self.split_guidance, self.cache = split_guidance, cache or StepCache()
         self.sides = [self._side([window[number] for window in requests]) for number in range(len(requests[0]))]
         if guidance.kind != "none" and any(side.uncond is None for side in self.sides):
-            raise ValueError(f"{model.traits.name} has no unconditional branch; guidance must be none")
+            raise UserError(
+                f"{model.traits.name} has nothing to guide by here (no unconditional branch); "
+                "--sampler.guidance must be none"
+            )
 
     def _side(self, requests: Sequence[Request]) -> _Side:
         device = self.model.device

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from viewtime.data.captions import read_caption
 from viewtime.errors import UserError
 
 SUFFIXES = (".glb", ".gltf", ".fbx", ".blend")
@@ -24,6 +25,7 @@ class Candidate:
         author: who to credit, or "".
         animations: number of clips known beforehand (annotations), or None.
         triangles: known beforehand, or None.
+        caption: what it shows, or "".
         fetch: gives the local path, downloading if need be; raises UserError where that fails.
     """
 
@@ -34,6 +36,7 @@ class Candidate:
     fetch: Callable[[], Path]
     animations: int | None = None
     triangles: int | None = None
+    caption: str = ""
 
 
 def read_licence_table(path: Path) -> dict[str, dict[str, Any]]:
@@ -81,4 +84,6 @@ def folder_candidates(folder: Path, licence: str | None = None, table: Path | No
         name = str(file.relative_to(folder))
         row = known.get(name) or known.get(file.name) or {"licence": licence, "author": ""}
         unique = stem if stems.count(stem) == 1 else name
-        yield Candidate(unique, "folder", row["licence"], row["author"], lambda file=file: file)
+        yield Candidate(
+            unique, "folder", row["licence"], row["author"], lambda file=file: file, caption=read_caption(file)
+        )

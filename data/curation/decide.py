@@ -28,8 +28,8 @@ def reading_limits(limits: CurationLimits) -> Limits:
 def decide_alone(candidate: Candidate, limits: CurationLimits, output: Path, worker: GuardedWorker) -> dict[str, Any]:
     """The manifest row of a candidate, before duplicates are looked for.
 
-    Keys: id, source, licence, licence_family, author, path (relative to the manifest), bytes, sha256, vertices,
-    triangles, content, clips, decision ("keep", "reject", "failed"), stage, reason, detail.
+    Keys: id, source, licence, licence_family, author, caption, path (relative to the manifest), bytes, sha256,
+    vertices, triangles, content, clips, decision ("keep", "reject", "failed"), stage, reason, detail.
 
     Raises:
         UserError: OpenGL cannot start; every other trouble is in the row.
@@ -40,6 +40,7 @@ def decide_alone(candidate: Candidate, limits: CurationLimits, output: Path, wor
         "licence": candidate.licence,
         "licence_family": family(candidate.licence),
         "author": candidate.author,
+        "caption": candidate.caption,
     }
     if refusal := _before_the_file(candidate, limits):
         return row | _verdict("reject", *refusal)

@@ -63,6 +63,7 @@ def _candidate(package: Any, id: str, annotation: dict[str, Any] | None) -> Cand
         lambda: _download(package, id),
         annotation.get("animationCount"),
         annotation.get("faceCount"),
+        annotation.get("name") or "",
     )
 
 

@@ -106,7 +106,7 @@ class BaseVideoModel(nn.Module):
             planes.append(extra)
         p = self.config.patch
         patches = rearrange(torch.cat(planes, dim=-3), "... c (h p) (w q) -> ... (h w) (p q c)", p=p, q=p)
-        return self.patch_in(patches)
+        return self.patch_in(patches.to(self.patch_in.weight))
 
     def noise_condition(self, t: Tensor, known: Tensor) -> Tensor:
         """Embedding of each frame's noise level, 0 where it is known: t, known [...] -> [..., D]."""
@@ -136,7 +136,7 @@ class BaseVideoModel(nn.Module):
             size: (H, W) in pixels.
             text: [N, L, D] projected tokens or None.
         """
-        image = image_ids(*size, self.config.patch, self.config.reference_height, noise.device)
+        image = image_ids(*size, self.config.patch, self.config.frame_size[0], noise.device)
         angles = rotary_angles(token_ids(order, image), self.config.head_dim)
         return BlockContext(noise + self.embed_context.weight[kind], angles, text)
 

@@ -22,8 +22,9 @@ class BaseConfig:
             index, the rest the place in the image).
         mlp_ratio: hidden width of the MLP over `width`.
         text_width: width of the text encoder's tokens; 0 builds the model without text.
-        reference_height: frame height in pixels at which neighbouring tokens are one position apart. At other
-            heights positions are scaled, so weights trained at 36 x 64 go on at 72 x 128.
+        frame_size: (height, width) in pixels of the frames it is made for; sampling takes them unless told otherwise.
+            There neighbouring tokens are one position apart. At other sizes positions are scaled, so that weights
+            trained at 36 x 64 go on at 72 x 128.
         extra_channels: channels of a picture given beside every noisy frame (the upsampler's input); 0 for none.
     """
 
@@ -34,7 +35,7 @@ class BaseConfig:
     head_dim: int = 64
     mlp_ratio: int = 4
     text_width: int = 768
-    reference_height: int = 36
+    frame_size: tuple[int, int] = (72, 128)
     extra_channels: int = 0
 
     def __post_init__(self) -> None:
@@ -42,10 +43,9 @@ class BaseConfig:
             raise UserError(f"4real: head_dim {self.head_dim} must be a multiple of 16")
         if self.width % self.head_dim:
             raise UserError(f"4real: width {self.width} must be a multiple of head_dim ({self.head_dim})")
-        if self.reference_height % self.patch:
-            raise UserError(
-                f"4real: reference_height {self.reference_height} must be a multiple of patch ({self.patch})"
-            )
+        if any(side < self.patch or side % self.patch for side in self.frame_size):
+            height, width = self.frame_size
+            raise UserError(f"4real: frame_size {height} x {width}; both must be multiples of patch ({self.patch})")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class UpsamplerConfig:
     """
 
     base: BaseConfig = field(
-        default_factory=lambda: BaseConfig(patch=16, depth=16, reference_height=144, extra_channels=3)
+        default_factory=lambda: BaseConfig(patch=16, depth=16, frame_size=(288, 512), extra_channels=3)
     )
     factor: int = 4
 

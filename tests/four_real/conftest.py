@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from viewtime.model.four_real.config import BaseConfig, GridConfig
 from viewtime.model.four_real.grid import GridModel
 
-SMALL = BaseConfig(patch=4, width=32, depth=3, head_dim=16, mlp_ratio=2, text_width=24, reference_height=8)
+SMALL = BaseConfig(patch=4, width=32, depth=3, head_dim=16, mlp_ratio=2, text_width=24, frame_size=(8, 16))
 VIEWS, FRAMES = 3, 4
 
 

@@ -111,7 +111,7 @@ def test_errors_name_the_value():
 def test_two_steps_lower_the_velocity_loss_on_a_fixed_batch():
     """Through the denoiser call that training uses."""
     torch.manual_seed(0)
-    config = {"patch": 4, "width": 32, "depth": 2, "head_dim": 16, "text_width": 0, "reference_height": 8}
+    config = {"patch": 4, "width": 32, "depth": 2, "head_dim": 16, "text_width": 0, "frame_size": (8, 16)}
     denoiser = build_denoiser("4real-base", config)
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=1e-2)
     x0 = torch.rand(2, 2, 3, 3, 8, 16) * 2 - 1

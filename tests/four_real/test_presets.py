@@ -16,7 +16,7 @@ from viewtime.configs.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.model.four_real.assemble import main as assemble
 from viewtime.model.four_real.base import BaseVideoModel
-from viewtime.model.four_real.config import GridConfig
+from viewtime.model.four_real.config import BaseConfig, GridConfig
 from viewtime.model.four_real.grid import GridModel
 from viewtime.model.parameter_table import describe_preset, parameter_counts
 from viewtime.model.registry import build_denoiser, build_network
@@ -36,9 +36,19 @@ def test_presets_fit_the_schema_and_build(name):
     for stage in config.stages:
         options = {**config.data.options, **stage.data}
         if config.data.factory != "synthetic":
-            data = build(DataConfig, {key: value for key, value in options.items() if key not in ("factor", "of")})
+            data = build(
+                DataConfig, {key: value for key, value in options.items() if key not in ("factor", "of", "text")}
+            )
             assert data.channels == network.config.channels  # type: ignore[union-attr]
-            assert data.resolution % getattr(network.config, "base", network.config).patch == 0  # type: ignore[union-attr]
+            base: BaseConfig = getattr(network.config, "base", network.config)  # type: ignore[assignment]
+            assert data.resolution % base.patch == 0
+            # Every stage has the shape of the frames that the model ends with, and none is larger.
+            assert data.width is not None
+            assert data.resolution * base.frame_size[1] == data.width * base.frame_size[0]
+            assert data.resolution <= base.frame_size[0]
+            if base.text_width and not name.endswith("upsampler"):
+                assert options["text"]["width"] == base.text_width
+                assert config.conditioning.dropout["text"] > 0
             assert bool(data.videos) or bool(data.assets)
 
 
@@ -118,7 +128,7 @@ def test_a_fixed_batch_is_learned_by_every_variant(variant):
     with torch.no_grad():
         for parameter in denoiser.network.base.parameters():  # type: ignore[union-attr]
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x0 = torch.rand(1, 3, 3, 3, 16, 16) * 2 - 1
+    x0 = torch.rand(1, 3, 3, 3, 12, 20) * 2 - 1
     known = torch.zeros(1, 3, 3, dtype=torch.bool)
     known[:, 0], known[:, :, 0] = True, True
     x = torch.where(known[..., None, None, None], x0, 0.3 * x0 + 0.7 * torch.randn_like(x0))

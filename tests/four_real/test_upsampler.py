@@ -12,7 +12,7 @@ from viewtime.model.four_real.config import BaseConfig, UpsamplerConfig
 from viewtime.model.four_real.upsampler import Upsampler, enlarge, shrink
 from viewtime.model.registry import build_denoiser
 
-BASE = BaseConfig(patch=8, width=32, depth=2, head_dim=16, text_width=0, reference_height=32, extra_channels=3)
+BASE = BaseConfig(patch=8, width=32, depth=2, head_dim=16, text_width=0, frame_size=(32, 64), extra_channels=3)
 
 
 def test_a_fresh_upsampler_is_bilinear_enlargement():
@@ -47,7 +47,7 @@ def test_a_grid_does_not_depend_on_its_batch_but_on_its_neighbours():
 
 def test_training_adds_detail():
     torch.manual_seed(0)
-    config = {"base": {"patch": 8, "width": 32, "depth": 2, "head_dim": 16, "text_width": 0, "reference_height": 32,
+    config = {"base": {"patch": 8, "width": 32, "depth": 2, "head_dim": 16, "text_width": 0, "frame_size": (32, 64),
                        "extra_channels": 3}}  # fmt: skip
     denoiser = build_denoiser("4real-upsampler", config)
     x0 = torch.rand(1, 2, 2, 3, 16, 32) * 2 - 1
