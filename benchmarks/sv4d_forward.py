@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from viewtime.model.presets import load_model_config
 from viewtime.model.sv4d.config import UNetConfig
-from viewtime.model.sv4d.residual import SequenceConvolution
+from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution, channels_last
 from viewtime.model.sv4d.transformer import TransformerBlock
 from viewtime.model.sv4d.unet import VideoUNet
 
@@ -60,14 +60,19 @@ class Obvious:
         self.network = network
 
     def __enter__(self) -> None:
-        self.saved = (SequenceConvolution.forward, TransformerBlock.forward)
+        self.saved = [(kind, kind.forward) for kind in (ImageConvolution, SequenceConvolution, TransformerBlock)]
+        ImageConvolution.forward = nn.Conv2d.forward  # type: ignore[method-assign]
         SequenceConvolution.forward = obvious_convolution  # type: ignore[method-assign]
         TransformerBlock.forward = obvious_block  # type: ignore[method-assign]
         self._set("reference", torch.contiguous_format)
+        for parameter in self.network.parameters():
+            parameter.data = parameter.data.contiguous()
 
     def __exit__(self, *_: object) -> None:
-        SequenceConvolution.forward, TransformerBlock.forward = self.saved  # type: ignore[method-assign]
+        for kind, forward in self.saved:
+            kind.forward = forward  # type: ignore[method-assign]
         self._set("sdpa", torch.channels_last)
+        channels_last(self.network)
 
     def _set(self, backend: str, memory_format: torch.memory_format) -> None:
         self.network.memory_format = memory_format
@@ -122,6 +127,7 @@ def main() -> None:
         network = VideoUNet(load_model_config(options.preset).network)
     network = network.to(dtype).to_empty(device="cpu").requires_grad_(False)
     fill(network)
+    channels_last(network)
     arguments = inputs(network.config, options.views, options.frames, options.size)
     ours, obvious = [], []
     for _ in range(options.repeat + 1):

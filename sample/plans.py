@@ -129,10 +129,15 @@ def interleaved(problem: Problem) -> Plan:
 def sv4d(problem: Problem) -> Plan:
     """SV4D's mixed sampling (section 3.1, A.3): interleaved anchors, then dense windows between anchors.
 
-    In a dense window the steps alternate between the last (backward, even steps) and the first (forward, odd
-    steps) anchor as reference. Where the anchors do not fit into one window, they are themselves sampled by this
-    plan, so the number of frames has no limit. Alternation needs two anchors and a frame between them: windows
-    of fewer than 3 frames slide forward instead.
+    A network that sees known cells inside its grid is given both anchors of a dense window at every step. SV4D's
+    takes the reference views of one frame: there the steps alternate between the last (backward, even steps) and
+    the first anchor (forward, odd steps). Alternation integrates the mean of the two predictions, which is no
+    posterior mean: the drift is that of neither conditional distribution, and even an exact denoiser then makes
+    cells whose spread is too small (by 1 - c²(1 - c²)/2 of the variance midway between two anchors whose correlation
+    with the cell is c; tests/sample/test_alternation.py).
+
+    Where the anchors do not fit into one window, they are themselves sampled by this plan, so the number of frames
+    has no limit. It needs two anchors and a frame between them: windows of fewer than 3 frames slide forward instead.
     """
     if problem.window_frames < 3 and problem.frames > problem.window_frames:
         return Plan("sv4d", problem, sv4d2(problem).windows)
@@ -155,7 +160,8 @@ def _mixed(builder: _Builder, views: tuple[int, ...], frames: list[int]) -> None
     _mixed(builder, views, [frames[position] for position in anchors])
     for first, last in pairwise(anchors):
         span = frames[max(0, min(first, last - width + 1)) : last + 1]
-        builder.add("dense", views, span, [("backward", (span[-1],)), ("forward", (span[0],))])
+        alternating = [("backward", (span[-1],)), ("forward", (span[0],))]
+        builder.add("dense", views, span, [("", span)] if builder.problem.inside else alternating)
 
 
 def _anchors(length: int, width: int) -> list[int]:

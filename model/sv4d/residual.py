@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.sv4d.blend import Blend
+from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
 from viewtime.model.sv4d.grid_attention import Context
 
 
@@ -16,10 +17,10 @@ class SpaceConvolutions(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, embedding_dim: int):
         super().__init__()
         self.norm_in = nn.GroupNorm(32, in_channels)
-        self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv_in = ImageConvolution(in_channels, out_channels)
         self.embed = nn.Linear(embedding_dim, out_channels)
         self.norm_out = nn.GroupNorm(32, out_channels)
-        self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_out = ImageConvolution(out_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -27,21 +28,6 @@ class SpaceConvolutions(nn.Module):
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = h + self.embed(F.silu(embedding))[:, :, None, None]
         return self.skip(x) + self.conv_out(F.silu(self.norm_out(h)))
-
-
-class SequenceConvolution(nn.Conv3d):
-    """Convolution of width 3 along a sequence of images, position by position.
-
-    The weight has the published shape [C_out, C_in, 3, 1, 1]; it runs as a two-dimensional convolution over
-    [sequence, position], which is the faster kernel on every device and the same sum.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[B, C_in, L, S] -> [B, C_out, L, S]."""
-        return F.conv2d(input, self.weight.squeeze(-1), self.bias, padding=(1, 0))
 
 
 class GridConvolutions(nn.Module):
@@ -91,7 +77,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.conv = ImageConvolution(channels, channels, stride=2)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         return self.conv(x)
@@ -102,7 +88,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = ImageConvolution(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.model.sv4d.residual import SequenceConvolution
+from viewtime.model.sv4d.convolution import SequenceConvolution
 from viewtime.model.vae.config import VaeConfig
 from viewtime.model.vae.layers import VaeLevel, VaeMiddle, VaeResidual, VaeUpsample, group_norm
 

@@ -39,8 +39,12 @@ def sample(folder, name, inside, *, size=32, seed=0, kind="flow", window=(4, 4),
     return cells, finished
 
 
-@pytest.mark.parametrize("inside", [True, False])
-@pytest.mark.parametrize("name", [name for name in PLANS if name not in ("joint", "sv4d")])
+MARGINALS = [(name, inside) for name in PLANS if name != "joint" for inside in (True, False)]
+# Beside the grid SV4D's plan alternates, which no exact denoiser makes exact: see test_alternation.py.
+MARGINALS.remove(("sv4d", False))
+
+
+@pytest.mark.parametrize(("name", "inside"), MARGINALS)
 def test_every_plan_gives_the_same_marginal_per_cell(name, inside, tmp_path):
     cells, _ = sample(tmp_path, name, inside, size=80)
     variance = cells.double().flatten(2).pow(2).mean(-1)
@@ -58,16 +62,14 @@ def test_the_joint_plan_gives_the_fields_covariance(inside, tmp_path):
 
 
 def test_alternating_directions_keep_the_mean_and_shrink_the_spread(tmp_path):
-    """SV4D's alternation mixes two conditionals and is no exact sampler: its spread is below the field's.
-
-    The means agree, the anchors are exact, and between anchors at most a third of the variance is lost.
-    """
-    cells, _ = sample(tmp_path, "sv4d", True, size=96)
+    """A whole alternating run: the means agree, the anchor stage is exact, between anchors the spread is too small."""
+    cells, _ = sample(tmp_path, "sv4d", False, size=96)
     flat = cells.double().flatten(2)
     ratio = flat.pow(2).mean(-1) / torch.from_numpy(covariance(V, F).diagonal().copy()).reshape(V, F)
     assert flat.mean(-1).abs().max() < 0.05
     assert (ratio < 1.07).all()
-    assert (ratio > 0.66).all(), ratio
+    assert (ratio > 0.78).all(), ratio
+    assert ratio[1:].min() < 0.93
 
 
 def test_seed_decides_and_nothing_else(tmp_path):
