@@ -88,12 +88,18 @@ class MeshOptions:
         faces: about half as many vertices; the surface is decimated to this number of triangles.
         resolution: voxels along the longest side for marching cubes.
         refine_iterations: steps that move the vertices onto the masks; 0 leaves the surface as extracted.
+        paint: vertex colours that reproduce the pictures best, instead of those of the Gaussians around.
+        animation: morphs: a morph target per frame, exact; skin: joints that carry the surface, several times smaller.
+        joints: their number, for `animation` skin.
     """
 
     enabled: bool = True
     faces: int = 10000
     resolution: int = 128
     refine_iterations: int = 10
+    paint: bool = True
+    animation: Literal["morphs", "skin"] = "morphs"
+    joints: int = 60
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from viewtime.run_folder import start_run
 from .asset import GaussianAsset, Renderable
 from .films import write_orbit
 from .fit import GaussianFit
-from .glb import write_glb
+from .glb import write_animated
 from .initialise import first_gaussians
 from .mesh_choice import best_mesh
 from .score import scores
@@ -79,7 +79,7 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     if config.mesh.enabled:
         mesh, iou = best_mesh(asset, fit.targets, config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
-        paths.append(write_glb(mesh, out / "asset.glb"))
+        paths.append(write_animated(mesh, out / "asset.glb", config.mesh))
     asset.info["scores"] = record
     paths = asset.save(out) + paths
     if config.orbit_seconds > 0:

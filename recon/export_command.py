@@ -11,7 +11,7 @@ from viewtime.grid import FrameGrid
 
 from .asset import GaussianAsset
 from .films import write_fixed_view, write_orbit
-from .glb import write_glb
+from .glb import write_animated
 from .mesh import MovingMesh, extract_mesh
 from .mesh_choice import best_mesh
 from .ply import write_gaussian_sequence, write_mesh_sequence
@@ -53,7 +53,7 @@ def _mesh(asset: GaussianAsset, config: ExportConfig) -> MovingMesh:
 def _write(kind: str, asset: GaussianAsset, mesh: MovingMesh | None, out: Path, config: ExportConfig) -> Path:
     if mesh is not None:
         if kind == "glb":
-            return write_glb(mesh, out / "asset.glb")
+            return write_animated(mesh, out / "asset.glb", config.mesh)
         if kind == "html":
             return write_page(mesh, out / "asset.html")
         if kind in ("obj", "mesh_ply"):

@@ -156,13 +156,12 @@ class GaussianFit:
         picture = render(
             means, covariance, g.opacity()[None], g.colour[None], self.compensation.views(self.targets.views, cells)
         )
-        target = self.targets.images[view_of, frame_of]
+        target = self.targets.images.flatten(0, 1).index_select(0, cells)
         colour = self.compensation.expose(picture.rgb, picture.alpha, cells) - target[:, :3]
         mask = picture.alpha - target[:, 3:]
-        square = colour.square()
-        per_cell = square.mean(dim=(1, 2, 3))
+        per_cell = rearrange(colour, "b c h w -> b (c h w)").square().mean(dim=1)
         if self.config.imperfect.robust:
-            data = (ROBUST_SCALE * ((1 + square / ROBUST_SCALE**2).sqrt() - 1)).mean(dim=(1, 2, 3)) * 0.6
+            data = 0.6 * (ROBUST_SCALE * ((1 + (colour / ROBUST_SCALE).square()).sqrt() - 1)).mean(dim=(1, 2, 3))
             data = data + 0.3 * mask.abs().mean(dim=(1, 2, 3))
         else:
             data = 0.5 * colour.abs().mean(dim=(1, 2, 3)) + 2 * per_cell + 0.5 * mask.square().mean(dim=(1, 2, 3))

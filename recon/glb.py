@@ -1,21 +1,19 @@
-"""Animated GLB: one mesh, a morph target per frame, one-hot weights over time; opens in Blender and in browsers."""
+"""Animated GLB that opens in Blender and in browsers: a morph target per frame, or joints that carry the surface."""
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from viewtime import __version__
+from viewtime.configs.reconstruct import MeshOptions
 from viewtime.files import atomic_path
 
+from .glb_file import ELEMENTS, FLOAT, UNSIGNED_BYTE, UNSIGNED_INT, UNSIGNED_SHORT, VERTICES, Buffer, pack_glb
 from .mesh import MovingMesh
-
-FLOAT, UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5121, 5123, 5125
-VERTICES, ELEMENTS = 34962, 34963
+from .skinning import Skin, quaternions, skin_mesh
 
 
 def to_gltf_axes(points: np.ndarray) -> np.ndarray:
@@ -23,54 +21,26 @@ def to_gltf_axes(points: np.ndarray) -> np.ndarray:
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1).astype(np.float32)
 
 
-class _Buffer:
-    """The binary chunk with its views and accessors."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.views: list[dict[str, Any]] = []
-        self.accessors: list[dict[str, Any]] = []
-
-    def add(
-        self,
-        array: np.ndarray,
-        component: int,
-        kind: str,
-        target: int | None = None,
-        bounds: bool = False,
-        **extra: Any,
-    ) -> int:
-        """Append an array; returns its accessor."""
-        self.data += b"\0" * (-len(self.data) % 4)
-        raw = np.ascontiguousarray(array).tobytes()
-        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
-        if target is not None:
-            view["target"] = target
-        self.views.append(view)
-        self.data += raw
-        accessor: dict[str, Any] = {
-            "bufferView": len(self.views) - 1, "componentType": component, "count": len(array), "type": kind, **extra,
-        }  # fmt: skip
-        if bounds:
-            flat = array.reshape(len(array), -1)
-            accessor["min"], accessor["max"] = flat.min(0).tolist(), flat.max(0).tolist()
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
-
-
 def linear_from_srgb(colour: np.ndarray) -> np.ndarray:
     """Displayed RGB in [0, 1] -> the linear values that glTF vertex colours hold."""
     return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
 
 
-def write_glb(mesh: MovingMesh, path: Path) -> Path:
+def write_animated(mesh: MovingMesh, path: Path, options: MeshOptions) -> Path:
+    """Write the mesh with the animation that the options name."""
+    skinned = options.animation == "skin" and len(mesh.positions) > 1
+    return write_glb(mesh, path, skin_mesh(mesh, options.joints) if skinned else None)
+
+
+def write_glb(mesh: MovingMesh, path: Path, skin: Skin | None = None) -> Path:
     """Write the mesh with its animation; frame f is shown at f / fps seconds.
 
-    Colours are baked light, so the material is unlit (KHR_materials_unlit).
+    Colours are baked light, so the material is unlit (KHR_materials_unlit). With a skin, whose `pose` approximates
+    the mesh's frames, the file holds joints and weights; without one it holds every frame exactly, as morph targets.
     """
     F, P, _ = mesh.positions.shape
     positions = to_gltf_axes(mesh.positions)
-    buffer = _Buffer()
+    buffer = Buffer()
     colour = np.concatenate([linear_from_srgb(mesh.colour), np.ones((P, 1))], axis=1)
     index_kind = (UNSIGNED_SHORT, np.uint16) if P < 65535 else (UNSIGNED_INT, np.uint32)
     attributes = {
@@ -94,18 +64,11 @@ def write_glb(mesh: MovingMesh, path: Path) -> Path:
         "meshes": [{"name": "viewtime", "primitives": [primitive]}],
     }  # fmt: skip
     if F > 1:
-        primitive["targets"] = [
-            {"POSITION": buffer.add(positions[f] - positions[0], FLOAT, "VEC3", VERTICES, bounds=True)}
-            for f in range(1, F)
-        ]
-        document["meshes"][0]["weights"] = [0.0] * (F - 1)
-        document["meshes"][0]["extras"] = {"targetNames": [f"frame_{f:03d}" for f in range(1, F)]}
         times = buffer.add(np.arange(F, dtype=np.float32) / np.float32(mesh.fps), FLOAT, "SCALAR", bounds=True)
-        weights = buffer.add(np.eye(F, dtype=np.float32)[:, 1:].reshape(-1), FLOAT, "SCALAR")
-        document["animations"] = [{
-            "name": "motion", "samplers": [{"input": times, "output": weights, "interpolation": "LINEAR"}],
-            "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}],
-        }]  # fmt: skip
+        if skin is None:
+            _add_morphs(document, buffer, positions, times)
+        else:
+            _add_skin(document, buffer, skin, times)
     document["bufferViews"], document["accessors"] = buffer.views, buffer.accessors
     document["buffers"] = [{"byteLength": len(buffer.data)}]
     with atomic_path(path) as temporary:
@@ -113,10 +76,51 @@ def write_glb(mesh: MovingMesh, path: Path) -> Path:
     return path
 
 
-def pack_glb(document: dict[str, Any], binary: bytes) -> bytes:
-    """The GLB container: header, JSON chunk, binary chunk."""
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    binary += b"\0" * (-len(binary) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+def _add_morphs(document: dict[str, Any], buffer: Buffer, positions: np.ndarray, times: int) -> None:
+    """A target per frame and one-hot weights over time."""
+    F = len(positions)
+    document["meshes"][0]["primitives"][0]["targets"] = [
+        {"POSITION": buffer.add(positions[f] - positions[0], FLOAT, "VEC3", VERTICES, bounds=True)} for f in range(1, F)
+    ]
+    document["meshes"][0]["weights"] = [0.0] * (F - 1)
+    document["meshes"][0]["extras"] = {"targetNames": [f"frame_{f:03d}" for f in range(1, F)]}
+    weights = buffer.add(np.eye(F, dtype=np.float32)[:, 1:].reshape(-1), FLOAT, "SCALAR")
+    document["animations"] = [{
+        "name": "motion", "samplers": [{"input": times, "output": weights, "interpolation": "LINEAR"}],
+        "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}],
+    }]  # fmt: skip
+
+
+def _add_skin(document: dict[str, Any], buffer: Buffer, skin: Skin, times: int) -> None:
+    """Joint nodes under one root, their paths over time, and four weighted joints per vertex."""
+    J = len(skin.centres)
+    index, weight = np.zeros((len(skin.index), 4)), np.zeros((len(skin.index), 4))
+    index[:, : skin.index.shape[1]] = skin.index
+    weight[:, : skin.weight.shape[1]] = skin.weight
+    index[weight == 0] = 0
+    kind, limit = (UNSIGNED_BYTE, np.uint8) if J <= 256 else (UNSIGNED_SHORT, np.uint16)
+    attributes = document["meshes"][0]["primitives"][0]["attributes"]
+    attributes["JOINTS_0"] = buffer.add(index.astype(limit), kind, "VEC4", VERTICES)
+    attributes["WEIGHTS_0"] = buffer.add(weight.astype(np.float32), FLOAT, "VEC4", VERTICES)
+    bind = np.tile(np.eye(4, dtype=np.float32), (J, 1, 1))
+    bind[:, 3, :3] = -to_gltf_axes(skin.centres)  # column-major
+    places, turns = to_gltf_axes(skin.places), quaternions(skin.rotations)
+    turns = np.concatenate([to_gltf_axes(turns[..., :3]), turns[..., 3:]], axis=-1).astype(np.float32)
+    document["nodes"][0]["skin"] = 0
+    document["nodes"] += [{"name": "joints", "children": list(range(2, 2 + J))}]
+    document["nodes"] += [
+        {"name": f"joint_{j:03d}", "translation": places[0, j].tolist(), "rotation": turns[0, j].tolist()}
+        for j in range(J)
+    ]
+    document["scenes"][0]["nodes"] = [0, 1]
+    document["skins"] = [{
+        "joints": list(range(2, 2 + J)), "skeleton": 1,
+        "inverseBindMatrices": buffer.add(bind.reshape(J, 16), FLOAT, "MAT4"),
+    }]  # fmt: skip
+    samplers, channels = [], []
+    for joint in range(J):
+        for name, values, shape in (("translation", places, "VEC3"), ("rotation", turns, "VEC4")):
+            channels.append({"sampler": len(samplers), "target": {"node": 2 + joint, "path": name}})
+            output = buffer.add(values[:, joint], FLOAT, shape)
+            samplers.append({"input": times, "output": output, "interpolation": "LINEAR"})
+    document["animations"] = [{"name": "motion", "samplers": samplers, "channels": channels}]

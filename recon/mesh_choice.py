@@ -9,6 +9,7 @@ from viewtime.configs.reconstruct import MeshOptions
 
 from .asset import GaussianAsset
 from .mesh import MovingMesh, extract_mesh
+from .paint import paint
 from .refine import refine
 from .silhouette import silhouettes
 from .targets import Targets
@@ -31,7 +32,7 @@ def mesh_iou(mesh: MovingMesh, targets: Targets, frames: list[int]) -> np.ndarra
 
 
 def best_mesh(asset: GaussianAsset, targets: Targets, options: MeshOptions) -> tuple[MovingMesh, float]:
-    """The mesh at the best level, refined against the masks, and its mean IoU on the training cells."""
+    """The mesh at the best level, refined against the masks and painted from the pictures; its mean training IoU."""
     F = targets.shape[1]
     some = sorted({0, F // 2, F - 1})
     candidates = [
@@ -42,4 +43,6 @@ def best_mesh(asset: GaussianAsset, targets: Targets, options: MeshOptions) -> t
     mesh = max(candidates, key=lambda candidate: float(np.nanmean(mesh_iou(candidate, targets, some))))
     if options.refine_iterations:
         mesh = refine(mesh, targets, options.refine_iterations)
+    if options.paint:
+        mesh = paint(mesh, targets)
     return mesh, float(np.nanmean(mesh_iou(mesh, targets, list(range(F)))))

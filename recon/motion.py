@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
@@ -79,27 +80,27 @@ class ControlPointMotion(Motion):
         self.register_buffer("edge_length", edge.mean() if edge.numel() else torch.ones(()))
 
     def weights(self) -> Tensor:
-        """Dense skinning weights [N, M]; each row sums to 1."""
-        dense = self.logits.new_zeros(len(self.logits), len(self.centres))
-        return dense.scatter(1, self.index, self.logits.softmax(dim=1))
+        """Skinning weights [N, 4] of the control points `index`; each row sums to 1."""
+        return self.logits.softmax(dim=1)
 
     def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         rotation = rotation_from_axis_angle(self.rotation[frames])
-        offset = self.centres + self.translation[frames] - (rotation @ self.centres[..., None])[..., 0]
-        parts = torch.cat([rotation.flatten(2), offset], dim=-1)
-        blended = self.weights() @ rearrange(parts, "k m p -> m (k p)")
-        blended = rearrange(blended, "n (k p) -> k n p", p=12)
-        linear = blended[..., :9].unflatten(-1, (3, 3))
-        return linear, (linear @ position[None, :, :, None])[..., 0] + blended[..., 9:]
+        offset = self.centres + self.translation[frames] - (rotation * self.centres[:, None]).sum(dim=-1)
+        parts = rearrange(torch.cat([rotation, offset[..., None]], dim=-1), "k m i j -> m (k i j)")
+        blended = F.embedding_bag(self.index, parts, per_sample_weights=self.weights(), mode="sum")
+        blended = rearrange(blended, "n (k i j) -> k n i j", i=3, j=4)
+        linear = blended[..., :3]
+        return linear, (linear * position[:, None]).sum(dim=-1) + blended[..., 3]
 
     def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:
         rotation = rotation_from_axis_angle(self.rotation[frames])
         moved = self.centres + self.translation[frames]
         rest = self.centres[self.around] - self.centres[:, None]
-        now = moved[:, self.around] - moved[:, :, None]
-        turned = (rotation[:, :, None] @ rest[None, ..., None])[..., 0]
-        rigid = ((now - turned) ** 2).sum(-1).mean() / self.edge_length**2
-        bend = ((self.rotation[frames][:, self.around] - self.rotation[frames][:, :, None]) ** 2).sum(-1).mean()
+        pose = torch.cat([moved, self.rotation[frames]], dim=-1)
+        beside = pose.index_select(1, self.around.flatten()).unflatten(1, self.around.shape) - pose[:, :, None]
+        turned = rest @ rotation.transpose(-1, -2)
+        rigid = (beside[..., :3] - turned).square().sum(-1).mean() / self.edge_length**2
+        bend = beside[..., 3:].square().sum(-1).mean()
         inner = frames[(frames > 0) & (frames < self.frames - 1)]
         jerk = position.new_zeros(())
         if len(inner):

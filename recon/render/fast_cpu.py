@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from .compiled import load_library
-from .splats import MAXIMUM_ALPHA, MINIMUM_ALPHA, NEAR, Splats
+from .splats import MAXIMUM_ALPHA, MINIMUM_ALPHA, MINIMUM_TRANSMITTANCE, NEAR, Splats
 
 MAXIMUM_CHANNELS = 8
 SUFFIX = {torch.float32: "float32", torch.float64: "float64"}
 
 
-def _addresses(tensors: list[Tensor]) -> Any:
+def addresses(tensors: list[Tensor]) -> Any:
+    """The tensors' memory as a C array of pointers; the caller keeps the tensors alive."""
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
@@ -30,9 +31,9 @@ class _Composite(torch.autograd.Function):
         B, N, C = feature.shape
         out = mean.new_empty(B, C + 1, height, width)
         size = (ctypes.c_int64 * 6)(B, N, C, height, width, torch.get_num_threads())
-        limit = (ctypes.c_double * 3)(MINIMUM_ALPHA, MAXIMUM_ALPHA, NEAR)
+        limit = (ctypes.c_double * 4)(MINIMUM_ALPHA, MAXIMUM_ALPHA, NEAR, MINIMUM_TRANSMITTANCE)
         function = getattr(load_library(), f"splat_forward_{SUFFIX[mean.dtype]}")
-        function(size, limit, _addresses(inputs), ctypes.c_void_p(out.data_ptr()))
+        function(size, limit, addresses(inputs), ctypes.c_void_p(out.data_ptr()))
         ctx.save_for_backward(*inputs, out)
         ctx.size, ctx.limit = size, limit
         return out
@@ -45,8 +46,8 @@ class _Composite(torch.autograd.Function):
         results = [torch.empty_like(tensor) for tensor in (mean, conic, opacity, feature)]
         function = getattr(load_library(), f"splat_backward_{SUFFIX[out.dtype]}")
         function(
-            ctx.size, ctx.limit, _addresses(inputs), ctypes.c_void_p(out.data_ptr()),
-            ctypes.c_void_p(grad_out.data_ptr()), _addresses(results),
+            ctx.size, ctx.limit, addresses(inputs), ctypes.c_void_p(out.data_ptr()),
+            ctypes.c_void_p(grad_out.data_ptr()), addresses(results),
         )  # fmt: skip
         return results[0], results[1], results[2], None, results[3], None, None
 

@@ -6,7 +6,7 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
-from .splats import MAXIMUM_ALPHA, MINIMUM_ALPHA, NEAR, Splats
+from .splats import MAXIMUM_ALPHA, MINIMUM_ALPHA, MINIMUM_TRANSMITTANCE, NEAR, Splats
 
 ROWS_AT_ONCE = 16
 
@@ -14,7 +14,8 @@ ROWS_AT_ONCE = 16
 def composite_reference(splats: Splats, height: int, width: int) -> Tensor:
     """Front-to-back alpha compositing; [B, C + 1, H, W], premultiplied features and, last, the accumulated alpha.
 
-    Each Gaussian weighs alpha = min(0.99, opacity · exp(-q/2)) where that is at least 1/255, and nothing elsewhere.
+    Each Gaussian weighs alpha = min(0.99, opacity · exp(-q/2)) where that is at least 1/255, and nothing elsewhere;
+    where less than 1e-4 of the light gets through, what lies behind is left out.
     """
     images = []
     for b in range(splats.mean.shape[0]):
@@ -46,4 +47,5 @@ def _band(mean: Tensor, conic: Tensor, opacity: Tensor, feature: Tensor, first: 
     alpha = torch.where(alpha >= MINIMUM_ALPHA, alpha.clamp(max=MAXIMUM_ALPHA), torch.zeros_like(alpha))
     transmittance = torch.cumprod(1 - alpha, dim=0)
     before = torch.cat([torch.ones_like(transmittance[:1]), transmittance[:-1]])
+    before = torch.where(before >= MINIMUM_TRANSMITTANCE, before, torch.zeros_like(before))
     return einsum(before * alpha, feature, "n h w, n c -> c h w")

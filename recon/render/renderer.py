@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .compiled import load_library
 from .fast_cpu import composite_fast_cpu
+from .fast_world import draw_isotropic
 from .reference import composite_reference
 from .splats import Viewpoints, project
 
@@ -55,6 +56,10 @@ def render(
         from .gsplat_cuda import render_gsplat
 
         return Picture(*render_gsplat(means, covariance, opacity, colour, views, with_depth))
+    shared = covariance.shape[0] == opacity.shape[0] == colour.shape[0] == 1
+    if backend == "compiled" and covariance.shape[-1] == 1 and shared and not with_depth:
+        out = draw_isotropic(means, covariance[0, :, 0], opacity[0], colour[0], views)
+        return Picture(out[:, :3], out[:, -1:])
     feature = colour.expand(len(views), -1, -1)
     if with_depth:
         z = (means @ views.world_to_camera[:, 2, :3, None])[..., 0] + views.world_to_camera[:, 2, 3, None]

@@ -22,6 +22,14 @@ template <typename S> struct Lanes {
   static void store(S* target, const Vector& v) { __builtin_memcpy(target, &v, 64); }
   static Vector iota() { Vector v; for (int l = 0; l < count; ++l) v[l] = S(l); return v; }
 };
+// Whether some pixel still lets enough light through to be worth a Gaussian.
+template <typename S> inline bool any_open(const typename Lanes<S>::Vector& transmittance, S least) {
+  const auto open = transmittance >= least;
+  uint64_t words[8], any = 0;
+  __builtin_memcpy(words, &open, 64);
+  for (uint64_t word : words) any |= word;
+  return any != 0;
+}
 typedef Lanes<float>::Vector Floats;
 typedef Lanes<double>::Vector Doubles;
 typedef int32_t Integers __attribute__((vector_size(64)));
@@ -51,7 +59,7 @@ inline Doubles exp_negative(const Doubles& x) {
 template <typename S> struct Images {  // strides: one image after the other, contiguous
   int64_t gaussians, channels, height, width;
   const S *mean, *conic, *opacity, *depth, *feature;  // [B,N,2] [B,N,3] [B,N] [B,N] [B,N,C]
-  S minimum_alpha, maximum_alpha, near;
+  S minimum_alpha, maximum_alpha, near, least;  // least: transmittance below which a pixel is closed
 };
 
 // Pixel columns [first, last] of row y that the Gaussian reaches; empty when first > last.
@@ -110,10 +118,12 @@ void forward_image(const Images<S>& in, int64_t image, S* out) {
       for (int x = first; x <= last; x += L) {
         const int64_t pixel = int64_t(y) * stride + x;
         const Vector t = Lanes<S>::load(transmittance + pixel);
+        if (!any_open<S>(t, in.least)) continue;
         const Vector dx = lane + (S(x) + S(0.5) - g.mx);
         const Vector alpha = opacity * exp_negative(S(-0.5) * (g.a * dx * dx + g.c * dy * dy) - g.b * dx * dy);
         const Vector bounded = alpha < in.maximum_alpha ? alpha : zero + in.maximum_alpha;
-        const Vector weight = t * (alpha >= in.minimum_alpha ? bounded : zero);
+        const Vector kept = alpha >= in.minimum_alpha ? bounded : zero;
+        const Vector weight = t >= in.least ? t * kept : zero;
         Lanes<S>::store(transmittance + pixel, t - weight);
         for (int c = 0; c < C; ++c) {
           S* row = buffer.data() + c * plane + pixel;
@@ -172,12 +182,14 @@ void backward_image(const Images<S>& in, int64_t image, const S* out, const S* g
       for (int x = first; x <= last; x += L) {
         const int64_t pixel = int64_t(y) * stride + x;
         const Vector t = Lanes<S>::load(transmittance + pixel);
+        if (!any_open<S>(t, in.least)) continue;
         Vector along = Lanes<S>::load(buffer.data() + C * plane + pixel);
         for (int c = 0; c < C; ++c) along += Lanes<S>::load(buffer.data() + c * plane + pixel) * feature[c];
         const Vector dx = lane + (S(x) + S(0.5) - g.mx);
         const Vector alpha = opacity * exp_negative(S(-0.5) * (g.a * dx * dx + g.c * dy * dy) - g.b * dx * dy);
         const Vector bounded = alpha < in.maximum_alpha ? alpha : zero + in.maximum_alpha;
-        const Vector kept = alpha >= in.minimum_alpha ? bounded : zero;
+        const Vector counted = alpha >= in.minimum_alpha ? bounded : zero;
+        const Vector kept = t >= in.least ? counted : zero;
         const Vector weight = t * kept;
         const Vector after = Lanes<S>::load(rest + pixel) - weight * along;
         Lanes<S>::store(rest + pixel, after);
@@ -211,12 +223,125 @@ template <typename Work> void parallel(int64_t images, int64_t threads, Work wor
 
 template <typename S> Images<S> pack(const int64_t* size, const double* limit, const S* const* input) {
   return {size[1], size[2], size[3], size[4], input[0], input[1], input[2], input[3], input[4],
-          S(limit[0]), S(limit[1]), S(limit[2])};
+          S(limit[0]), S(limit[1]), S(limit[2]), S(limit[3])};
+}
+
+// Isotropic Gaussians straight from the world, so that no projected tensor exists outside this file.
+template <typename S> struct World {
+  int64_t gaussians;
+  const S *mean, *variance, *opacity, *matrix, *focal, *centre;  // [B,N,3] [N] [N] [B,4,4] [B] [B,2]
+  S blur, near;
+};
+
+// The local affine projection of one Gaussian into one picture; `splats.project` holds the same formulas.
+template <typename S> struct Projection {
+  S x, y, z, depth, u, v, k, scale, xx, xy, yy, sharp, determinant, ratio;
+  Projection(const World<S>& in, int64_t image, int64_t n) {
+    const S *p = in.mean + 3 * (image * in.gaussians + n), *m = in.matrix + 16 * image;
+    x = m[0] * p[0] + m[1] * p[1] + m[2] * p[2] + m[3];
+    y = m[4] * p[0] + m[5] * p[1] + m[6] * p[2] + m[7];
+    z = m[8] * p[0] + m[9] * p[1] + m[10] * p[2] + m[11];
+    depth = z > in.near ? z : in.near;
+    u = x / depth, v = y / depth, k = in.focal[image] / depth;
+    scale = in.variance[n] * k * k;
+    xx = scale * (1 + u * u), xy = scale * u * v, yy = scale * (1 + v * v);
+    sharp = std::max(xx * yy - xy * xy, S(1e-12));
+    xx += in.blur, yy += in.blur;
+    determinant = xx * yy - xy * xy;
+    ratio = std::sqrt(sharp / determinant);
+  }
+};
+
+template <typename S> struct Projected {  // one picture's 2D Gaussians
+  std::vector<S> mean, conic, opacity, depth;
+  Projected(const World<S>& in, int64_t image)
+      : mean(2 * in.gaussians), conic(3 * in.gaussians), opacity(in.gaussians), depth(in.gaussians) {
+    for (int64_t n = 0; n < in.gaussians; ++n) {
+      const Projection<S> g(in, image, n);
+      mean[2 * n] = in.focal[image] * g.u + in.centre[2 * image];
+      mean[2 * n + 1] = in.focal[image] * g.v + in.centre[2 * image + 1];
+      conic[3 * n] = g.yy / g.determinant, conic[3 * n + 1] = -g.xy / g.determinant;
+      conic[3 * n + 2] = g.xx / g.determinant;
+      opacity[n] = in.opacity[n] * g.ratio;
+      depth[n] = g.z > in.near ? g.z : S(0);
+    }
+  }
+  Images<S> images(const Images<S>& like, const S* feature) const {
+    Images<S> one = like;
+    one.mean = mean.data(), one.conic = conic.data(), one.opacity = opacity.data(), one.depth = depth.data();
+    one.feature = feature;
+    return one;
+  }
+};
+
+// Chain rule through Projection: from gradients of the 2D Gaussian to those of the 3D one; returns d/d(variance).
+template <typename S>
+S unproject(const World<S>& in, int64_t image, int64_t n, const S* g_mean2, const S* g_conic, S g_opacity2, S* g_mean3,
+            S& g_opacity, S& g_focal) {
+  const Projection<S> g(in, image, n);
+  const S d = g.determinant, f = in.focal[image];
+  g_opacity = g_opacity2 * g.ratio;
+  const S g_ratio = g_opacity2 * in.opacity[n];
+  const S g_sharp = g.sharp > S(1e-12) ? g_ratio * g.ratio / (2 * g.sharp) : S(0);
+  const S g_d = (-g_conic[0] * g.yy + g_conic[1] * g.xy - g_conic[2] * g.xx) / (d * d) - g_ratio * g.ratio / (2 * d);
+  const S plain_xx = g.xx - in.blur, plain_yy = g.yy - in.blur;
+  const S g_xx = g_conic[2] / d + g_d * g.yy + g_sharp * plain_yy;
+  const S g_yy = g_conic[0] / d + g_d * g.xx + g_sharp * plain_xx;
+  const S g_xy = -g_conic[1] / d - 2 * g.xy * (g_d + g_sharp);
+  const S g_scale = g_xx * (1 + g.u * g.u) + g_xy * g.u * g.v + g_yy * (1 + g.v * g.v);
+  const S g_u = g.scale * (2 * g_xx * g.u + g_xy * g.v) + f * g_mean2[0];
+  const S g_v = g.scale * (2 * g_yy * g.v + g_xy * g.u) + f * g_mean2[1];
+  const S g_k = 2 * g_scale * in.variance[n] * g.k;
+  g_focal += g_k / g.depth + g.u * g_mean2[0] + g.v * g_mean2[1];
+  const S g_x = g_u / g.depth, g_y = g_v / g.depth;
+  const S g_z = g.z > in.near ? -(g_k * g.k + g_u * g.u + g_v * g.v) / g.depth : S(0);
+  const S* m = in.matrix + 16 * image;
+  for (int axis = 0; axis < 3; ++axis) g_mean3[axis] = m[axis] * g_x + m[4 + axis] * g_y + m[8 + axis] * g_z;
+  return g_scale * g.k * g.k;
+}
+
+template <typename S> Images<S> one_image(const int64_t* size, const double* limit) {
+  return {size[1], size[2], size[3], size[4], nullptr, nullptr, nullptr, nullptr, nullptr,
+          S(limit[0]), S(limit[1]), S(limit[2]), S(limit[3])};
+}
+
+template <typename S> World<S> world(const int64_t* size, const double* limit, const S* const* input) {
+  return {size[1], input[0], input[1], input[2], input[3], input[4], input[5], S(limit[4]), S(limit[2])};
+}
+
+template <typename S> void world_forward(const int64_t* size, const double* limit, const S* const* input, S* out) {
+  const World<S> in = world<S>(size, limit, input);
+  const int64_t area = (size[2] + 1) * size[3] * size[4];
+  parallel(size[0], size[5], [&](int64_t image) {
+    const Projected<S> flat(in, image);
+    forward_image<S>(flat.images(one_image<S>(size, limit), input[6]), 0, out + image * area);
+  });
+}
+
+template <typename S>
+void world_backward(const int64_t* size, const double* limit, const S* const* input, const S* out, const S* grad_out,
+                    S* const* grad) {
+  const World<S> in = world<S>(size, limit, input);
+  const int64_t N = size[1], C = size[2], area = (C + 1) * size[3] * size[4];
+  parallel(size[0], size[5], [&](int64_t image) {
+    const Projected<S> flat(in, image);
+    std::vector<S> g_mean(2 * N), g_conic(3 * N), g_opacity(N);
+    backward_image<S>(flat.images(one_image<S>(size, limit), input[6]), 0, out + image * area, grad_out + image * area,
+                      g_mean.data(), g_conic.data(), g_opacity.data(), grad[3] + image * N * C);
+    S g_focal = 0, g_x = 0, g_y = 0;
+    for (int64_t n = 0; n < N; ++n) {
+      const int64_t i = image * N + n;
+      grad[1][i] = unproject<S>(in, image, n, &g_mean[2 * n], &g_conic[3 * n], g_opacity[n], grad[0] + 3 * i,
+                                grad[2][i], g_focal);
+      g_x += g_mean[2 * n], g_y += g_mean[2 * n + 1];
+    }
+    grad[4][image] = g_focal, grad[5][2 * image] = g_x, grad[5][2 * image + 1] = g_y;
+  });
 }
 
 }  // namespace
 
-// size: images, gaussians, channels, height, width, threads. limit: minimum alpha, maximum alpha, near plane.
+// size: images, gaussians, channels, height, width, threads. limit: minimum alpha, maximum alpha, near plane, least transmittance.
 // input: mean, conic, opacity, depth, feature. out: [B, C + 1, H, W], the last channel is the accumulated alpha.
 #define SPLAT(S, suffix)                                                                                              \
   extern "C" void splat_forward_##suffix(const int64_t* size, const double* limit, const S* const* input, S* out) {  \
@@ -232,6 +357,20 @@ template <typename S> Images<S> pack(const int64_t* size, const double* limit, c
   }
 SPLAT(float, float32)
 SPLAT(double, float64)
+
+// As above for isotropic Gaussians in the world. input: mean, variance, opacity, matrix, focal, centre, feature [N, C].
+// limit[4]: screen blur. grad: mean [B,N,3]; variance, opacity [B,N], feature [B,N,C], to be summed over B; focal [B],
+// centre [B,2].
+#define SPLAT_WORLD(S, suffix)                                                                                        \
+  extern "C" void world_forward_##suffix(const int64_t* size, const double* limit, const S* const* input, S* out) {   \
+    world_forward<S>(size, limit, input, out);                                                                        \
+  }                                                                                                                   \
+  extern "C" void world_backward_##suffix(const int64_t* size, const double* limit, const S* const* input,           \
+                                          const S* out, const S* grad_out, S* const* grad) {                         \
+    world_backward<S>(size, limit, input, out, grad_out, grad);                                                       \
+  }
+SPLAT_WORLD(float, float32)
+SPLAT_WORLD(double, float64)
 
 // Marks every pixel whose centre lies in one of the triangles [T, 3, 2] (pixels); out: [H, W] bytes, zero at the start.
 extern "C" void cover_triangles(int64_t triangles, int64_t height, int64_t width, const float* corner, uint8_t* out) {
@@ -252,6 +391,37 @@ extern "C" void cover_triangles(int64_t triangles, int64_t height, int64_t width
                             sign * ((x2 - x1) * (v - y1) - (u - x1) * (y2 - y1)) >= 0 &&
                             sign * ((x0 - x2) * (v - y2) - (u - x2) * (y0 - y2)) >= 0;
         if (inside) out[y * width + x] = 1;
+      }
+  }
+}
+
+// Nearest triangle at every pixel centre. corner: [T, 3, 3] x, y (pixels) and depth > 0; face: [H, W], -1 where there is
+// none; share: [H, W, 3], perspective-correct barycentric coordinates.
+extern "C" void nearest_triangles(int64_t triangles, int64_t height, int64_t width, const float* corner, int32_t* face,
+                                  float* share) {
+  std::vector<float> nearest(height * width, 1e30f);
+  std::fill(face, face + height * width, -1);
+  for (int64_t k = 0; k < triangles; ++k) {
+    const float* p = corner + 9 * k;
+    const float area = (p[3] - p[0]) * (p[7] - p[1]) - (p[6] - p[0]) * (p[4] - p[1]);
+    if (!std::isfinite(area) || area == 0 || std::min({p[2], p[5], p[8]}) <= 0) continue;
+    const float left = std::min({p[0], p[3], p[6]}), right = std::max({p[0], p[3], p[6]});
+    const float top = std::min({p[1], p[4], p[7]}), bottom = std::max({p[1], p[4], p[7]});
+    if (right < 0 || bottom < 0 || left > width || top > height) continue;
+    const int64_t first = std::max<int64_t>(0, std::ceil(left - 0.5f)), last = std::min<int64_t>(width - 1, std::floor(right - 0.5f));
+    const int64_t upper = std::max<int64_t>(0, std::ceil(top - 0.5f)), lower = std::min<int64_t>(height - 1, std::floor(bottom - 0.5f));
+    for (int64_t y = upper; y <= lower; ++y)
+      for (int64_t x = first; x <= last; ++x) {
+        const float u = x + 0.5f, v = y + 0.5f;
+        float s0 = ((p[6] - p[3]) * (v - p[4]) - (u - p[3]) * (p[7] - p[4])) / area / p[2];
+        float s1 = ((p[0] - p[6]) * (v - p[7]) - (u - p[6]) * (p[1] - p[7])) / area / p[5];
+        float s2 = ((p[3] - p[0]) * (v - p[1]) - (u - p[0]) * (p[4] - p[1])) / area / p[8];
+        if (s0 < 0 || s1 < 0 || s2 < 0) continue;
+        const float inverse = s0 + s1 + s2, depth = 1 / inverse;
+        const int64_t pixel = y * width + x;
+        if (!(depth < nearest[pixel])) continue;
+        nearest[pixel] = depth, face[pixel] = static_cast<int32_t>(k);
+        share[3 * pixel] = s0 / inverse, share[3 * pixel + 1] = s1 / inverse, share[3 * pixel + 2] = s2 / inverse;
       }
   }
 }

@@ -14,6 +14,7 @@ from viewtime.errors import UserError
 SCREEN_BLUR = 0.1  # square pixels added to every 2D covariance, as in Mip-Splatting
 MINIMUM_ALPHA = 1.0 / 255.0
 MAXIMUM_ALPHA = 0.99
+MINIMUM_TRANSMITTANCE = 1e-4  # a pixel that lets less light through is closed to the Gaussians behind (3DGS)
 NEAR = 0.05  # world units
 
 

@@ -50,6 +50,28 @@ def test_compiled_equals_reference_in_value_and_gradient(anisotropic):
 
 
 @needs_compiler
+def test_drawing_from_the_world_equals_projecting_and_compositing():
+    """In value and in the gradient of everything, cameras that are being fitted included."""
+    views = Viewpoints.of(regular_orbit(3, 1), 40, 56)
+    views = Viewpoints(
+        views.world_to_camera.double(), views.focal.double().requires_grad_(), views.centre.double().requires_grad_(),
+        40, 56,
+    )  # fmt: skip
+    parameters = cloud(150, False, torch.float64)
+    target = torch.rand(3, 4, 40, 56, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    results = []
+    for backend in ("compiled", "reference"):
+        means, covariance, opacity, colour = parameters
+        picture = render(means.expand(3, -1, -1), covariance[None], opacity[None], colour[None], views, backend=backend)
+        out = torch.cat([picture.rgb, picture.alpha], dim=1)
+        results.append((out, torch.autograd.grad((out * target).sum(), [*parameters, views.focal, views.centre])))
+    (fast, fast_grads), (slow, slow_grads) = results
+    torch.testing.assert_close(fast, slow, atol=1e-10, rtol=0)
+    for fast_grad, slow_grad in zip(fast_grads, slow_grads):
+        assert (fast_grad - slow_grad).norm() < 1e-8 * slow_grad.norm()
+
+
+@needs_compiler
 def test_gradients_against_finite_differences():
     generator = torch.Generator().manual_seed(0)
 
