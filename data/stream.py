@@ -120,7 +120,9 @@ class AssetSource:
         posed = pose_scene(scene, clip, times, parts=parts, node_scale=proportions)
         points = placement.apply(posed.positions)
         rotations = cameras.camera_to_world()[..., :3, :3].numpy()
-        cameras = with_distance(cameras, camera_distance(points, rotations, fov_y=cameras.fov_y, fit=options.fit))
+        height, width = self.size
+        distance = camera_distance(points, rotations, fov_y=cameras.fov_y, fit=options.fit, aspect=width / height)
+        cameras = with_distance(cameras, distance)
         images = self._engine().draw(
             posed,
             cameras.camera_to_world().numpy(),

@@ -227,8 +227,6 @@ class BaseVideoModel(nn.Module):
         known: Tensor,
         known_frames: Tensor,
         text: Tensor | None = None,
-        order: Tensor | None = None,
-        extra: Tensor | None = None,
     ) -> Tensor:
         """Velocity of a video.
 
@@ -236,15 +234,13 @@ class BaseVideoModel(nn.Module):
             x: [N, T, C, H, W]; t [N, T] in [0, 1]; known [N, T] bool; known_frames [N, T, C, H, W].
             kind: DYNAMIC or FREEZE_TIME.
             text: [N, L, text_width] or None.
-            order: [N, T], place of each frame along the video; 0, 1, 2 ... by default.
 
         Returns:
             [N, T, C, H, W]; values at known frames mean nothing.
         """
         N, T, size = x.shape[0], x.shape[1], (x.shape[-2], x.shape[-1])
-        if order is None:
-            order = torch.arange(T, device=x.device).expand(N, T)
-        tokens = self.embed(x, known, known_frames, extra)
+        order = torch.arange(T, device=x.device).expand(N, T)
+        tokens = self.embed(x, known, known_frames)
         context = self.context(self.noise_condition(t, known), kind, order, size, self.text_tokens(text, N))
         for block in self.blocks:
             tokens = block(tokens, context)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from viewtime.errors import UserError
 
 Variant = Literal["soft", "hard", "sequential", "fused"]
-VARIANTS = ("soft", "hard", "sequential", "fused")
+VARIANTS = get_args(Variant)
 
 
 @dataclass(frozen=True)

@@ -37,16 +37,19 @@ def normalise(positions: np.ndarray) -> Placement:
     return Placement((float(centre[0]), float(centre[1]), float(centre[2])), 1.0 / longest)
 
 
-def required_distance(points: np.ndarray, rotations: np.ndarray, fov_y: float = FOV_Y, margin: float = 0.04) -> float:
+def required_distance(
+    points: np.ndarray, rotations: np.ndarray, fov_y: float = FOV_Y, margin: float = 0.04, aspect: float = 1.0
+) -> float:
     """The smallest camera distance from the origin at which every point projects inside every image.
 
     A camera that looks at the origin from distance d sees a point at (x, y) and depth d + z in its own axes; it is
-    inside while max(|x|, |y|) <= k (d + z), so d is the maximum of max(|x|, |y|) / k - z.
+    inside while max(|x| / aspect, |y|) <= k (d + z), so d is the maximum of max(|x| / aspect, |y|) / k - z.
 
     Args:
         points: [F, N, 3] normalised vertices.
         rotations: [V, 3, 3] or [V, F, 3, 3] camera-to-world rotations, OpenCV axes (columns: right, down, forward).
         margin: share of the half image that stays empty at each side.
+        aspect: width / height of the images.
     """
     slope = np.tan(np.radians(fov_y) / 2) * (1.0 - margin)
     if rotations.ndim == 3:
@@ -55,7 +58,7 @@ def required_distance(points: np.ndarray, rotations: np.ndarray, fov_y: float = 
     for frame in range(len(points)):
         turn = rotations[:, frame].transpose(1, 0, 2).reshape(3, -1).astype(np.float32)
         seen = (points[frame] @ turn).reshape(len(points[frame]), -1, 3)
-        needed = np.maximum(np.abs(seen[..., 0]), np.abs(seen[..., 1])) / slope - seen[..., 2]
+        needed = np.maximum(np.abs(seen[..., 0]) / aspect, np.abs(seen[..., 1])) / slope - seen[..., 2]
         best = max(best, float(needed.max()))
     return best
 
@@ -69,13 +72,14 @@ def camera_distance(
     base: float = BASE_DISTANCE,
     growth: float = GROWTH,
     margin: float = 0.04,
+    aspect: float = 1.0,
 ) -> float:
     """One distance for the whole orbit.
 
     "grow" (SV4D 3.1) starts from `base` and multiplies by `growth` until the object fits; "projected" is the
     smallest distance that fits, which leaves no empty border and uses small images best.
     """
-    needed = required_distance(points, rotations, fov_y, margin)
+    needed = required_distance(points, rotations, fov_y, margin, aspect)
     if fit == "projected":
         return max(needed, 0.6)
     if needed <= base:
