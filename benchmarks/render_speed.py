@@ -9,7 +9,7 @@ denoising). Wall and process CPU seconds are printed side by side, because a bus
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -65,27 +65,30 @@ def measure_gl(paths: list[Path], size: int, views: int, frames: int, rounds: in
     return cost
 
 
-def measure_cycles(paths: list[Path], size: int, views: int, frames: int) -> Cost:
-    """CPU time of the Blender process is what the kernel books when it ends."""
-    cost, cpu = Cost(), 0.0
+def cpu_seconds(process: int) -> float:
+    """User and system seconds that the kernel has booked on a running process (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_cycles(blender: Blender, paths: list[Path], size: int, views: int, frames: int) -> Cost:
+    """Blender's CPU seconds and this process's, which reads the images."""
+    cost = Cost()
     for path in paths:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with Blender(threads=2) as blender, tempfile.TemporaryDirectory() as folder:
-            clip = load_scene(path).clips[0]
-            posed = pose_scene(load_scene(path), clip, clip.frame_times(frames))
-            blender.open(path)
-            world = choose_worlds(blender, "forest")[0]
-            cameras = static_orbit(views, frames, np.random.default_rng(0))
-            arguments = (clip.name, posed.times, cameras, normalise(posed.positions), size, world)
-            blender.render(Path(folder), *arguments, quality=CyclesQuality(16))  # loads the denoiser
-            wall = time.perf_counter()
+        scene = load_scene(path)
+        clip = scene.clips[0]
+        posed = pose_scene(scene, clip, clip.frame_times(frames))
+        blender.open(path)
+        world = choose_worlds(blender, "forest")[0]
+        cameras = static_orbit(views, frames, np.random.default_rng(0))
+        arguments = (clip.name, posed.times, cameras, normalise(posed.positions), size, world)
+        with tempfile.TemporaryDirectory() as folder:
+            blender.render(Path(folder), *arguments, quality=CyclesQuality(16))  # builds the scene, loads the denoiser
+            wall, cpu = time.perf_counter(), cpu_seconds(blender.process_id) + time.process_time()
             blender.render(Path(folder), *arguments, quality=CyclesQuality(16))
             cost.images += sum(len(read_row(Path(folder), view, frames)) for view in range(views))
             cost.wall += time.perf_counter() - wall
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # Both renders, the import and Blender's start are in the CPU time: an upper bound per image.
-    cost.cpu = cpu / 2
+            cost.cpu += cpu_seconds(blender.process_id) + time.process_time() - cpu
     return cost
 
 
@@ -96,12 +99,15 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=9)
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2, help="of Cycles")
     options = parser.parse_args()
+    print(f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f} before this run")
     gl = measure_gl(options.assets, options.size, options.views, options.frames, options.rounds)
+    print(gl.line(f"gl {options.size} px"), flush=True)
     small = measure_gl(options.assets, options.size // 2, options.views, options.frames, options.rounds)
-    cycles = measure_cycles(options.assets, options.size, 4, 3)
-    print(gl.line(f"gl {options.size} px"))
-    print(small.line(f"gl {options.size // 2} px"))
+    print(small.line(f"gl {options.size // 2} px"), flush=True)
+    with Blender(threads=options.threads) as blender:
+        cycles = measure_cycles(blender, options.assets, options.size, 4, 3)
     print(cycles.line(f"cycles {options.size} px, 16"))
     print(f"gl is {gl.images / gl.wall / (cycles.images / cycles.wall):.0f} x cycles by wall time, ", end="")
     print(f"{gl.images / gl.cpu / (cycles.images / cycles.cpu):.0f} x by CPU time, at {options.size} px")

@@ -59,6 +59,8 @@ def run(config: CurateConfig) -> list[Path]:
     with atomic_path(output / "summary.json") as path:
         path.write_text(json.dumps(summary, indent=1))
     log.info("%s", describe(summary))
+    if any(row["reason"] == "unknown_licence" and row["licence"] is None for row in rows):
+        log.warning("files without a licence are never kept: name it with --licence (CC0) or --licence-table FILE.json")
     failed = summary["failed"] / len(rows)
     if failed > config.max_failed_share:
         raise UserError(
@@ -90,7 +92,8 @@ def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, A
     found = json.loads(settings.read_text())["fingerprint"] if settings.is_file() else None
     if found != _fingerprint(config):
         raise UserError(
-            f"{manifest.parent} holds the manifest of another source or other limits; give another --output"
+            f"{manifest.parent} holds the manifest of another source, licence or limits; "
+            "give another --output or delete it"
         )
     rows = read_jsonl(manifest)
     kept = [row for row in rows if row["decision"] != "failed"]

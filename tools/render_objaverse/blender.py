@@ -66,6 +66,11 @@ class Blender:
         self.path: Path | None = None
         self.clips: list[dict[str, Any]] = []
 
+    @property
+    def process_id(self) -> int:
+        """Of the Blender process."""
+        return self._process.pid
+
     def __enter__(self) -> Blender:
         return self
 

@@ -73,10 +73,11 @@ class Asset:
         elif suffix == ".blend":
             # Scripts inside the file never run.
             ops.wm.open_mainfile(filepath=str(path), load_ui=False, use_scripts=False)
-            bpy.context.scene.render.fps = FPS
         else:
             raise RuntimeError(f"cannot open {suffix} files")
         scene = bpy.context.scene
+        # FBX and Blender files bring their own rate; their keys lie on its frames.
+        self.fps = scene.render.fps / scene.render.fps_base
         for item in [item for item in scene.objects if item.type in ("LIGHT", "CAMERA")]:
             bpy.data.objects.remove(item)
 
@@ -90,7 +91,10 @@ class Asset:
                         ranges.setdefault(track.name, []).extend(strip.action.frame_range)
             elif data.action is not None:
                 ranges.setdefault("scene", []).extend(data.action.frame_range)
-        return [{"name": name, "start": min(values) / FPS, "end": max(values) / FPS} for name, values in ranges.items()]
+        return [
+            {"name": name, "start": min(values) / self.fps, "end": max(values) / self.fps}
+            for name, values in ranges.items()
+        ]
 
     def play(self, clip: str | None) -> None:
         """Make `clip` the only animation; None is the pose as imported."""
@@ -114,7 +118,7 @@ class Asset:
                     data.action_slot = track.strips[0].action_slot
 
     def set_time(self, seconds: float) -> None:
-        frame = seconds * FPS
+        frame = seconds * self.fps
         whole = int(np.floor(frame))
         self.bpy.context.scene.frame_set(whole, subframe=float(frame - whole))
 
@@ -289,6 +293,11 @@ def answer(state: dict[str, Asset], request: dict[str, Any], threads: int) -> di
         state.clear()
         state["asset"] = Asset(request["path"])
         return {"clips": state["asset"].clips()}
+    if operation == "worlds":
+        import bpy
+
+        folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
+        return {"worlds": sorted(str(path) for path in Path(folder).glob("*.exr"))}
     asset = state["asset"]
     if operation == "points":
         asset.play(request["clip"])
@@ -299,9 +308,6 @@ def answer(state: dict[str, Asset], request: dict[str, Any], threads: int) -> di
             poses.append(vertices)
         np.savez(request["file"], positions=np.stack(poses), triangles=triangles)
         return {}
-    if operation == "worlds":
-        folder = asset.bpy.utils.system_resource("DATAFILES", path="studiolights/world")
-        return {"worlds": sorted(str(path) for path in Path(folder).glob("*.exr"))}
     if operation == "render":
         render(asset, request, threads)
         return {}

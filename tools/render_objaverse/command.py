@@ -37,8 +37,8 @@ def run(config: RenderConfig) -> list[Path]:
     `report.json`, `sheets/`.
 
     Raises:
-        UserError: nothing to render, the folder holds a run with other settings, another run is using it, or
-            the share of failures passes `workers.max_failures`.
+        UserError: nothing to render, the folder holds a run with other settings, another run is using it, the
+            share of failures passes `workers.max_failures`, or every asset was rejected.
     """
     assets = find_assets(Path(config.source), config.engine)
     if config.limit:
@@ -61,6 +61,11 @@ def run(config: RenderConfig) -> list[Path]:
         raise UserError(
             f"{report['failed']} samples failed and {report['rendered']} were rendered; over the limit "
             f"workers.max_failures {config.workers.max_failures:g}; reasons in {folder / 'report.json'}"
+        )
+    if not report["rendered"]:
+        raise UserError(
+            f"nothing was rendered: {report['rejected']} assets or samples rejected; each with its reason in "
+            f"{run_folder.path('events.jsonl')}"
         )
     return [folder / "grids", run_folder.path("report.json"), *sheets]
 
@@ -131,9 +136,11 @@ def _report(run_folder: RunFolder, assets: list[AssetFile], fresh: list[Event], 
             latest.pop(f"asset {event['asset']}", None)
     counts = Counter(event["event"] for event in latest.values())
     reasons: dict[str, Counter[str]] = {"rejected": Counter(), "failed": Counter()}
+    examples: dict[str, str] = {}
     for event in latest.values():
         if event["event"] in reasons:
             reasons[event["event"]][event["reason"]] += 1
+            examples.setdefault(event["reason"], event["message"])
     made = sum(event["images"] for event in fresh if event["event"] == "rendered" and event["seconds"])
     report = {
         "assets": len(assets),
@@ -141,6 +148,7 @@ def _report(run_folder: RunFolder, assets: list[AssetFile], fresh: list[Event], 
         "rejected": counts["rejected"],
         "failed": counts["failed"],
         "reasons": {kind: dict(found.most_common()) for kind, found in reasons.items()},
+        "examples": examples,
         "images_this_run": made,
         "seconds_this_run": round(seconds, 2),
         "images_per_second": round(made / seconds, 2) if made else 0.0,
@@ -158,7 +166,7 @@ def _tell(report: dict[str, Any]) -> None:
     )
     for kind, reasons in report["reasons"].items():
         for reason, count in reasons.items():
-            log.info("  %s: %d x %s", kind, count, reason)
+            log.info("  %s: %d x %s, for one: %s", kind, count, reason, report["examples"][reason])
 
 
 def _sheets(run_folder: RunFolder, count: int) -> list[Path]:

@@ -42,14 +42,18 @@ class Sample:
 
 
 class AssetRenderer:
-    """Renders the samples of assets. Holds the GL contexts and, for Cycles, one Blender process."""
+    """Renders the samples of assets. Holds the GL contexts and, for Cycles, one Blender process.
+
+    Raises:
+        UserError: no EGL, no bpy, or no world by the name that the configuration gives.
+    """
 
     def __init__(self, config: RenderConfig, cpus: tuple[int, ...] = ()) -> None:
         self.config, self.cpus = config, cpus
         self._key_renderer = GLRenderer(KEY_SIZE, supersample=1)
         self._renderer = GLRenderer(config.size) if config.engine == "gl" else None
         self._blender: Blender | None = None
-        self._worlds: list[Path] = []
+        self._worlds = choose_worlds(self.blender(), config.quality.world) if config.engine == "cycles" else []
         self._scene: Scene | None = None
 
     def close(self) -> None:
@@ -207,8 +211,6 @@ class AssetRenderer:
 
         def work(blender: Blender) -> dict[str, Any]:
             blender.open(sample.asset.path)
-            if not self._worlds:
-                self._worlds = choose_worlds(blender, quality.world)
             generator = np.random.default_rng(sample.seed + 1)
             world = self._worlds[int(generator.integers(len(self._worlds)))]
             turn = float(generator.uniform(0, 360))

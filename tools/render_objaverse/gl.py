@@ -93,8 +93,7 @@ class GLRenderer:
             self.context = moderngl.create_context(standalone=True, backend="egl", require=330)
         except Exception as error:
             raise UserError(
-                f"no OpenGL context through EGL ({str(error)[:100]}); install libegl1 and libgl1-mesa-dri, "
-                "or use --engine cycles"
+                f"no OpenGL context through EGL ({str(error)[:100]}); install libegl1 and libgl1-mesa-dri"
             ) from error
         self.supersample = supersample
         self._colour = self.context.program(vertex_shader=COLOUR_VERTEX, fragment_shader=COLOUR_FRAGMENT)
