@@ -36,6 +36,7 @@ from viewtime.recon.command import bake, fit_gaussians
 from viewtime.recon.glb import write_animated
 from viewtime.recon.mesh import MovingMesh
 from viewtime.recon.mesh_choice import best_mesh
+from viewtime.recon.nerf.nerf_command import bake_nerf, fit_nerf
 from viewtime.recon.raster import mesh_grid
 from viewtime.recon.score import scores
 from viewtime.recon.targets import make_targets
@@ -68,6 +69,13 @@ def deformable(train: FrameGrid, unseen: FrameGrid, config: ReconstructConfig) -
         asset.save(config.out)
     assert unseen.cameras is not None
     return asset.render_grid(unseen.cameras, *train.shape[3:])
+
+
+def dynamic_nerf(train: FrameGrid, unseen: FrameGrid, config: ReconstructConfig) -> FrameGrid:
+    """The fit of `viewtime reconstruct --method nerf`."""
+    fit, _ = fit_nerf(train, config)
+    assert unseen.cameras is not None
+    return bake_nerf(fit, train).render_grid(unseen.cameras, *train.shape[3:])
 
 
 def exported(train: FrameGrid, config: ReconstructConfig) -> MovingMesh:
@@ -104,6 +112,7 @@ METHODS: dict[str, Method] = {
     "carving": lambda train, unseen, config: measured(lambda: carving(train, unseen), unseen),
     "static": lambda train, unseen, config: measured(lambda: static_per_frame(train, unseen, config), unseen),
     "gaussians": lambda train, unseen, config: measured(lambda: deformable(train, unseen, config), unseen),
+    "nerf": lambda train, unseen, config: measured(lambda: dynamic_nerf(train, unseen, config), unseen),
     "mesh": mesh_row,
 }
 

@@ -71,8 +71,8 @@ class NerfOptions:
     remainder_features: int = 4
     remainder_resolution: int = 32
     remainder_decay: float = 1e-3
-    static_iterations: int = 600
-    dynamic_iterations: int = 6000
+    static_iterations: int = 500
+    dynamic_iterations: int = 5000
     start_size: int = 64
     views_per_step: int = 4
     frames_per_step: int = 4

@@ -17,7 +17,7 @@ from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
 from viewtime.recon.command import bake, fit_gaussians, split_views, write_preview
 from viewtime.recon.films import write_fixed_view, write_orbit
-from viewtime.recon.glb import write_glb
+from viewtime.recon.glb import write_animated
 from viewtime.recon.mesh_choice import best_mesh
 from viewtime.recon.score import scores
 from viewtime.recon.targets import make_targets
@@ -150,7 +150,7 @@ def write_mesh(asset: NerfAsset, train: FrameGrid, config: ReconstructConfig, ou
     record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
     (out / GAUSSIANS).mkdir(exist_ok=True)
     gaussians.save(out / GAUSSIANS)
-    return [write_glb(mesh, out / "asset.glb"), out / GAUSSIANS]
+    return [write_animated(mesh, out / "asset.glb", config.mesh), out / GAUSSIANS]
 
 
 def write_films(asset: NerfAsset, config: ReconstructConfig, out: Path) -> list[Path]:
