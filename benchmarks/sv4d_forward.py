@@ -19,9 +19,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from viewtime.model.memory_layout import channels_last
 from viewtime.model.presets import load_model_config
 from viewtime.model.sv4d.config import UNetConfig
-from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution, channels_last
+from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
 from viewtime.model.sv4d.transformer import TransformerBlock
 from viewtime.model.sv4d.unet import VideoUNet
 

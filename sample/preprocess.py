@@ -90,7 +90,8 @@ def prepare_video(
             frames = to_rgba(frames, options.background, options.tolerance)
         cells, place = published_crop(frames, size if isinstance(size, int) else size[0], share)
         crops = (Crop(*place),) * len(cells)
-        return PreparedVideo(cells, fps, crops, frames.shape[1:3], tuple(indices), tuple(notes))
+        height, width = frames.shape[1:3]
+        return PreparedVideo(cells, fps, crops, (height, width), tuple(indices), tuple(notes))
     rgba = to_rgba(frames, options.background, options.tolerance)
     boxes = [bounding_box(frame[..., 3]) for frame in rgba]
     seen = [box for box in boxes if box is not None]

@@ -14,6 +14,7 @@ from viewtime.errors import UserError
 from viewtime.model.conditioners.conditioner import unconditional
 from viewtime.model.denoiser import Conditioning
 from viewtime.model.identify import file_config
+from viewtime.model.memory_layout import channels_last
 from viewtime.model.video_config import VideoModelConfig
 from viewtime.model.video_model import VideoModel, load_video_model
 from viewtime.sample.grid_model import ModelTraits, Request, SamplerDefaults
@@ -171,4 +172,5 @@ def load_video_grid_model(
     place = torch.device("cpu") if offload else device
     model = load_video_model(path, expected, device=place, dtype=dtype)
     model.eval().requires_grad_(False)
+    channels_last(model.network)
     return VideoGridModel(model, device, chunk, offload)

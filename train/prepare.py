@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from viewtime.configs.train import LoraSection, ModelSection
 from viewtime.errors import UserError, require
+from viewtime.model.memory_layout import channels_last
 from viewtime.train.registry import build_model, network_of
 
 
@@ -23,7 +24,7 @@ def prepare_model(section: ModelSection) -> nn.Module:
     if section.activation_checkpointing:
         checkpoint_blocks(network)
     if section.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
     if section.compile:
         network.compile(dynamic=False)  # a stage has one shape; a graph for any shape is slower
     return denoiser

@@ -8,25 +8,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 
-def channels_last(module: nn.Module) -> nn.Module:
-    """Lay convolution weights out with channels last, in place; returns the module.
-
-    That is the layout in which both ways of `convolve` read them without a copy. Values, names and what is saved
-    stay the same.
-    """
-    for parameter in module.parameters():
-        if parameter.dim() >= 4:
-            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-    return module
-
-
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
     """Convolution over the last two axes of x [N, C_in, H, W] by weight [C_out, C_in, h, w].
 
     A library's convolution rearranges its weight at every call, which takes longer than the sum itself where there
     are fewer output pixels than output channels, as in the lower levels of the network. There, all windows are laid
-    out as rows and multiplied by the weight as it lies. Only without gradients: the rows would be kept for them.
+    out as rows and multiplied by the weight as it lies (see `viewtime.model.memory_layout`). Only without gradients:
+    the rows would be kept for them.
 
     Returns:
         [N, C_out, H', W'].

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from golden_files import NETWORKS
+from torch import nn
 
 from viewtime.errors import UserError
 from viewtime.model.attention import attend
+from viewtime.model.memory_layout import channels_last
+from viewtime.model.sv4d.convolution import convolve
 from viewtime.model.sv4d.transformer import SEQUENCES, SelfAttention, TransformerBlock, _sequences, _tokens
 from viewtime.model.sv4d.unet import VideoUNet
 
@@ -100,6 +104,43 @@ def test_joint_attention_mixes_views_where_the_published_grouping_does_not():
         moved[:, :, 0] = torch.randn(1, 2, 6, 8)
         changed = (block(moved, token) - block(x, token))[:, :, 1:].abs().max() > 1e-6
         assert bool(changed) == crosses
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "kernel"), [(1, (1, 1), (3, 3)), (2, (1, 1), (3, 3)), (1, (1, 0), (3, 1))]
+)
+@pytest.mark.parametrize("size", [(2, 2), (4, 6), (40, 30)])
+def test_convolution_as_one_product(stride, padding, kernel, size, monkeypatch):
+    """Few pixels: windows times weight, in either layout of the weight; many, or with gradients: the library's."""
+    x = torch.randn(3, 16, *size, dtype=torch.float64)
+    layer = nn.Conv2d(16, 64, kernel, dtype=torch.float64)
+    expected = F.conv2d(x, layer.weight, layer.bias, stride, padding)
+    calls = []
+    library = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *arguments: calls.append(1) or library(*arguments))
+    with torch.no_grad():
+        for images in (x, x.contiguous(memory_format=torch.channels_last)):
+            for weight in (layer.weight, layer.weight.contiguous(memory_format=torch.channels_last)):
+                torch.testing.assert_close(convolve(images, weight, layer.bias, stride, padding), expected)
+    few = expected[:, 0].numel() < 64
+    assert len(calls) == (0 if few else 4)
+    convolve(x, layer.weight, layer.bias, stride, padding).sum().backward()
+    assert layer.weight.grad is not None
+    assert len(calls) == (1 if few else 5)
+
+
+def test_channels_last_changes_the_layout_and_nothing_else():
+    config = NETWORKS["sv4d"]
+    torch.manual_seed(0)
+    unet = VideoUNet(config).requires_grad_(False)
+    plain, names = unet(*inputs(config)), {name: (p.shape, p.clone()) for name, p in unet.named_parameters()}
+    channels_last(unet)
+    torch.testing.assert_close(unet(*inputs(config)), plain, atol=1e-5, rtol=0)
+    for name, parameter in unet.named_parameters():
+        assert (parameter.shape, True) == (names[name][0], torch.equal(parameter, names[name][1])), name
+    assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    grid = unet.encoder[0].residual.grid.conv_in.weight
+    assert grid.squeeze(-1).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_attention_backends():

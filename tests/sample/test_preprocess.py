@@ -12,6 +12,7 @@ from viewtime.configs.sample import CameraOptions, PreprocessOptions
 from viewtime.errors import UserError
 from viewtime.sample.guidance import Guidance
 from viewtime.sample.preprocess import prepare_video, resample_frames, write_preview
+from viewtime.sample.published_crop import on_white, published_crop
 from viewtime.sample.trajectory import make_cameras
 from viewtime.video import Video
 
@@ -53,6 +54,35 @@ def test_the_record_undoes_the_crop(crop):
         moved.append(in_cell[0])
     # Motion across the picture stays with one crop and goes when each frame is centred.
     assert (max(moved) - min(moved) < 1.5) == (crop == "frame")
+
+
+@pytest.mark.parametrize("case", ["rgb_sq", "rgba_sq", "rgb_noratio", "rgb_wide"])
+def test_published_crop_golden(case):
+    """Bit for bit what the published scripts hand to the network; their quirks for wide pictures included."""
+    data = golden.arrays("preprocess_video")
+    if f"{case}_in" not in data:
+        pytest.skip(f"the folder has no case {case}")
+    share, published = float(data[f"{case}_ratio"]), data[f"{case}_out"].numpy()
+    cells, _ = published_crop(data[f"{case}_in"].numpy(), published.shape[1], None if share < 0 else share)
+    assert np.array_equal(on_white(cells), published)
+
+
+def test_published_crop_of_a_video():
+    """About the picture's middle, not the object's; its record leads back to the source like that of other crops."""
+    clip = ball(3, 48, 48)
+    prepared = prepare_video(Video(clip, 10.0), 64, PreprocessOptions(crop="published"))
+    (crop,) = set(prepared.crops)
+    assert (crop.left + crop.side / 2, crop.top + crop.side / 2) == pytest.approx((24, 24), abs=0.5)
+    red = (prepared.cells[0, ..., 0] > 150) & (prepared.cells[0, ..., 1] < 128)
+    found = np.array([crop.left, crop.top]) + centre(red * 255) * crop.side / 64
+    assert np.abs(found - centre((clip[0, ..., 1] < 200) * 255)).max() < 0.5
+    alpha = prepared.cells[0, ..., 3]
+    assert alpha[0, 0] == 0
+    assert alpha[32, 56] == 255  # white background inside the picture stays opaque
+    keyed = prepare_video(Video(clip, 10.0), 64, PreprocessOptions(crop="published", background="key"))
+    assert keyed.cells[0, 32, 56, 3] == 0
+    with pytest.raises(UserError, match="no visible object"):
+        prepare_video(Video(np.full((2, 32, 32, 3), 255, np.uint8), 10.0), 16, PreprocessOptions(crop="published"))
 
 
 def test_a_busy_background_and_an_empty_video_are_errors():
