@@ -1,6 +1,6 @@
 """How each distance and image metric reacts to planted faults: the table of docs/metrics.md.
 
-    python benchmarks/metrics_reaction.py [--assets FOLDER] [--scenes 8] [--network filter-bank|i3d|r3d|s3d]
+    python benchmarks/metrics_reaction.py [--assets FOLDER] [--scenes 8] [--keep FOLDER] [--network filter-bank|i3d…]
 
 With a folder of animated GLBs the scenes are rendered from those; else they are striped spheres. Numbers are per
 cent of the same distance at a blur of one pixel of 64. Exits with 1 if a distance that ought to react does not
@@ -15,23 +15,29 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from metrics_scenes import Spheres, random_spheres
 
 from viewtime.cameras import Cameras, regular_orbit
+from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import progress
 from viewtime.sample.metrics.evaluator import FRECHET, GridEvaluator, Settings
 from viewtime.sample.metrics.filter_bank import FilterBank
+from viewtime.sample.metrics.frechet import frechet_distance
 from viewtime.sample.metrics.networks import VideoNetwork, load_video_network
 from viewtime.sample.metrics.perceptual import LpipsStar
 from viewtime.sample.metrics.reaction import DEGRADATIONS, Scene, degraded
 
 VIEWS, FRAMES, SIZE = 12, 12, 64
 IMAGE_METRICS = ("object_crop_psnr", "lpips_star", "mask_iou", "flicker")
+SIDES = ("pred", "gt")
+COLUMNS = (*IMAGE_METRICS, *(f"{key}/{side}" for key in FRECHET for side in SIDES))
 Table = dict[tuple[str, float], dict[str, float]]
 
 
@@ -120,28 +126,53 @@ def seen_once(scene: Scene) -> Scene:
     return seen
 
 
-def measure(scenes: list[Scene], network: VideoNetwork | None = None) -> Table:
-    """(fault, strength) -> every metric; Fréchet distances over all scenes, image metrics as means."""
-    remembered = Remembered(network or FilterBank())
-    settings = Settings(metrics=(*IMAGE_METRICS, *FRECHET), all_cells=True)
-    scorers = {
-        (fault, strength): GridEvaluator(settings, remembered, {"lpips_star": LpipsStar(FilterBank())})
-        for fault in DEGRADATIONS
-        for strength in fault.strengths
-    }
-    for scene in progress(scenes, "planting faults in scenes"):
-        seen = seen_once(scene)
-        truth = seen(torch.zeros(VIEWS))
-        for (fault, strength), scorer in scorers.items():
-            scorer.add(_eight_bits(degraded(seen, truth, fault, strength)), _eight_bits(truth))
-        remembered.features.clear()
+def measure(scenes: list[Scene], network: VideoNetwork | None = None, keep: Path | None = None) -> Table:
+    """(fault, strength) -> every metric; Fréchet distances over all scenes, image metrics as means.
+
+    Args:
+        keep: folder for what each scene gave; scenes found there are not measured again.
+    """
+    network, found = network or FilterBank(), []
+    for number, scene in enumerate(progress(scenes, "planting faults in scenes")):
+        kept = keep / f"{number:03d}.safetensors" if keep else None
+        if kept is None or not kept.is_file():
+            found.append(measure_scene(scene, network))
+            if kept is not None:
+                with atomic_path(kept) as temporary:
+                    save_file(found[-1], temporary)
+        else:
+            found.append(load_file(kept))
     table: Table = {}
-    for (fault, strength), scorer in scorers.items():
-        row = {title: scorer.frechet(key) or 0.0 for key, title in FRECHET.items()}
-        for name in IMAGE_METRICS:
-            row[name] = sum(pair.values[name] for pair in scorer.pairs) / len(scorer.pairs)
-        table[fault.name, strength] = row
+    for fault in DEGRADATIONS:
+        for strength in fault.strengths:
+            rows = [{name: scene[f"{fault.name}/{strength:g}/{name}"] for name in COLUMNS} for scene in found]
+            table[fault.name, strength] = summed_up(rows)
     return table
+
+
+def summed_up(rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    """One row of the table from those of the scenes."""
+    row = {}
+    for key, title in FRECHET.items():
+        sides = (np.concatenate([scene[f"{key}/{side}"].numpy() for scene in rows]) for side in SIDES)
+        row[title] = frechet_distance(*sides)
+    return row | {name: float(torch.stack([scene[name] for scene in rows]).mean()) for name in IMAGE_METRICS}
+
+
+def measure_scene(scene: Scene, network: VideoNetwork) -> dict[str, Tensor]:
+    """ "fault/strength/column" -> feature vectors of the clips, or the mean of an image metric."""
+    remembered, seen, result = Remembered(network), seen_once(scene), {}
+    settings = Settings(metrics=(*IMAGE_METRICS, *FRECHET), all_cells=True)
+    truth = seen(torch.zeros(VIEWS))
+    for fault in DEGRADATIONS:
+        for strength in fault.strengths:
+            scorer = GridEvaluator(settings, remembered, {"lpips_star": LpipsStar(FilterBank())})
+            values = scorer.add(_eight_bits(degraded(seen, truth, fault, strength)), _eight_bits(truth)).values
+            row = {name: torch.tensor(values[name]) for name in IMAGE_METRICS}
+            for key in FRECHET:
+                row |= {f"{key}/{side}": torch.from_numpy(x) for side, x in zip(SIDES, scorer.features[key][0])}
+            result |= {f"{fault.name}/{strength:g}/{name}": value.contiguous() for name, value in row.items()}
+    return result
 
 
 def _eight_bits(grid: FrameGrid) -> FrameGrid:
@@ -191,13 +222,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--scenes", type=int, default=8)
+    parser.add_argument("--keep", type=Path, help="folder for each scene's features; the same command goes on there")
     parser.add_argument("--network", default="filter-bank")
     parser.add_argument("--network-weights", type=Path)
     options = parser.parse_args()
     network = load_video_network(options.network, options.network_weights)
     scenes = asset_scenes(options.assets, options.scenes) if options.assets else sphere_scenes(options.scenes)
     start, cpu = time.monotonic(), time.process_time()
-    table = measure(scenes, network)
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    table = measure(scenes, network, options.keep)
     print_table(table, "\\*" if network.star else "")
     found = failures(table)
     spent = f"{time.monotonic() - start:.0f} s, {time.process_time() - cpu:.0f} s of CPU time"

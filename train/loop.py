@@ -168,8 +168,8 @@ class Trainer:
         torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
         cond = apply_conditioning(batch.x0, batch.cond, self.config.conditioning, generators)
         noised = noised_batch(batch.x0, cond.get("known"), loss, generators)
-        with self.report.counting_flops():
-            denoised = self.model(noised.x, noised.sigma, cond)
+        self.report.count_flops(lambda: self.model(noised.x, noised.sigma, cond))
+        denoised = self.model(noised.x, noised.sigma, cond)
         value, per_sample = denoising_loss(denoised, batch.x0, noised, loss)
         return value, per_sample, noised.level
 

@@ -7,7 +7,7 @@ import os
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +74,24 @@ class Report:
 
     def stage(self, name: str) -> None:
         """A stage begins: count its FLOPs anew."""
-        self.stage_name, self.count_next = name, not self.config.model.compile
+        self.stage_name, self.count_next = name, True
         self._clear()
 
-    @contextlib.contextmanager
-    def counting_flops(self) -> Iterator[None]:
-        """Counts the first forward pass of a stage."""
+    def count_flops(self, forward: Callable[[], object]) -> None:
+        """Once a stage: run `forward` (the model on the first batch) and count, without a trace in the training.
+
+        Eagerly also where the model is compiled, as the counter sees no compiled kernels; without gradients, so that
+        recomputed activations do not count either.
+        """
         if not self.count_next:
-            yield
             return
         self.count_next = False
-        with FlopCounterMode(display=False) as counter:
-            yield
-        forward = counter.get_total_flops()
-        self.flops_per_step = forward * (1 + BACKWARD_FLOPS) * self.config.optimizer.accumulate
+        cuda = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        eager = torch.compiler.set_stance("force_eager")
+        with torch.random.fork_rng(cuda), torch.no_grad(), eager, FlopCounterMode(display=False) as counter:
+            forward()
+        forward_flops = counter.get_total_flops()
+        self.flops_per_step = forward_flops * (1 + BACKWARD_FLOPS) * self.config.optimizer.accumulate
 
     def step(self, progress: Progress, losses: list[tuple[Tensor, Tensor]], norm: float, lr: float, grids: int,
              times: StepTimes) -> None:  # fmt: skip

@@ -121,9 +121,8 @@ def test_fsdp2_resumes_and_equals_one_process(config, tmp_path):
     command = [sys.executable, *torchrun, "-m", "tests.train.fsdp2_worker", "--config", config]
     found = []
     for _ in range(2):
-        done = subprocess.run(
-            [*command, "--output", str(sharded)], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        run = [*command, "--output", str(sharded)]
+        done = subprocess.run(run, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         found.append((losses(sharded), load_file(sharded / "weights.safetensors")))
         shutil.rmtree(sharded / "checkpoints" / f"step_{STEPS:08d}")
@@ -141,7 +140,7 @@ def test_fsdp2_resumes_and_equals_one_process(config, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "precision"), [("zero2", "bf16"), ("zero3", "fp32")])
 def test_deepspeed_skips_non_finite_gradients_and_keeps_inputs_exact(tmp_path, kind: str, precision: str):
-    """Step 3: NaN gradient in its first micro-batch. Step 5: NaN loss in its second. Both skipped, with all they had."""
+    """Step 3: NaN gradient in its first micro-batch. Step 5: NaN loss in its second. Both are skipped whole."""
     bad = {"gradient_at": [5], "output_at": [10], "reduced": precision == "bf16"}
     path = write_config(
         tmp_path,
