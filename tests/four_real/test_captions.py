@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.four_real.conftest import stir
 from viewtime.configs.load import build
 from viewtime.configs.train import ConditioningSection, TrainConfig
 from viewtime.data.asset_list import list_assets
 from viewtime.data.captions import read_caption
 from viewtime.errors import UserError
+from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.train.captioned import with_captions
 from viewtime.train.conditioning import apply_conditioning
 from viewtime.train.losses import sample_generator
@@ -133,3 +135,36 @@ def test_training_on_captions_reaches_the_text_layers(videos, text_weights, tmp_
     assert trainer.progress.step == 5
     network = trainer.module.network
     assert network.blocks[0].text_attention.out.weight.abs().max() > 0  # type: ignore[union-attr, index, operator]
+
+
+def test_a_prompt_reaches_the_grid_by_the_command(videos, text_weights, tmp_path, capsys, monkeypatch):
+    """`--text.prompt`: another prompt is another grid, whose file records it; misuse is one line."""
+    from viewtime.cli import main
+    from viewtime.grid import FrameGrid
+    from viewtime.sample import command
+
+    monkeypatch.setattr(command, "ClipText", lambda weights, architecture, device: ClipText(weights, TINY, device))
+    torch.manual_seed(0)
+    base = {"patch": 4, "width": 32, "depth": 2, "head_dim": 16, "text_width": 32, "frame_size": [8, 12]}
+    network = build_denoiser("4real", {"base": base}).network
+    stir(network.base)  # type: ignore[union-attr, arg-type]
+    record = {"model": {"name": "4real", "config": resolved_config(network)}}
+    weights = str(save_weights(tmp_path / "grid.safetensors", network.state_dict(), record))
+    video = str(videos / "fox.mp4")
+    common = ["sample", "--preset", "sample-4real", "--video", video, "--freeze-video", video, "--device", "cpu",
+              "--sampler.steps", "2", "--views", "2", "--frames", "3", "--save", "png"]  # fmt: skip
+    grids = []
+    for number, text in enumerate((["a fox"], ["a wolf"], ["a fox", "--sampler.guidance", "constant"])):
+        out = tmp_path / str(number)
+        arguments = ["--weights", weights, "--out", str(out), "--text.weights", str(text_weights), "--text.prompt"]
+        assert main([*common, *arguments, *text]) == 0
+        grids.append(FrameGrid.load(out / "grid_png"))
+    assert grids[0].provenance["prompt"] == "a fox"
+    assert (grids[0].frames - grids[1].frames).abs().max() > 0.02
+    assert (grids[0].frames - grids[2].frames).abs().max() > 0.02
+    capsys.readouterr()
+    assert main([*common, "--weights", weights, "--out", str(tmp_path / "x"), "--text.prompt", "a fox"]) == 1
+    assert "--text.prompt needs --text.weights" in capsys.readouterr().err
+    mini = ["--weights", "mini", "--model", "mini", "--out", str(tmp_path / "x")]
+    assert main([*common, *mini, "--text.prompt", "a fox"]) == 1
+    assert "mini takes no prompt" in capsys.readouterr().err
