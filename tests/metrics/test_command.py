@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def test_metrics_that_cannot_be_had(folders: Path, tmp_path: Path, monkeypatch, 
         (["--pred", "{pred}/one", "{pred}/two", "--gt", "{gt}/one"], "grids on one side only: two"),
         (["--pred", "{pred}", "--gt", "{gt}", "--clip-stride", "2"], "changes nothing without --clip-frames"),
         (["--pred", "{pred}", "--gt", "{gt}", "--background", "3"], "a grey level"),
+        (["--pred", "{pred}", "--four-real", "--metrics", "psnr"], "--metrics compares with a truth"),
     ],
 )
 def test_misuse_is_told_in_one_line(folders: Path, tmp_path: Path, capsys, arguments, message) -> None:
@@ -146,6 +148,54 @@ def test_plugins_are_checked() -> None:
         load_plugin("viewtime.sample.metrics.image:psnr")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_plugin("viewtime.nothing:Matcher")
+
+
+class Failing(Brightness):
+    def __call__(self, video: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no kernel image")
+
+
+class Undefined(Brightness):
+    def __call__(self, video: torch.Tensor) -> torch.Tensor:
+        return super().__call__(video) * torch.nan
+
+
+class InNumpy(Brightness):
+    def __call__(self, video: torch.Tensor):
+        return super().__call__(video).numpy()
+
+
+def test_what_a_plugin_gets_wrong_is_named(spheres: FrameGrid) -> None:
+    grid = like(spheres, spheres.frames, given_views=1)
+    for plugin, message in ((Failing(), "Toy-Confidence failed: RuntimeError: no kernel"), (Undefined(), "not finite")):
+        with pytest.raises(UserError, match=message):
+            FourRealEvaluator(FilterBank(), [plugin]).add(grid)
+    found = []
+    for plugin in (Brightness(), InNumpy()):
+        scorer = FourRealEvaluator(FilterBank(), [plugin])
+        scorer.add(grid)
+        found.append(scorer.counts["Toy-Confidence"].tolist())
+    assert found[0] == found[1]
+
+
+def test_confidence_ratios_from_a_plugin_in_the_current_folder(
+    folders: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """As a user types it: no truth, so no metric of pairs is loaded or missed."""
+    (tmp_path / "my_matcher.py").write_text(
+        "class Red:\n"
+        "    name, thresholds, protocol = 'Red-Confidence', (0.25,), 'red channel'\n"
+        "    def __call__(self, video):\n"
+        "        return video[:, 0]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = ["--pred", str(folders / "pred"), "--four-real", "--confidence-plugin", "my_matcher:Red"]
+    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "LPIPS" not in printed.out + printed.err
+    rows = {row["name"]: row["value"] for row in json.loads((tmp_path / "out" / "four_real.json").read_text())["rows"]}
+    assert 0.5 < rows["Red-Confidence, tau = 0.25 (share)"] < 1  # mostly white background
 
 
 def test_an_asset_is_seen_by_the_truths_cameras(tmp_path: Path) -> None:

@@ -160,6 +160,13 @@ def test_grids_without_cameras_are_compared_by_index(spheres: FrameGrid) -> None
     assert values["notes"] == ["the prediction has no cameras: views are compared by their index"]
 
 
+def test_other_frame_rates_are_said(spheres: FrameGrid) -> None:
+    slow = FrameGrid(spheres.frames, spheres.known, spheres.cameras, spheres.fps / 2)
+    values = evaluate_pair(slow, spheres)
+    assert len(values["notes"]) == 1
+    assert "frame rates differ" in values["notes"][0]
+
+
 def test_unknown_metric_and_missing_network() -> None:
     with pytest.raises(UserError, match="unknown metric 'psnrr'"):
         GridEvaluator(Settings(metrics=("psnrr",)))
