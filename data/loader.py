@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,6 +98,14 @@ def finish(sample: GridSample, config: DataConfig, consumer: Consumer, position:
     return prepare(sample, config.channels, draw_background(rng, augment.background))
 
 
+def _plain_errors(loader: Iterable[Delivered]) -> Iterator[Delivered]:
+    """The loader's items; a worker's `UserError`, which arrives as its whole traceback, is one line again."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
+
+
 class GridLoader:
     """Iterates over `TrainingBatch`es without end and knows where it stands.
 
@@ -128,7 +136,7 @@ class GridLoader:
             context = "forkserver" if fresh else "fork"
             options = {"prefetch_factor": self.config.prefetch, "multiprocessing_context": context}
         loader = DataLoader(stream, batch_size=None, num_workers=self.config.workers, **options)
-        for delivered in loader:
+        for delivered in _plain_errors(loader):
             self.positions[delivered.worker] = delivered.position
             self.first_worker = (delivered.worker + 1) % self.slots
             for source, reason in delivered.failures:

@@ -12,6 +12,7 @@ from gltf_builder import box_document, write_box, write_glb
 from viewtime.configs.data import Augment, DataConfig, OnTheFly
 from viewtime.configs.encode import EncodeConfig
 from viewtime.data import encode_command
+from viewtime.data.asset_list import list_assets, split_assets
 from viewtime.data.build import build_loader
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import AffineMove, Pseudo4DSource, view_amounts, warp_views
@@ -173,13 +174,23 @@ def boxes(tmp_path_factory):
     return folder
 
 
+def test_held_out_assets_stay_out_of_training(boxes):
+    assets = list_assets(str(boxes))
+    assert [asset.id for asset in split_assets(assets, ["red"], held_out_only=False)] == ["green", "static"]
+    assert [asset.id for asset in split_assets(assets, ["red"], held_out_only=True)] == ["red"]
+    with pytest.raises(UserError, match="rod"):
+        split_assets(assets, ["rod"], held_out_only=False)
+    with pytest.raises(UserError, match="no asset"):
+        split_assets(assets, ["red", "green", "static"], held_out_only=False)
+
+
 def test_the_stream_renders_the_same_grid_for_the_same_position(boxes):
     from viewtime.data.stream import AssetSource
 
     options = OnTheFly(vary_colours=0.5, vary_proportions=0.5, orbit="dynamic")
     grids = []
     for _ in range(2):
-        source = AssetSource(str(boxes), 4, 3, 48, 2, options)
+        source = AssetSource(list_assets(str(boxes)), 4, 3, 48, 2, options)
         assert [asset.id for asset in source.assets] == ["green", "red", "static"]  # the held-out one is left out
         found, refused = [], []
         for position in range(6):
@@ -197,22 +208,25 @@ def test_the_stream_renders_the_same_grid_for_the_same_position(boxes):
 
 
 def test_what_the_stream_renders_lies_where_its_cameras_say(boxes):
-    """The middle of the covered pixels is the projected centre of the box, in every cell."""
+    """The covered pixels reach just as far as the projected corners of the box, in every cell."""
     from viewtime.cameras import Cameras
     from viewtime.data.stream import AssetSource
 
-    source = AssetSource(str(boxes), 5, 4, 128, 3, OnTheFly(orbit="static", elevation_min=20, elevation_max=20))
+    source = AssetSource(list_assets(str(boxes)), 5, 4, 128, 3, OnTheFly(orbit="static", elevation_min=20, elevation_max=20))
     sample = source._render(*_green(source), generator_for(5))
     azimuth = sample.cameras.azimuth + sample.provenance["azimuth"]
     cameras = Cameras(sample.cameras.elevation, azimuth, sample.cameras.distance, sample.cameras.fov_y)
     # The box of size 1 × .6 × .4 slides by 1 along x in 2 s: 2 long over the clip, so everything is halved.
     for frame, time in enumerate(sample.provenance["times"]):
-        centre = torch.tensor([[(time / 2 - 0.5) / 2, 0.0, 0.0]])
-        pixels, _ = cameras.project(centre, 128, 128)
+        centre = torch.tensor([(time / 2 - 0.5) / 2, 0.0, 0.0])
+        corners = centre + torch.cartesian_prod(*[torch.tensor([-side, side]) for side in (0.25, 0.1, 0.15)])
+        pixels, _ = cameras.project(corners, 128, 128)
         for view in range(5):
             rows, columns = torch.nonzero(sample.frames[view, frame, 3] > 127, as_tuple=True)
-            middle = torch.tensor([(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2])
-            assert (middle - pixels[view, frame, 0]).abs().max() < 4  # perspective shifts a box's middle a little
+            first = torch.tensor([columns.min(), rows.min()])
+            last = torch.tensor([columns.max(), rows.max()]) + 1
+            assert (first - pixels[view, frame].amin(0)).abs().max() < 1
+            assert (last - pixels[view, frame].amax(0)).abs().max() < 1
 
 
 def _green(source):
@@ -224,7 +238,7 @@ def _green(source):
 def test_the_object_is_whole_in_every_cell(boxes):
     from viewtime.data.stream import AssetSource
 
-    source = AssetSource(str(boxes), 8, 5, 48, 4)
+    source = AssetSource(list_assets(str(boxes)), 8, 5, 48, 4)
     sample = source._render(*_green(source), generator_for(1))
     alpha = sample.frames[:, :, 3]
     border = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., 0], alpha[..., -1]], dim=-1)
