@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 from scenes import training_grid, unseen_grid
 
+from viewtime.cameras import regular_orbit
 from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, MeshOptions, ReconstructConfig
 from viewtime.configs.reconstruct_nerf import NerfLossWeights, NerfOptions
 from viewtime.errors import UserError
@@ -18,6 +20,7 @@ from viewtime.recon.command import reconstruct
 from viewtime.recon.nerf.nerf_asset import NerfAsset
 from viewtime.recon.nerf.nerf_command import bake_nerf, between_views, fit_nerf
 from viewtime.recon.nerf.nerf_fit import NerfFit
+from viewtime.recon.nerf.occupancy import Occupancy
 from viewtime.recon.score import scores
 from viewtime.recon.targets import make_targets
 
@@ -136,10 +139,10 @@ def test_annealing_opens_temporal_octaves_from_low_to_high(grid):
 
 
 def test_all_losses_and_remedies_work_together(grid, tmp_path):
+    towards = torch.tensor([0.5, 0.5, 1.0]).expand(48, 48, 3).numpy()
     for view in range(6):
         for frame in range(3):
-            write_image(tmp_path / f"view_{view:03d}" / f"frame_{frame:03d}.png", torch.tensor([0.5, 0.5, 1.0])
-                        [:, None, None].expand(3, 48, 48))  # fmt: skip
+            write_image(tmp_path / f"view_{view:03d}" / f"frame_{frame:03d}.png", towards)
     weights = NerfLossWeights(normal=0.01, depth=0.01, bilateral=0.05)
     every = ImperfectOptions(offset=True, exposure=True, robust=True)
     options = config(40, 40, every, weights, patches_per_step=8, normals=tmp_path)
@@ -166,3 +169,37 @@ def test_losses_that_lack_something_say_so(grid, tmp_path):
 def test_views_between_the_training_views():
     cameras = training_grid(4, 1, 16).cameras
     assert between_views(cameras).azimuth[:, 0].tolist() == [0, 45, 90, 135, 180, 225, 270, 315]
+
+
+def changed(grid, frames=None, cameras=None):
+    return FrameGrid(grid.frames if frames is None else frames, grid.known, cameras or grid.cameras, 12.0)
+
+
+def test_damaged_cells_are_left_out(grid):
+    frames = grid.frames.clone()
+    frames[0, 0, :, 5, 5] = float("nan")
+    frames[1, 2, 3] = 0
+    fit, _ = fit_nerf(changed(grid, frames), config(5, 5))
+    assert all(torch.isfinite(value).all() for value in fit.field.state_dict().values())
+    assert fit.occupancy.tolerance == 0
+
+
+def test_views_that_disagree_are_noticed(grid, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("viewtime"), "propagate", True)
+    targets = make_targets(changed(grid, cameras=regular_orbit(6, 3, azimuth_range=90.0, elevation=60.0)))
+    said = ""
+    with caplog.at_level("WARNING", logger="viewtime"):
+        try:
+            Occupancy.of(targets, 32, 1.0)
+        except UserError as error:
+            said = str(error)
+    assert "views disagree" in said + caplog.text or "too little volume" in said + caplog.text
+
+
+def test_an_object_cut_by_the_edge_of_the_picture_still_fits(grid):
+    assert grid.cameras is not None
+    near = dataclasses.replace(grid.cameras, fov_y=grid.cameras.fov_y * 0.5)
+    middle = FrameGrid(grid.frames[..., 12:36, 12:36], grid.known, near, 12.0)
+    fit, _ = fit_nerf(middle, config(20, 20, start_size=12))
+    assert bool(fit.occupancy.possible.any())
+    assert torch.isfinite(fit.field.canonical.table).all()
