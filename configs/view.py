@@ -17,7 +17,7 @@ class ViewConfig:
         asset: a folder written by `viewtime reconstruct`.
         html: write one self-contained page to this path instead of starting a server; it opens from disk.
         port: of the server.
-        faces: triangles of the mesh in the page.
+        faces: triangles of the mesh in the page, where `reconstruct` left none.
     """
 
     asset: Annotated[Path, tyro.conf.Positional]

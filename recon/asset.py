@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +19,12 @@ from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 
 from .render.renderer import Picture, render
-from .render.splats import Viewpoints
+from .render.splats import SCREEN_BLUR, Viewpoints
 
 FORMAT_VERSION = 1
+# What lies between the fit's pixel centres was never compared with anything and shows as dots in finer pictures: there
+# the colours are smoothed, and the outline a little, by so many square pixels of the fit.
+FINER_COLOUR_BLUR, FINER_OUTLINE_BLUR = 0.3, 0.03
 
 
 class Renderable(Protocol):
@@ -74,14 +78,31 @@ class GaussianAsset:
         linear = torch.lerp(self.linear[low], self.linear[high], weight)
         return means, linear @ self.covariance @ linear.transpose(-1, -2)
 
+    def finer(self, views: Viewpoints) -> float:
+        """How many square pixels of these pictures one square pixel of the fit is, less one; 0 where that is less."""
+        if "size" not in self.info or "fov_y" not in self.info:
+            return 0.0
+        fitted = 0.5 * self.info["size"][0] / math.tan(math.radians(self.info["fov_y"] / 2))
+        return max(0.0, (float(views.focal.mean()) / fitted) ** 2 - 1)
+
     @torch.no_grad()
     def render(self, views: Viewpoints, times: list[float], with_depth: bool = False) -> Picture:
         """Picture b from viewpoint b at times[b]."""
         posed = [self.at(time) for time in times]
-        return render(
-            torch.stack([means for means, _ in posed]), torch.stack([c for _, c in posed]),
-            self.opacity[None], self.colour[None], views, with_depth=with_depth,
-        )  # fmt: skip
+        means, covariance = (torch.stack(values) for values in zip(*posed))
+        finer = self.finer(views)
+        blurs = [FINER_OUTLINE_BLUR, FINER_COLOUR_BLUR] if finer else [0.0]
+        drawn = [
+            render(
+                means, covariance[:1] if covariance.shape[-1] == 1 else covariance, self.opacity[None],
+                self.colour[None], views, with_depth=with_depth, screen_blur=SCREEN_BLUR + finer * blur,
+            )
+            for blur in blurs
+        ]  # fmt: skip
+        picture, smooth = drawn[0], drawn[-1]
+        if not finer:
+            return picture
+        return Picture(smooth.rgb / smooth.alpha.clamp(min=1e-4) * picture.alpha, picture.alpha, picture.depth)
 
     def render_grid(self, cameras: Cameras, height: int, width: int) -> FrameGrid:
         """RGBA grid [V, F, 4, H, W] from the given cameras, frame f at time f."""

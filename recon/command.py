@@ -23,6 +23,7 @@ from .fit import GaussianFit
 from .glb import write_animated
 from .initialise import first_gaussians
 from .mesh_choice import best_mesh
+from .mesh_file import save_mesh
 from .score import scores
 from .targets import make_targets
 
@@ -54,7 +55,8 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     """Fit a grid and write the asset folder.
 
     Returns:
-        Paths written: asset.json, gaussians.safetensors, asset.glb, orbit.mp4, preview.png, metrics.json.
+        Paths written: asset.json, gaussians.safetensors, mesh.safetensors, asset.glb, orbit.mp4, preview.png,
+        metrics.json.
 
     Raises:
         UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
@@ -79,7 +81,7 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     if config.mesh.enabled:
         mesh, iou = best_mesh(asset, fit.targets, config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
-        paths.append(write_animated(mesh, out / "asset.glb", config.mesh))
+        paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
     asset.info["scores"] = record
     paths = asset.save(out) + paths
     if config.orbit_seconds > 0:

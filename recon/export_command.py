@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import get_args
 
 from viewtime.configs.export import ExportConfig, Format
+from viewtime.configs.reconstruct import MeshOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.log import log
 
 from .asset import GaussianAsset
 from .films import write_fixed_view, write_orbit
 from .glb import write_animated
 from .mesh import MovingMesh, extract_mesh
 from .mesh_choice import best_mesh
+from .mesh_file import load_mesh
 from .ply import write_gaussian_sequence, write_mesh_sequence
 from .targets import make_targets
 from .web_page import write_page
 
+DEFAULT = MeshOptions()
 MESHES = ("glb", "obj", "mesh_ply", "html")
 
 
@@ -44,8 +48,12 @@ def export_asset(config: ExportConfig) -> list[Path]:
 
 
 def _mesh(asset: GaussianAsset, config: ExportConfig) -> MovingMesh:
-    """Chosen and refined against the masks where the grid is given, else at the default level."""
+    """Made anew against the grid where that is given; else what `reconstruct` left, at the options' defaults."""
     if config.grid is None:
+        kept = load_mesh(config.source)
+        if kept is not None and (config.mesh.faces, config.mesh.resolution) == (DEFAULT.faces, DEFAULT.resolution):
+            return kept
+        log.warning("no --grid: the mesh is neither refined against masks nor painted from pictures")
         return extract_mesh(asset, resolution=config.mesh.resolution, faces=config.mesh.faces)
     return best_mesh(asset, make_targets(FrameGrid.load(config.grid)), config.mesh)[0]
 

@@ -12,6 +12,7 @@ from viewtime.log import log
 
 from .asset import GaussianAsset
 from .mesh import extract_mesh
+from .mesh_file import load_mesh
 from .web_page import write_page
 
 
@@ -19,7 +20,8 @@ def run(config: ViewConfig) -> list[Path]:
     """Write the page, or serve the asset until interrupted."""
     asset = GaussianAsset.load(config.asset)
     if config.html is not None:
-        return [write_page(extract_mesh(asset, faces=config.faces), config.html)]
+        mesh = load_mesh(config.asset) or extract_mesh(asset, faces=config.faces)
+        return [write_page(mesh, config.html)]
     server, player = start_server(asset, config.port)
     log.info("open http://localhost:%d in a browser; Ctrl-C ends", server.get_port())
     while True:

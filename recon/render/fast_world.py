@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .compiled import load_library
 from .fast_cpu import MAXIMUM_CHANNELS, SUFFIX, addresses
-from .splats import MAXIMUM_ALPHA, MINIMUM_ALPHA, MINIMUM_TRANSMITTANCE, NEAR, SCREEN_BLUR, Viewpoints
+from .splats import MAXIMUM_ALPHA, MINIMUM_ALPHA, MINIMUM_TRANSMITTANCE, NEAR, Viewpoints
 
 
 class _Draw(torch.autograd.Function):
@@ -18,13 +18,13 @@ class _Draw(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *tensors, height, width = arguments
+        *tensors, height, width, screen_blur = arguments
         inputs = [tensor.contiguous() for tensor in tensors]
         B, N, _ = inputs[0].shape
         C = inputs[6].shape[-1]
         out = inputs[0].new_empty(B, C + 1, height, width)
         size = (ctypes.c_int64 * 6)(B, N, C, height, width, torch.get_num_threads())
-        limit = (ctypes.c_double * 5)(MINIMUM_ALPHA, MAXIMUM_ALPHA, NEAR, MINIMUM_TRANSMITTANCE, SCREEN_BLUR)
+        limit = (ctypes.c_double * 5)(MINIMUM_ALPHA, MAXIMUM_ALPHA, NEAR, MINIMUM_TRANSMITTANCE, screen_blur)
         function = getattr(load_library(), f"world_forward_{SUFFIX[out.dtype]}")
         function(size, limit, addresses(inputs), ctypes.c_void_p(out.data_ptr()))
         ctx.save_for_backward(*inputs, out)
@@ -48,14 +48,17 @@ class _Draw(torch.autograd.Function):
         )  # fmt: skip
         g_mean, g_variance, g_opacity, g_feature, g_focal, g_centre = results
         summed = g_variance.sum(0), g_opacity.sum(0), None, g_focal, g_centre, g_feature.sum(0)
-        return g_mean, *summed, None, None
+        return g_mean, *summed, None, None, None
 
 
-def draw_isotropic(means: Tensor, variance: Tensor, opacity: Tensor, feature: Tensor, views: Viewpoints) -> Tensor:
+def draw_isotropic(
+    means: Tensor, variance: Tensor, opacity: Tensor, feature: Tensor, views: Viewpoints, screen_blur: float
+) -> Tensor:
     """As `project` and `composite_reference` one after the other, for Gaussians that look the same in all pictures.
 
     Args:
         means: [B, N, 3] world. variance, opacity: [N]. feature: [N, C].
+        screen_blur: square pixels added to every 2D covariance.
 
     Returns:
         [B, C + 1, H, W]; premultiplied features and, last, the accumulated alpha.
@@ -68,6 +71,6 @@ def draw_isotropic(means: Tensor, variance: Tensor, opacity: Tensor, feature: Te
     if means.dtype not in SUFFIX or means.device.type != "cpu":
         raise ValueError(f"{means.dtype} on {means.device}; the compiled renderer takes floats on the CPU")
     cameras = [value.to(means.dtype) for value in (views.world_to_camera, views.focal, views.centre)]
-    result = _Draw.apply(means, variance, opacity, *cameras, feature, views.height, views.width)
+    result = _Draw.apply(means, variance, opacity, *cameras, feature, views.height, views.width, screen_blur)
     assert isinstance(result, Tensor)
     return result

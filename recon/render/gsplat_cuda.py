@@ -7,11 +7,17 @@ from torch import Tensor
 
 from viewtime.errors import require
 
-from .splats import NEAR, SCREEN_BLUR, Viewpoints
+from .splats import NEAR, Viewpoints
 
 
 def render_gsplat(
-    means: Tensor, covariance: Tensor, opacity: Tensor, colour: Tensor, views: Viewpoints, with_depth: bool
+    means: Tensor,
+    covariance: Tensor,
+    opacity: Tensor,
+    colour: Tensor,
+    views: Viewpoints,
+    with_depth: bool,
+    screen_blur: float,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """rgb [B, 3, H, W] premultiplied, alpha [B, 1, H, W], depth times alpha or None.
 
@@ -27,7 +33,7 @@ def render_gsplat(
     intrinsics[:, 0, :2, 2], intrinsics[:, 0, 2, 2] = views.centre, 1.0
     out, alpha, _ = rasterization(
         means, identity, torch.ones_like(means), opacity.expand(B, N), colour.expand(B, N, 3),
-        views.world_to_camera[:, None], intrinsics, views.width, views.height, near_plane=NEAR, eps2d=SCREEN_BLUR,
+        views.world_to_camera[:, None], intrinsics, views.width, views.height, near_plane=NEAR, eps2d=screen_blur,
         packed=False, render_mode="RGB+D" if with_depth else "RGB", rasterize_mode="antialiased",
         covars=covariance.expand(B, N, 3, 3),
     )  # fmt: skip

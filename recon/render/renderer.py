@@ -11,7 +11,7 @@ from .compiled import load_library
 from .fast_cpu import composite_fast_cpu
 from .fast_world import draw_isotropic
 from .reference import composite_reference
-from .splats import Viewpoints, project
+from .splats import SCREEN_BLUR, Viewpoints, project
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def render(
     *,
     with_depth: bool = False,
     backend: str | None = None,
+    screen_blur: float = SCREEN_BLUR,
 ) -> Picture:
     """Draw N Gaussians into B pictures.
 
@@ -50,21 +51,22 @@ def render(
         means: [B, N, 3] world. covariance: [B or 1, N, 1] variances or [B or 1, N, 3, 3]. opacity: [B or 1, N].
         colour: [B or 1, N, 3].
         backend: compiled, reference or gsplat; default by device.
+        screen_blur: square pixels added to every 2D covariance.
     """
     backend = backend or choose_backend(means.device)
     if backend == "gsplat":
         from .gsplat_cuda import render_gsplat
 
-        return Picture(*render_gsplat(means, covariance, opacity, colour, views, with_depth))
+        return Picture(*render_gsplat(means, covariance, opacity, colour, views, with_depth, screen_blur))
     shared = covariance.shape[0] == opacity.shape[0] == colour.shape[0] == 1
     if backend == "compiled" and covariance.shape[-1] == 1 and shared and not with_depth:
-        out = draw_isotropic(means, covariance[0, :, 0], opacity[0], colour[0], views)
+        out = draw_isotropic(means, covariance[0, :, 0], opacity[0], colour[0], views, screen_blur)
         return Picture(out[:, :3], out[:, -1:])
     feature = colour.expand(len(views), -1, -1)
     if with_depth:
         z = (means @ views.world_to_camera[:, 2, :3, None])[..., 0] + views.world_to_camera[:, 2, 3, None]
         feature = torch.cat([feature, z[..., None]], dim=-1)
-    splats = project(means, covariance, opacity, feature, views)
+    splats = project(means, covariance, opacity, feature, views, screen_blur)
     composite = composite_fast_cpu if backend == "compiled" else composite_reference
     out = composite(splats, views.height, views.width)
     return Picture(out[:, :3], out[:, -1:], out[:, 3:4] if with_depth else None)
