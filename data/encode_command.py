@@ -165,7 +165,10 @@ def _finish(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Pa
     }
     with atomic_path(output / "dataset.json") as path:
         path.write_text(json.dumps(record, indent=1))
-    log.info("%d samples in %d shards, %.1f MB; %d failed", count, len(indices), record["bytes"] / 1e6, len(failed))
+    log.info(
+        "%d samples in %d shards, %.2f MB, %.0f kB a sample; %d failed",
+        *(count, len(indices), record["bytes"] / 1e6, record["bytes"] / 1e3 / max(count, 1), len(failed)),
+    )
     written = [output, output / "dataset.json"]
     report = output / "failed.jsonl"
     report.unlink(missing_ok=True)

@@ -14,11 +14,12 @@ from viewtime.configs.render import Framing
 
 from .framing import camera_distance, normalise, temporal_step
 from .gl import GLRenderer
-from .gltf import Part, Scene
+from .gltf import Scene
 from .gltf_file import AssetError
 from .materials import Material
 from .orbits import make_orbit, regular_views, with_distance
 from .pose import Placement, Posed
+from .primitives import Part
 
 KEY_SIZE = 48  # pixels of the key renders that measure motion
 LARGEST_MEASURED = 64  # key frames

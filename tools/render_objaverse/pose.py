@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .animation import Clip
-from .gltf import Part, Scene
+from .gltf import Scene
 from .gltf_file import AssetError
+from .primitives import Part
 
 WORLD_FROM_GLTF = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)
 CHUNK_ELEMENTS = 8_000_000  # influence-matrix entries held at once, 32 MB
