@@ -8,7 +8,6 @@ pixels, averaged in linear light: on Mesa's software driver that is over twice a
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from viewtime.errors import UserError, require
 
 from .animation import Clip
+from .gl_device import Atlases, SceneTextures
 from .gl_mesh import FlatMesh, flatten, interleave, repeat_over_frames
 from .gltf import Scene
 from .pose import Placement, Posed, pose_scene
@@ -31,7 +31,6 @@ from .shaders import (
     average_fragment,
 )
 
-SRGB8_ALPHA8 = 0x8C43
 FRAMEBUFFER_SRGB = 0x8DB9
 CLIP_DISTANCE0 = 0x3000
 ATLAS_SIDE = 4096  # samples; every driver allows it and larger atlases gain nothing
@@ -55,20 +54,6 @@ class Light:
     ambient: tuple[float, float, float] = (0.62, 0.64, 0.68)
     ground: tuple[float, float, float] = (0.24, 0.22, 0.20)
     wrap: float = 0.15
-
-
-@dataclass
-class _Target:
-    """Framebuffers of one atlas size: samples, and for colour the pixels they are averaged into."""
-
-    samples: Any
-    pixels: Any
-    owned: list[Any]
-
-    def release(self) -> None:
-        for item in (self.samples, self.pixels, *self.owned):
-            if item is not None:
-                item.release()
 
 
 class GLRenderer:
@@ -101,9 +86,8 @@ class GLRenderer:
         average = average_fragment(supersample, self.height, self.width)
         self._average = self.context.program(vertex_shader=AVERAGE_VERTEX, fragment_shader=average)
         self._full_screen = self.context.vertex_array(self._average, [])
-        self._unused: list[Any] = []
-        self._targets: dict[tuple[str, int, int], _Target] = {}
-        self._textures: weakref.WeakKeyDictionary[Scene, list[Any]] = weakref.WeakKeyDictionary()
+        self._atlases = Atlases(self.context, self.height, self.width, supersample)
+        self._textures = SceneTextures(self.context)
         self.context.enable(self.context.DEPTH_TEST)
         self.context.enable_direct(FRAMEBUFFER_SRGB)
 
@@ -121,9 +105,7 @@ class GLRenderer:
     def close(self) -> None:
         """Free everything on the device."""
         with self.context:
-            for target in self._targets.values():
-                target.release()
-        self._targets.clear()
+            self._atlases.release()
         self.context.release()
 
     def render(
@@ -276,10 +258,10 @@ class GLRenderer:
         out: np.ndarray,
     ) -> None:
         views, frames = clip.shape[:2]
-        target = self._target("colour" if program is self._colour else "geometry", views, frames)
+        target = self._atlases.get("colour" if program is self._colour else "geometry", views, frames)
         target.samples.use()
         target.samples.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
-        textures = self._scene_textures(scene)
+        textures = self._textures.of(scene)
         for plane in range(4):
             self.context.enable_direct(CLIP_DISTANCE0 + plane)
         padding = np.zeros((MAX_VIEWS - views, 4, 4), np.float32)
@@ -292,14 +274,14 @@ class GLRenderer:
                 self._bind(program, group.texture, textures, group.alpha_mode, group.cutoff)
                 first = frame * len(mesh.indices) + group.first
                 array.render(self.context.TRIANGLES, vertices=group.count, first=first, instances=views)
-        self._depth_writes(target, True)
+        target.samples.depth_mask = True
         self.context.disable(self.context.BLEND)
         for plane in range(4):
             self.context.disable_direct(CLIP_DISTANCE0 + plane)
         dtype, source = "f4", target.samples
         if target.pixels is not None:
             target.pixels.use()
-            target.owned[0].use(0)
+            target.colour.use(0)
             self._full_screen.render(self.context.TRIANGLES, vertices=3)
             dtype, source = "f1", target.pixels
         atlas = np.frombuffer(source.read(components=4, dtype=dtype), out.dtype)
@@ -317,51 +299,7 @@ class GLRenderer:
             self.context.blend_func = self.context.ONE, self.context.ONE_MINUS_SRC_ALPHA
         else:
             self.context.disable(self.context.BLEND)
-        self._depth_writes(self.context.fbo, mode != "BLEND" or program is self._geometry)
-
-    def _depth_writes(self, target: Any, enabled: bool) -> None:
-        buffer = target.samples if isinstance(target, _Target) else target
-        buffer.depth_mask = enabled
-
-    def _target(self, kind: str, views: int, frames: int) -> _Target:
-        key = (kind, views, frames)
-        if key not in self._targets:
-            if len(self._targets) >= 4:
-                self._targets.pop(next(iter(self._targets))).release()
-            width, height = views * self.width, frames * self.height
-            context = self.context
-            if kind == "colour":
-                fine = (width * self.supersample, height * self.supersample)
-                colour = context.texture(fine, 4, internal_format=SRGB8_ALPHA8)
-                depth = context.depth_renderbuffer(fine)
-                plain = context.texture((width, height), 4, internal_format=SRGB8_ALPHA8)
-                pixels = context.framebuffer([plain])
-                owned = [colour, depth, plain]
-            else:
-                colour = context.texture((width, height), 4, dtype="f4")
-                depth = context.depth_renderbuffer((width, height))
-                pixels, owned = None, [colour, depth]
-            self._targets[key] = _Target(context.framebuffer([colour], depth), pixels, owned)
-        return self._targets[key]
-
-    def _scene_textures(self, scene: Scene) -> list[Any]:
-        while self._unused:
-            self._unused.pop().release()
-        if scene not in self._textures:
-            made = []
-            for texture in scene.textures:
-                height, width = texture.pixels.shape[:2]
-                item = self.context.texture(
-                    (width, height), 4, np.ascontiguousarray(texture.pixels), internal_format=SRGB8_ALPHA8
-                )
-                item.build_mipmaps()
-                item.filter = self.context.LINEAR_MIPMAP_LINEAR, self.context.LINEAR
-                item.repeat_x, item.repeat_y = texture.repeat
-                made.append(item)
-            self._textures[scene] = made
-            # A scene may die while another context is current; its textures wait for the next draw of this one.
-            weakref.finalize(scene, self._unused.extend, made)
-        return self._textures[scene]
+        self.context.fbo.depth_mask = mode != "BLEND" or program is self._geometry
 
 
 def clip_matrices(
