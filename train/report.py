@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from viewtime.configs.train import TrainConfig
 from viewtime.files import append_jsonl
+from viewtime.images import read_image
 from viewtime.log import log
 from viewtime.run_folder import plain
 from viewtime.train.schedule import Progress
@@ -144,9 +145,17 @@ class Report:
         self._emit({"step": progress.step, "samples": progress.samples, "seconds": progress.seconds, **record},
                    progress.step)  # fmt: skip
         if self.accelerator.is_main_process:
+            self._show_samples(progress.step)
             shown = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if isinstance(v, float))
             log.info("validation at step %d: %s", progress.step, shown)
         self.since = time.monotonic()
+
+    def _show_samples(self, step: int) -> None:
+        """The grids sampled at this step, for wandb."""
+        sheets = sorted((self.path.parent / "samples" / f"step_{step:08d}").glob("grid_*.png"))
+        if sheets and "wandb" in self.config.tracking.trackers:
+            tracker = self.accelerator.get_tracker("wandb")
+            tracker.log_images({"val/grids": [read_image(sheet) for sheet in sheets]}, step=step)
 
     def end(self, progress: Progress) -> None:
         """Close the trackers."""

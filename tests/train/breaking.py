@@ -1,4 +1,4 @@
-"""A toy denoiser that breaks at chosen calls: its output, or only its gradient, is NaN there."""
+"""Toy denoisers: one that breaks at chosen calls, one that draws random numbers."""
 
 from __future__ import annotations
 
@@ -39,3 +39,14 @@ class Breaking(nn.Module):
         if self.calls in self.gradient_at:
             mixed = BadBackward.apply(mixed)
         return mixed * (torch.nan if self.calls in self.output_at else 1.0)
+
+
+class Noisy(nn.Module):
+    """A pixel-wise linear denoiser that draws random numbers, as dropout does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        return self.mix(x.movedim(3, -1)).movedim(-1, 3) + 0.1 * torch.randn(x.shape)

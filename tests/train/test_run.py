@@ -23,6 +23,7 @@ from viewtime.train.distributed import check_world
 from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
 from viewtime.train.registry import build_model
+from viewtime.train.report import Report
 from viewtime.train.samples import measure
 from viewtime.train.synthetic import SyntheticStream
 from viewtime.weights import read_header
@@ -245,6 +246,46 @@ def test_reduced_precision_trains_close_to_fp32(tiny, tmp_path, precision: str):
     full, reduced = losses(tmp_path / "full"), losses(tmp_path / "reduced")
     assert full != reduced
     assert list(full.values()) == pytest.approx(list(reduced.values()), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same_and_its_flops_are_counted(tiny, tmp_path):
+    records = {}
+    for name, on in (("eager", False), ("compiled", True)):
+        AcceleratorState._reset_state(True)
+        Trainer(tiny(model__compile=on, output=str(tmp_path / name))).run()
+        records[name] = read_jsonl(tmp_path / name / "metrics.jsonl")
+    eager, compiled = (losses(tmp_path / name) for name in records)
+    assert list(compiled.values()) == pytest.approx(list(eager.values()), rel=1e-3)
+    rates = {name: found[-1]["tflops_per_process"] for name, found in records.items()}
+    assert min(rates.values()) > 0
+
+
+def test_counting_flops_leaves_no_trace(tiny, tmp_path, monkeypatch):
+    """The same losses with and without the extra forward pass, also where the model draws random numbers."""
+    settings = {"model": {"name": "tests.train.breaking:Noisy"}, "ema": {"lengths": []}}
+    Trainer(tiny(**settings, output=str(tmp_path / "counted"))).run()
+    AcceleratorState._reset_state(True)
+    monkeypatch.setattr(Report, "count_flops", lambda self, forward: None)
+    Trainer(tiny(**settings, output=str(tmp_path / "uncounted"))).run()
+    assert losses(tmp_path / "counted") == losses(tmp_path / "uncounted")
+    assert read_jsonl(tmp_path / "counted" / "metrics.jsonl")[-1]["tflops_per_process"] > 0
+
+
+def test_wandb_runs_offline_without_an_account(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_MODE", "")  # restored after the test
+    monkeypatch.delenv("WANDB_MODE")
+    validation = {"every_steps": 8, "data": {"fixed": 4}, "batch_size": 2, "sample_steps": 2}
+    Trainer(tiny(tracking={"log_every": 2, "trackers": ["wandb"]}, validation=validation)).run()
+    logs = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(logs) == 1
+    text = logs[0].read_bytes()
+    assert b"samples_per_second" in text
+    assert b"loss/0.4..0.6" in text
+    assert len(list(logs[0].parent.rglob("media/images/val/grids*.png"))) == 2
 
 
 def test_activation_checkpointing_changes_nothing(tiny, tmp_path):
