@@ -70,6 +70,8 @@ class ImperfectOptions:
         view_deformation: learn a displacement per view, Δp = Δp_v + Δp_t (4Real-Video, Eq. 11).
         robust: a loss that grows slowly for large errors.
         view_weighting: cells that agree less with the fit weigh less.
+        two_stage: half of the iterations learn the offsets and gains, the pictures are corrected by them, and the other
+            half fits the corrected pictures anew, from a hull that agrees (after SV4D 2.0); needs offset or exposure.
     """
 
     offset: bool = False
@@ -77,6 +79,7 @@ class ImperfectOptions:
     view_deformation: bool = False
     robust: bool = False
     view_weighting: bool = False
+    two_stage: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -18,16 +19,17 @@ from viewtime.log import log, progress_bar
 from viewtime.run_folder import start_run
 
 from .asset import GaussianAsset, Renderable
+from .compensation import Compensation
 from .films import write_orbit
-from .fit import GaussianFit
+from .fit import GaussianFit, restore_module
 from .glb import write_animated
 from .initialise import first_gaussians
 from .mesh_choice import best_mesh
 from .mesh_file import save_mesh
 from .score import scores
-from .targets import make_targets
+from .targets import Targets, make_targets
 
-STATE = "state.pt"
+STATE, FIRST_PASS = "state.pt", "first_pass.pt"
 
 
 def run(config: ReconstructConfig) -> list[Path]:
@@ -88,7 +90,8 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
         paths.append(write_orbit(asset, out / "orbit.mp4", seconds=config.orbit_seconds))
     with atomic_path(out / "metrics.json") as path:
         path.write_text(json.dumps(record, indent=1))
-    (out / STATE).unlink(missing_ok=True)
+    for name in (STATE, FIRST_PASS):
+        (out / name).unlink(missing_ok=True)
     shown = record.get("held_out", record["train"])
     log.info(
         "%s views: PSNR %.2f dB, mask IoU %.3f", "held-out" if held_out else "training", shown["psnr"], shown["iou"]
@@ -102,11 +105,45 @@ def _cameras(grid: FrameGrid) -> Cameras:
 
 
 def fit_gaussians(grid: FrameGrid, config: ReconstructConfig, folder: Path | None = None) -> tuple[GaussianFit, float]:
-    """Run both stages with progress, preview and saved states; the fit and its seconds."""
+    """Run both stages with progress, preview and saved states; the fit and its seconds.
+
+    Raises:
+        UserError: the grid cannot be reconstructed, or `two_stage` has nothing to correct.
+    """
     targets = make_targets(grid)
     started = time.perf_counter()
+    if config.imperfect.two_stage:
+        half = dataclasses.replace(
+            config.gaussians,
+            static_iterations=config.gaussians.static_iterations // 2,
+            dynamic_iterations=config.gaussians.dynamic_iterations // 2,
+        )
+        config = dataclasses.replace(config, gaussians=half)
+        targets = _corrected(targets, grid, config, folder)
+    fit = _iterate(targets, grid, config, folder and folder / STATE)
+    return fit, time.perf_counter() - started
+
+
+def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, folder: Path | None) -> Targets:
+    """First pass of the two-stage refinement: its pictures without the offsets and gains that it learned."""
+    if not (config.imperfect.offset or config.imperfect.exposure):
+        raise UserError("--imperfect.two-stage corrects offsets and gains: add --imperfect.offset or .exposure")
+    V, F, _, _ = targets.shape
+    kept = folder and folder / FIRST_PASS
+    if kept and config.resume and kept.is_file():
+        compensation = Compensation(config.imperfect, V, F, torch.zeros(40, 3))
+        restore_module(compensation, torch.load(kept, weights_only=True))
+    else:
+        compensation = _iterate(targets, grid, config, None).compensation
+        if kept:
+            with atomic_path(kept) as path:
+                torch.save(compensation.state_dict(), path)
+    return dataclasses.replace(targets, images=compensation.correct(targets.images, targets.views))
+
+
+def _iterate(targets: Targets, grid: FrameGrid, config: ReconstructConfig, state: Path | None) -> GaussianFit:
+    """One fit from its first Gaussians to its last iteration."""
     fit = GaussianFit(targets, first_gaussians(targets, config), config)
-    state = folder / STATE if folder else None
     if state and config.resume and state.is_file():
         fit.restore(state)
     options = config.gaussians
@@ -128,7 +165,7 @@ def fit_gaussians(grid: FrameGrid, config: ReconstructConfig, folder: Path | Non
                 elif iteration - best_at > config.early_stop * options.dynamic_iterations:
                     log.info("stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, best)
                     break
-    return fit, time.perf_counter() - started
+    return fit
 
 
 @torch.no_grad()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.configs.reconstruct import ImperfectOptions
@@ -51,6 +53,24 @@ class Compensation(nn.Module):
         if self.options.exposure:
             rgb = rgb * self.log_gain[cells].exp()[:, :, None, None]
         return rgb + (1 - alpha)
+
+    @torch.no_grad()
+    def correct(self, images: Tensor, views: Viewpoints) -> Tensor:
+        """Pictures [V, F, 4, H, W] (RGB on white, mask) as they would be without the learned shift, zoom and gain."""
+        V, _, _, H, W = images.shape
+        flat = rearrange(images, "v f c h w -> (v f) c h w")
+        coverage, size = flat[:, 3:], torch.tensor([W, H], dtype=flat.dtype)
+        premultiplied = (flat[:, :3] - (1 - coverage)) / self.log_gain.exp()[:, :, None, None]
+        zoom = self.log_zoom.exp()[:, None]
+        theta = torch.zeros(len(flat), 2, 3)
+        theta[:, 0, 0] = theta[:, 1, 1] = zoom[:, 0]
+        # In grid_sample's units (-1 to 1): pixel p of the corrected picture lies at centre + shift + zoom (p - centre).
+        theta[:, :, 2] = 2 * (views.centre + self.shift - zoom * views.centre) / size + zoom - 1
+        places = F.affine_grid(theta, list(flat.shape), align_corners=False)
+        moved = F.grid_sample(torch.cat([premultiplied, coverage], 1), places, mode="bicubic", align_corners=False)
+        mask = moved[:, 3:].clamp(0, 1)
+        colour = torch.minimum(moved[:, :3].clamp(min=0), mask) + 1 - mask
+        return rearrange(torch.cat([colour, mask], dim=1), "(v f) c h w -> v f c h w", v=V)
 
     def displacement(self, position: Tensor, view: Tensor) -> Tensor | None:
         """Δp_v of Eq. 11 for canonical points [N, 3]: [B, N, 3], smooth in space; None when off."""

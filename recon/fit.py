@@ -239,12 +239,12 @@ class GaussianFit:
     def restore(self, path: Path) -> None:
         """Go on from a saved state of the same grid and options."""
         state = torch.load(path, weights_only=True)
-        _load(self.gaussians, state["gaussians"])
+        restore_module(self.gaussians, state["gaussians"])
         if state["motion"] is not None:
             self.start_motion()
             assert self.motion is not None
-            _load(self.motion, state["motion"])
-        _load(self.compensation, state["compensation"])
+            restore_module(self.motion, state["motion"])
+        restore_module(self.compensation, state["compensation"])
         self.optimizer = self._make_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         stage, iteration, error = state["progress"]
@@ -255,7 +255,7 @@ class GaussianFit:
         log.info("going on from iteration %d of the %s stage", iteration, ("static", "dynamic")[stage])
 
 
-def _load(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
+def restore_module(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
     """Strict in names; the number of Gaussians may differ from the start's."""
     for name, value in state.items():
         owner_name, _, leaf = name.rpartition(".")
