@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from viewtime.model.sv4d.linear import product
+
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
     """Convolution over the last two axes of x [N, C_in, H, W] by weight [C_out, C_in, h, w].
@@ -27,8 +29,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
     padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     windows = padded.unfold(2, kernel[0], stride).unfold(3, kernel[1], stride)
     rows = rearrange(windows, "n c h w i j -> (n h w) (i j c)")
-    product = F.linear(rows, rearrange(weight, "o c i j -> o (i j c)"), bias)
-    return rearrange(product, "(n h w) c -> n c h w", h=size[0], w=size[1])
+    flat = product(rows, rearrange(weight, "o c i j -> o (i j c)"), bias)
+    return rearrange(flat, "(n h w) c -> n c h w", h=size[0], w=size[1])
 
 
 class ImageConvolution(nn.Conv2d):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from viewtime.model.sv4d.linear import Linear
+
 
 def sinusoidal(values: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     """Embed numbers: cosines first, then sines, of `values * max_period^(-i / (dim / 2))`.
@@ -30,8 +32,8 @@ class EmbeddingMLP(nn.Module):
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int):
         super().__init__()
-        self.expand = nn.Linear(in_dim, hidden_dim)
-        self.contract = nn.Linear(hidden_dim, out_dim)
+        self.expand = Linear(in_dim, hidden_dim)
+        self.contract = Linear(hidden_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.contract(F.silu(self.expand(x.to(self.expand.weight.dtype))))

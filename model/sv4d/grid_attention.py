@@ -13,6 +13,7 @@ from viewtime.model.attention import Backend
 from viewtime.model.sv4d.blend import Blend
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.embedding import EmbeddingMLP, sinusoidal
+from viewtime.model.sv4d.linear import Linear
 from viewtime.model.sv4d.transformer import Group, TransformerBlock
 
 
@@ -42,8 +43,8 @@ class GridAttention(nn.Module):
         super().__init__()
         self.config, self.channels = config, channels
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
-        self.project_in = nn.Linear(channels, channels)
-        self.project_out = nn.Linear(channels, channels)
+        self.project_in = Linear(channels, channels)
+        self.project_out = Linear(channels, channels)
         head_dim, context_dim = config.head_dim, config.context_dim
         self.space = TransformerBlock(channels, context_dim, head_dim, "space", mlp_in=False, backend=backend)
         self.has_views = config.axes != "frame"

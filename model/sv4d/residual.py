@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from viewtime.model.sv4d.blend import Blend
 from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
 from viewtime.model.sv4d.grid_attention import Context
+from viewtime.model.sv4d.linear import Linear
 
 
 class SpaceConvolutions(nn.Module):
@@ -18,7 +19,7 @@ class SpaceConvolutions(nn.Module):
         super().__init__()
         self.norm_in = nn.GroupNorm(32, in_channels)
         self.conv_in = ImageConvolution(in_channels, out_channels)
-        self.embed = nn.Linear(embedding_dim, out_channels)
+        self.embed = Linear(embedding_dim, out_channels)
         self.norm_out = nn.GroupNorm(32, out_channels)
         self.conv_out = ImageConvolution(out_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
@@ -40,7 +41,7 @@ class GridConvolutions(nn.Module):
         super().__init__()
         self.norm_in = nn.GroupNorm(32, channels)
         self.conv_in = SequenceConvolution(channels, channels)
-        self.embed = nn.Linear(embedding_dim, channels)
+        self.embed = Linear(embedding_dim, channels)
         self.norm_out = nn.GroupNorm(32, channels)
         self.conv_out = SequenceConvolution(channels, channels)
 

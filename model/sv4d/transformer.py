@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.attention import Backend, attend
+from viewtime.model.sv4d.linear import Linear
 
 Group = Literal["space", "view", "frame", "view-space", "raster"]
 SEQUENCES = {
@@ -52,10 +53,10 @@ class SelfAttention(nn.Module):
         self.head_dim = head_dim
         self.group: Group = group
         self.backend: Backend = backend
-        self.query = nn.Linear(channels, channels, bias=False)
-        self.key = nn.Linear(channels, channels, bias=False)
-        self.value = nn.Linear(channels, channels, bias=False)
-        self.out = nn.Linear(channels, channels)
+        self.query = Linear(channels, channels, bias=False)
+        self.key = Linear(channels, channels, bias=False)
+        self.value = Linear(channels, channels, bias=False)
+        self.out = Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, F, V, S, C] -> [B, F, V, S, C]."""
@@ -77,10 +78,10 @@ class OneTokenAttention(nn.Module):
     def __init__(self, channels: int, context_dim: int, head_dim: int, backend: Backend):
         super().__init__()
         self.head_dim, self.backend = head_dim, backend
-        self.query = nn.Linear(channels, channels, bias=False).requires_grad_(False)
-        self.key = nn.Linear(context_dim, channels, bias=False).requires_grad_(False)
-        self.value = nn.Linear(context_dim, channels, bias=False)
-        self.out = nn.Linear(channels, channels)
+        self.query = Linear(channels, channels, bias=False).requires_grad_(False)
+        self.key = Linear(context_dim, channels, bias=False).requires_grad_(False)
+        self.value = Linear(context_dim, channels, bias=False)
+        self.out = Linear(channels, channels)
 
     def forward(self, x: Tensor, token: Tensor) -> Tensor:
         """x (normalised) [B, F, V, S, C], token [B, 1|F, 1|V, 1|S, context_dim] -> a value that broadcasts to x."""
@@ -101,8 +102,8 @@ class GatedMLP(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.expand = nn.Linear(channels, 8 * channels)
-        self.contract = nn.Linear(4 * channels, channels)
+        self.expand = Linear(channels, 8 * channels)
+        self.contract = Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.expand(x).chunk(2, dim=-1)

@@ -12,6 +12,7 @@ from viewtime.errors import UserError
 from viewtime.model.attention import attend
 from viewtime.model.memory_layout import channels_last
 from viewtime.model.sv4d.convolution import convolve
+from viewtime.model.sv4d.linear import Linear
 from viewtime.model.sv4d.transformer import SEQUENCES, SelfAttention, TransformerBlock, _sequences, _tokens
 from viewtime.model.sv4d.unet import VideoUNet
 
@@ -192,3 +193,17 @@ def test_a_grid_that_does_not_fit_is_refused():
         svd(x, label, cond)
     with pytest.raises(UserError, match="latents are 8×7"):
         VideoUNet(NETWORKS["sv4d"])(x[..., :7], label, cond)
+
+
+def test_the_faster_matrix_product_is_the_same_product():
+    """oneDNN's for float32 without gradients, PyTorch's own elsewhere; leading axes of any number."""
+    layer = Linear(24, 40)
+    for shape in ((3, 24), (2, 1, 5, 24)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-6, rtol=1e-5)
+        layer(x).sum().backward()
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            assert layer(x).dtype == torch.bfloat16
+    assert layer.weight.grad is not None
+    assert layer.double()(x.double()).dtype == torch.float64
