@@ -40,6 +40,7 @@ class NerfOptions:
         deformation_width, deformation_depth, space_octaves, time_octaves: of the MLP.
         remainder_features: channels of a small grid per frame that adds to the canonical features what no
             deformation explains; 0 is the paper's model. remainder_resolution: its vertices per axis.
+        remainder_log2_table: it is hashed into 2^this entries, as the object fills a few per cent of the cube.
         remainder_decay: weight of the pull of the remainder towards zero.
         static_iterations: steps on the first frame alone. dynamic_iterations: steps on all frames.
         start_size: picture height of the first static steps; doubles until the grid's own.
@@ -69,7 +70,8 @@ class NerfOptions:
     space_octaves: int = 4
     time_octaves: int = 5
     remainder_features: int = 4
-    remainder_resolution: int = 32
+    remainder_resolution: int = 40
+    remainder_log2_table: int = 13
     remainder_decay: float = 1e-3
     static_iterations: int = 500
     dynamic_iterations: int = 5000

@@ -60,7 +60,7 @@ class DynamicField(nn.Module):
         self.register_buffer("low", low.clone())
         self.remainder = None
         if options.remainder_features:
-            levels = Levels.of([options.remainder_resolution], options.remainder_resolution**3)
+            levels = Levels.of([options.remainder_resolution], 1 << options.remainder_log2_table)
             self.remainder = FrameGrids(frames, levels, options.remainder_features)
         self.canonical = CanonicalField(options, options.remainder_features)
         self.deformation: Deformation = make_deformation(options, frames)

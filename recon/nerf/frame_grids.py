@@ -47,10 +47,10 @@ class FrameGrids(nn.Module):
         return total
 
     def acceleration(self, frames: list[int], tables: Tensor) -> Tensor:
-        """Mean squared difference between a frame and the mean of its neighbours, which are held still."""
-        total = tables.new_zeros(())
-        for frame, table in zip(frames, tables):
-            around = [self.tables[f].detach() for f in (frame - 1, frame + 1) if 0 <= f < len(self.tables)]
-            if around:
-                total = total + (table - sum(around) / len(around)).square().mean()
-        return total / max(1, len(frames))
+        """Mean squared difference between frames' tables [K, E, C] and the mean of their neighbours, held still."""
+        last = len(self.tables) - 1
+        if last == 0:
+            return tables.new_zeros(())
+        before = torch.stack([self.tables[frame - 1 if frame > 0 else 1].detach() for frame in frames])
+        after = torch.stack([self.tables[frame + 1 if frame < last else last - 1].detach() for frame in frames])
+        return (tables - torch.lerp(before, after, 0.5)).square().mean()

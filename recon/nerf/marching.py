@@ -12,7 +12,7 @@ from viewtime.recon.render.compiled import load_library
 
 from .encoding import SOURCE, address
 
-OPAQUE = 7.0  # optical depth at which nothing behind is seen: exp(-7) < 1e-3
+OPAQUE = 5.0  # optical depth at which nothing behind is seen: exp(-5) < 0.01
 
 
 @dataclass(frozen=True)

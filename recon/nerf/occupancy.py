@@ -126,7 +126,7 @@ class Occupancy:
             around = nnF.max_pool3d(self.estimate[frame][None, None], NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2)[0, 0]
             least = -nnF.max_pool3d(-self.estimate[frame][None, None], NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2)[0, 0]
             block.occupied[frame] = (self.possible[frame] & (around > EMPTY)).to(torch.uint8)
-            block.density[frame] = 0.5 * least.clamp(min=0)
+            block.density[frame] = least.clamp(min=0)
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` needs beside the masks."""
