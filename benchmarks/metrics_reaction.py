@@ -72,7 +72,7 @@ def _seen_spheres(spheres: Spheres, start: float, wrong: Tensor) -> FrameGrid:
 
 
 def asset_scenes(folder: Path, count: int) -> list[Scene]:
-    """The first clip of animated GLBs, one loop over the frames; files that cannot be read are left out."""
+    """The liveliest loop of animated GLBs, once over the frames; files that cannot be read are left out."""
     from viewtime.errors import UserError
     from viewtime.render_objaverse.gl import GLRenderer
     from viewtime.render_objaverse.gltf import load_scene
@@ -83,13 +83,26 @@ def asset_scenes(folder: Path, count: int) -> list[Scene]:
             scene = load_scene(path)
         except UserError:
             continue
-        moving = max(scene.clips, key=lambda clip: clip.keys, default=None)
+        moving = max(scene.clips, key=partial(_movement, scene), default=None)
         if moving is None or path.name.startswith(("bad_", "reject_")):
             continue
         scenes.append(partial(_seen_asset, renderer, scene, moving, 37.0 * len(scenes)))
         if len(scenes) == count:
             break
     return scenes
+
+
+def _movement(scene, clip) -> float:
+    """Spread of the vertices over the clip, less the gap between its ends, in sizes of the posed object.
+
+    A lag shows only where things move, and only a loop may be rolled over its end.
+    """
+    from viewtime.render_objaverse.pose import pose_scene
+
+    posed = pose_scene(scene, clip, clip.frame_times(7)).positions
+    extent = np.ptp(posed, axis=(0, 1)).max()
+    gap = np.abs(posed[-1] - posed[0]).mean()
+    return float((posed[:-1].std(axis=0).mean() - gap) / max(extent, 1e-9))
 
 
 def _seen_asset(renderer, scene, clip, start: float, wrong: Tensor) -> FrameGrid:

@@ -27,6 +27,8 @@ def make_accelerator(config: TrainConfig) -> Any:
     if cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise UserError("FSDP was asked for, but accelerate shards on a GPU only; use DDP or DeepSpeed on the CPU")
     handlers = []
+    if cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed looks for a GPU, and says so, at every save
     if cpu and world > 1:
         handlers.append(accelerate.InitProcessGroupKwargs(backend="gloo"))
         if not deepspeed:
