@@ -102,9 +102,11 @@ def matmul_rates(device: torch.device) -> dict[str, float]:
 def main(argv: list[str]) -> None:
     """Run the steps and print one table."""
     if argv[:1] == ["--sv4d"]:
-        config = sv4d_config(argv[1] if argv[1:] else "sv4d", argv[2:])
+        name = argv[1] if argv[1:] else "sv4d"
+        config = sv4d_config(name, argv[2:])
     else:
         config = parse_overrides(TrainConfig, argv or ["--config", "mini-debug"], "train_step.py")
+        name = Path(config.config).stem
     trainer = Trainer(config)
     stage, device = config.stages[-1], trainer.accelerator.device
     batches, loss = iter(open_stream(config, stage, 0, 1)), stage_loss(config, stage)
@@ -129,7 +131,6 @@ def main(argv: list[str]) -> None:
     cpu = time.process_time() - cpu_start
     whole = sum(totals.values())
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    name = argv[1] if argv[:1] == ["--sv4d"] and argv[1:] else Path(config.config).stem
     print(f"{name}, {config.precision}, {where}, {STEPS} steps of batch {stage.batch_size}, grid {list(shape)}")
     for part, seconds in totals.items():
         print(f"  {part:10s} {1000 * seconds / STEPS:9.1f} ms  {seconds / whole:6.1%}")

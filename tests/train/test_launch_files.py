@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 
 from .conftest import ROOT
 
@@ -20,17 +20,19 @@ YAML = sorted(FOLDER.glob("*.yaml"))
 def test_accelerate_takes_the_file(path: Path):
     """Unknown keys, a missing DeepSpeed file or a strategy without settings would show here."""
     config = load_config_from_file(str(path))
+    assert isinstance(config, ClusterConfig)
     kind = config.distributed_type.value.upper()
     expected = {"ddp": "MULTI_GPU", "zero": "DEEPSPEED", "fsdp": "FSDP", "gpu1": "NO"}
     assert kind == next(value for name, value in expected.items() if name in path.stem)
     assert config.num_processes == {"gpu1": 1, "cpu2": 2, "gpu8": 8}[path.stem.partition("-")[0]]
     if kind == "FSDP":
-        assert config.fsdp_config["fsdp_version"] == 2
+        assert (config.fsdp_config or {})["fsdp_version"] == 2
     if kind == "DEEPSPEED":
         stage = int(path.stem[-1])
-        file = config.deepspeed_config.get("deepspeed_config_file")
+        plugin = config.deepspeed_config or {}
+        file = plugin.get("deepspeed_config_file")
         settings = json.loads((ROOT / file).read_text())["zero_optimization"] if file else None
-        assert (settings["stage"] if settings else config.deepspeed_config["zero_stage"]) == stage
+        assert (settings["stage"] if settings else plugin["zero_stage"]) == stage
 
 
 def test_the_readme_names_every_file():
