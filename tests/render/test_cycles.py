@@ -93,8 +93,7 @@ def test_posed_vertices_and_silhouettes_agree(name: str, tmp_path: Path, blender
     points, _ = blender.points(clip.name, times)
     for end in (np.min, np.max):
         difference = end(posed.positions, axis=1) - end(points, axis=1)
-        # The wasp has vertices without any weight, which Blender leaves near, not at, the origin.
-        assert np.abs(difference).max() * placement.scale < (5e-3 if "Wasp" in name else 1e-3)
+        assert np.abs(difference).max() * placement.scale < 1e-4
     cameras = dynamic_orbit(3, 2, np.random.default_rng(1))
     turn = cameras.camera_to_world().numpy()[..., :3, :3]
     distance = camera_distance(placement.apply(posed.positions), turn, fit="projected")
@@ -137,9 +136,12 @@ def test_depth_and_normals_agree_with_gl(tmp_path: Path, blender: Blender) -> No
     their_normals = np.load(tmp_path / "normals.npz")["normals"].astype(np.float32)
     both = (depth > 0) & (theirs > 0)
     assert both.sum() > 0.95 * max((depth > 0).sum(), (theirs > 0).sum())
-    assert np.median(np.abs(depth - theirs)[both]) < 0.005
+    # Cycles takes depth at a random place in the pixel and averages normals over it: edges may differ.
+    error = np.abs(depth - theirs)[both]
+    assert np.median(error) < 0.005
+    assert np.quantile(error, 0.9) < 0.015
     cosine = (normals * their_normals).sum(axis=-1)[both]
-    assert np.median(cosine) > 0.99
+    assert np.quantile(cosine, 0.1) > 0.99
 
 
 def test_a_bad_file_leaves_the_process_alive_and_a_dead_process_is_named(tmp_path: Path) -> None:

@@ -33,8 +33,11 @@ def run_ray(assets: Sequence[AssetFile], config: RenderConfig, done: frozenset[s
     address = None if config.ray == "local" else config.ray
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError) as error:
-        raise UserError(f"no Ray cluster at {config.ray!r}: {str(error)[:150]}; start one with ray start") from error
+    except Exception as error:  # Ray has no narrower class for a cluster whose processes do not come up
+        raise UserError(
+            f"no Ray cluster at {config.ray!r}: {str(error)[:150]}; start one with `ray start --head` and give its "
+            "address, or render without --ray"
+        ) from error
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         # Paths of this machine's working directory mean nothing on another.
