@@ -1,45 +1,64 @@
-"""What each part of the Gaussian fit is worth, as the papers claim it, on one clip with held-out views.
+"""What each part of the Gaussian fit is worth, as the papers claim it, on clips with held-out views.
 
-    python benchmarks/recon_ablations.py --assets FOLDER [--clip q_animals__Horse] [--only curriculum isotropic ...]
+    python benchmarks/recon_ablations.py --assets FOLDER [--clips q_animals__Horse ...] [--only joint mlp ...]
+        [--first 7 --dynamic-iterations 600]
 
-Prints held-out PSNR, crop PSNR and IoU of each variant and its difference to the default at equal iterations. `jitter`
-moves, scales and brightens every training picture at random (0.5 px, 1 %, 2 %; `jitter2` twice that) and compares the
-fit with and without compensation.
+Prints held-out PSNR, crop PSNR and IoU of each variant and its difference to `default` at equal iterations. `jitter`
+moves, scales and brightens every training picture at random (sigma 0.5 px, 1 %, 2 %; `jitter2` twice that) and compares
+remedies. All variants are scored on the same four views, half way between those of `default`; the training views of
+`views_16` stand 11.25 degrees from them. --first fits only so many of the 21 frames. Each result is kept as a JSON file
+in --results, and a run goes on where the last one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from recon_table import CLIPS, deformable, measured, truth
+from recon_clips import orbit_of
+from recon_table import HELD_OUT_START, Row, deformable, measured
 
-from viewtime.cameras import regular_orbit
 from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
-from viewtime.errors import UserError
+from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 
 COMPENSATION = ImperfectOptions(offset=True, exposure=True)
-VARIANTS: dict[str, tuple[dict, ImperfectOptions, int, float]] = {
-    # name: changed options, remedies, training views, strength of the jitter
-    "default": ({}, ImperfectOptions(), 8, 0.0),
-    "joint": ({"static_iterations": 0, "curriculum": False}, ImperfectOptions(), 8, 0.0),
-    "no_curriculum": ({"curriculum": False}, ImperfectOptions(), 8, 0.0),
-    "anisotropic": ({"isotropic": False}, ImperfectOptions(), 8, 0.0),
-    "mlp": ({"motion": "mlp"}, ImperfectOptions(), 8, 0.0),
-    "free": ({"motion": "free"}, ImperfectOptions(), 8, 0.0),
-    "views_4": ({}, ImperfectOptions(), 4, 0.0),
-    "views_16": ({}, ImperfectOptions(), 16, 0.0),
-    "jitter": ({}, ImperfectOptions(), 8, 1.0),
-    "jitter_compensated": ({}, COMPENSATION, 8, 1.0),
-    "jitter_view_deformation": ({}, ImperfectOptions(view_deformation=True), 8, 1.0),
-    "jitter2": ({}, ImperfectOptions(), 8, 2.0),
-    "jitter2_compensated": ({}, COMPENSATION, 8, 2.0),
+TWO_STAGE = dataclasses.replace(COMPENSATION, two_stage=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Changed options of the Gaussians, remedies, training views, strength of the jitter, and what to compare with."""
+
+    changes: dict = dataclasses.field(default_factory=dict)
+    remedies: ImperfectOptions = dataclasses.field(default_factory=ImperfectOptions)
+    views: int = 8
+    jitter: float = 0.0
+    against: str = "default"
+
+
+VARIANTS = {
+    "default": Variant(),
+    "joint": Variant({"static_iterations": 0, "curriculum": False}),
+    "no_curriculum": Variant({"curriculum": False}),
+    "anisotropic": Variant({"isotropic": False}),
+    "mlp": Variant({"motion": "mlp"}),
+    "free": Variant({"motion": "free"}),
+    "views_4": Variant(views=4),
+    "views_16": Variant(views=16),
+    "jitter": Variant(jitter=1.0),
+    "jitter_compensated": Variant(remedies=COMPENSATION, jitter=1.0, against="jitter"),
+    "jitter_two_stage": Variant(remedies=TWO_STAGE, jitter=1.0, against="jitter"),
+    "jitter_view_deformation": Variant(remedies=ImperfectOptions(view_deformation=True), jitter=1.0, against="jitter"),
+    "jitter2": Variant(jitter=2.0),
+    "jitter2_compensated": Variant(remedies=COMPENSATION, jitter=2.0, against="jitter2"),
+    "jitter2_two_stage": Variant(remedies=TWO_STAGE, jitter=2.0, against="jitter2"),
 }
 
 
@@ -60,34 +79,49 @@ def jitter(grid: FrameGrid, strength: float, seed: int = 0) -> FrameGrid:
     return dataclasses.replace(grid, frames=rearrange(result, "(v f) c h w -> v f c h w", v=V))
 
 
+def measure(name: str, clip: str, options: argparse.Namespace) -> Row:
+    """Fit one variant and score it on the held-out views."""
+    variant = VARIANTS[name]
+    start = 11.25 if variant.views == 16 else 0.0
+    train = orbit_of(options.assets, options.cache, clip, variant.views, start=start)[:, : options.first]
+    unseen = orbit_of(options.assets, options.cache, clip, 4, start=HELD_OUT_START)[:, : options.first]
+    train = jitter(train, variant.jitter) if variant.jitter else train
+    gaussians = dataclasses.replace(
+        GaussianOptions(), static_iterations=options.static_iterations, dynamic_iterations=options.dynamic_iterations
+    )
+    gaussians = dataclasses.replace(gaussians, **variant.changes)
+    config = ReconstructConfig(Path("grid"), gaussians=gaussians, imperfect=variant.remedies)
+    return measured(lambda: deformable(train, unseen, config), unseen)
+
+
 def main() -> None:
-    """Parse the command line, run the variants, print them."""
+    """Parse the command line, run what is missing, print."""
+    default = GaussianOptions()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path(os.environ.get("VIEWTIME_ASSETS", "../shared/assets")))
-    parser.add_argument("--clip", default="q_animals__Horse")
+    parser.add_argument("--clips", nargs="+", default=["q_animals__Horse", "q_dinosaurs__Trex"])
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--frames", type=int, default=21)
-    parser.add_argument("--dynamic-iterations", type=int, default=GaussianOptions().dynamic_iterations)
+    parser.add_argument("--first", type=int, default=21)
+    parser.add_argument("--static-iterations", type=int, default=default.static_iterations)
+    parser.add_argument("--dynamic-iterations", type=int, default=default.dynamic_iterations)
+    parser.add_argument("--cache", type=Path, default=Path("runs/recon_table"), help="rendered truth")
+    parser.add_argument("--results", type=Path, default=Path("runs/recon_ablations"))
     options = parser.parse_args()
-    path = options.assets / f"{options.clip}.glb"
-    if not path.is_file():
-        raise UserError(f"no such asset: {path}; give --assets FOLDER")
-    wanted = CLIPS.get(options.clip, "")
-    unseen = truth(path, wanted, regular_orbit(4, options.frames, elevation=15.0, azimuth_start=22.5 / 2))
-    first: dict[str, float] | None = None
-    for name in options.only:
-        changes, remedies, views, strength = VARIANTS[name]
-        train = truth(path, wanted, regular_orbit(views, options.frames, elevation=15.0))
-        train = jitter(train, strength) if strength else train
-        gaussians = dataclasses.replace(GaussianOptions(dynamic_iterations=options.dynamic_iterations), **changes)
-        config = ReconstructConfig(Path("grid"), gaussians=gaussians, imperfect=remedies)
-        row = measured(lambda t=train, c=config: deformable(t, unseen, c), unseen)
-        first = first or row
-        print(
-            f"{name:24s} PSNR {row['psnr']:.2f} ({row['psnr'] - first['psnr']:+.2f})  crop {row['crop_psnr']:.2f}  "
-            f"IoU {row['iou']:.3f}  {row['seconds']:.0f} s, {row['cpu_seconds']:.0f} CPU s",
-            flush=True,
-        )
+    print("| clip | variant | PSNR | crop | IoU | against | CPU s |\n|" + " --- |" * 7)
+    for clip in options.clips:
+        rows: dict[str, Row] = {}
+        for name in options.only:
+            size = f"{options.first}-{options.static_iterations}-{options.dynamic_iterations}"
+            kept = options.results / f"{clip}-{name}-{size}.json"
+            if not kept.is_file():
+                row = measure(name, clip, options)
+                with atomic_path(kept) as path:
+                    path.write_text(json.dumps(row, indent=1))
+            row = rows[name] = json.loads(kept.read_text())
+            base = VARIANTS[name].against
+            gain = f"{row['psnr'] - rows[base]['psnr']:+.2f} dB to {base}" if base in rows and base != name else ""
+            scores = f"{row['psnr']:.2f} | {row['crop_psnr']:.2f} | {row['iou']:.3f}"
+            print(f"| {clip} | {name} | {scores} | {gain} | {row['cpu_seconds']:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Held-out quality of reconstructions of ground-truth grids, against two things that need no 4D at all.
 
     python benchmarks/recon_table.py --assets FOLDER [--clips q_animals__Horse ...] [--methods gaussians mesh ...]
+        [--first 7 --static-iterations 200 --dynamic-iterations 600]
 
 Renders 8 training and 4 held-out views of 21 frames with the project's own engine (once; kept in --results), fits the
 training views, and prints means over the held-out cells: PSNR (picture and object crop), SSIM, mask IoU, flicker, wall
@@ -139,19 +140,25 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=Path(os.environ.get("VIEWTIME_ASSETS", "../shared/assets")))
     parser.add_argument("--clips", nargs="+", default=list(CLIPS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--frames", type=int, default=FRAMES)
+    parser.add_argument("--first", type=int, default=FRAMES, help="fit only so many of the 21 frames")
+    parser.add_argument("--static-iterations", type=int, default=GaussianOptions().static_iterations)
+    parser.add_argument("--dynamic-iterations", type=int, default=GaussianOptions().dynamic_iterations)
     parser.add_argument("--results", type=Path, default=Path("runs/recon_table"))
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    config = ReconstructConfig(Path("grid"), gaussians=GaussianOptions())
+    gaussians = GaussianOptions(
+        static_iterations=options.static_iterations, dynamic_iterations=options.dynamic_iterations
+    )
+    config = ReconstructConfig(Path("grid"), gaussians=gaussians)
+    size = f"{options.first}-{options.static_iterations}-{options.dynamic_iterations}"
     rows: dict[tuple[str, str], Row] = {}
     for name in options.clips:
         for method in options.methods:
-            kept = options.results / f"{name}-{method}-{options.frames}.json"
+            kept = options.results / f"{name}-{method}-{size}.json"
             if options.again or not kept.is_file():
-                train = orbit_of(options.assets, options.results, name, 8, frames=options.frames)
-                unseen = orbit_of(options.assets, options.results, name, 4, start=HELD_OUT_START, frames=options.frames)
-                asset = options.results / f"{name}-asset"
+                train = orbit_of(options.assets, options.results, name, 8)[:, : options.first]
+                unseen = orbit_of(options.assets, options.results, name, 4, start=HELD_OUT_START)[:, : options.first]
+                asset = options.results / f"{name}-asset-{size}"
                 row = METHODS[method](train, unseen, dataclasses.replace(config, out=asset))
                 with atomic_path(kept) as path:
                     path.write_text(json.dumps(row, indent=1))
