@@ -27,7 +27,7 @@ class CurationLimits:
     max_clips: int = 200
     """Clips of one file that are looked at."""
     timeout_s: float = 60.0
-    """For reading one file; reading FBX and Blender files gets ten times as long."""
+    """Processor time for reading one file; reading FBX and Blender files gets ten times as long."""
     memory_gb: float = 4.0
     """Address space for reading one file."""
 

@@ -6,6 +6,7 @@ reason, the next task a fresh worker.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import resource
 import signal
@@ -22,7 +23,10 @@ class GuardedError(Exception):
         self.reason = reason
 
 
-def _serve(connection: Connection, function: Callable[..., Any], memory_bytes: int) -> None:
+WALL_PATIENCE = 15  # times the limit on processor time: a busy machine must not make good files look bad
+
+
+def _serve(connection: Connection, function: Callable[..., Any], memory_bytes: int, timeout_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -31,6 +35,9 @@ def _serve(connection: Connection, function: Callable[..., Any], memory_bytes: i
             arguments = connection.recv()
         except EOFError:
             return
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        limit = math.ceil(usage.ru_utime + usage.ru_stime + timeout_s)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))  # past it, SIGXCPU ends the process
         try:
             connection.send(("done", function(*arguments), ""))
         except MemoryError:
@@ -46,7 +53,7 @@ class GuardedWorker:
     Args:
         function: importable by name (it is called in another process); its result must be picklable.
         memory_gb: limit on the process's address space.
-        timeout_s: seconds for one call; the first one of a process also pays for its start.
+        timeout_s: seconds of processor time for one call, and `WALL_PATIENCE` times as long by the clock.
     """
 
     def __init__(self, function: Callable[..., Any], memory_gb: float = 4.0, timeout_s: float = 60.0) -> None:
@@ -62,15 +69,17 @@ class GuardedWorker:
         """
         connection = self._start()
         connection.send(arguments)
-        if not connection.poll(self.timeout_s):
+        if not connection.poll(WALL_PATIENCE * self.timeout_s):
             self.close()
-            raise GuardedError("timeout", f"took longer than {self.timeout_s:g} s")
+            raise GuardedError("timeout", f"no answer within {WALL_PATIENCE * self.timeout_s:g} s")
         try:
             state, value, message = connection.recv()
         except EOFError:
             self._process.join()
             code = self._process.exitcode
             self.close()
+            if code == -signal.SIGXCPU:
+                raise GuardedError("timeout", f"took longer than {self.timeout_s:g} s of processor time") from None
             raise GuardedError("crash", f"the reading process died (exit code {code})") from None
         if state == "failed":
             raise GuardedError(value, message)
@@ -81,7 +90,9 @@ class GuardedWorker:
             return self._connection
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.function, self.memory_bytes), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(theirs, self.function, self.memory_bytes, self.timeout_s), daemon=True
+        )
         self._process.start()
         theirs.close()
         return self._connection
