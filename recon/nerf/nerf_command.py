@@ -50,11 +50,13 @@ def reconstruct_nerf(grid: FrameGrid, config: ReconstructConfig, out: Path) -> l
     if held_out is not None:
         record["held_out"] = scores(rendered[list(config.held_out)], held_out)
     rendered.save(out / "grid")
-    paths = [out / "grid", write_preview(asset, train, out / "preview.png")]
-    if config.mesh.enabled:
-        paths += write_mesh(asset, train, config, out, record)
     asset.info["scores"] = record
-    paths = asset.save(out) + paths + write_films(asset, config, out)
+    paths = [*asset.save(out), out / "grid", write_preview(asset, train, out / "preview.png")]
+    paths += write_films(asset, config, out)
+    if config.mesh.enabled:
+        log.info("fitting Gaussians to the NeRF's renders for the mesh; --mesh.no-enabled leaves it out")
+        paths += write_mesh(asset, train, config, out, record)
+        asset.save(out)
     with atomic_path(out / "metrics.json") as path:
         path.write_text(json.dumps(record, indent=1))
     (out / STATE).unlink(missing_ok=True)

@@ -67,6 +67,7 @@ def test_dynamic_stage_follows_the_motion(grid, options):
     unseen = unseen_grid(3, 48)
     moving = rendered_scores(fit, grid, unseen)
     asset = bake_nerf(fit, grid)
+    assert unseen.cameras is not None
     still = asset.render_grid(unseen.cameras[:, [0]], 48, 48).frames.expand_as(unseen.frames)
     frozen = scores(dataclasses.replace(unseen, frames=still), unseen)
     assert moving["psnr"] > 25.5
