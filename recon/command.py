@@ -26,7 +26,7 @@ from .glb import write_animated
 from .initialise import first_gaussians
 from .mesh_choice import best_mesh
 from .mesh_file import save_mesh
-from .score import scores
+from .score import held_out_scores, scores
 from .targets import Targets, make_targets
 
 STATE, FIRST_PASS = "state.pt", "first_pass.pt"
@@ -79,7 +79,7 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
         "train": scores(asset.render_grid(_cameras(train), *train.shape[3:]), train),
     }
     if held_out is not None:
-        record["held_out"] = scores(asset.render_grid(_cameras(held_out), *held_out.shape[3:]), held_out)
+        record["held_out"] = held_out_scores(asset.render_grid(_cameras(held_out), *held_out.shape[3:]), held_out)
     if config.mesh.enabled:
         mesh, iou = best_mesh(asset, fit.targets, config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange
 
+from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.log import log
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
+from viewtime.sample.metrics.perceptual import Lpips
 
 from .targets import mask_from_colour
 
@@ -30,3 +34,17 @@ def scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
     """
     values = evaluate_pair(rendered, with_mask(truth), Settings(metrics=tuple(METRICS.values()), all_cells=True))
     return {name: values[metric] for name, metric in METRICS.items() if math.isfinite(values[metric])}
+
+
+def held_out_scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
+    """As `scores`, with lpips (AlexNet, on white) where its weights are on this machine; nothing is downloaded."""
+    result = scores(rendered, truth)
+    try:
+        distance = Lpips(offline=True)
+    except UserError as error:
+        log.info("LPIPS is left out: %s", error)
+        return result
+    first, second = (rearrange(grid.rgb(), "v f c h w -> (v f) c h w") for grid in (rendered, truth))
+    finite = torch.isfinite(second).flatten(1).all(dim=1)
+    result["lpips"] = float(distance(first[finite], second[finite]).mean())
+    return result
