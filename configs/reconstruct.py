@@ -18,7 +18,8 @@ class InitOptions:
     Attributes:
         source: hull: the voting hull of the masks at the canonical frame; points: the file `points`; random: in the
             cube that the cameras see.
-        points: .npy [N, 3], .ply or .npz (key `positions`, optional `colours` in 0..1), world units.
+        points: .npy [N, 3], .ply or .npz (key `positions`, optional `colours` in 0..1), world units. An .npz may hold
+            `tracks` [F, N, 3] instead, the paths of the points over the frames: they start the motion too.
         resolution: voxels along the longest side of the hull.
     """
 

@@ -18,6 +18,7 @@ from viewtime.log import log
 from .compensation import Compensation
 from .densify import Densifier, separate
 from .gaussians import Gaussians, farthest_points
+from .initialise import has_tracks, read_tracks
 from .motion import ControlPointMotion, FreeMotion, MlpMotion, Motion
 from .render.renderer import render
 from .schedule import Schedule, pick_views
@@ -88,6 +89,10 @@ class GaussianFit:
             self.motion = FreeMotion(position, frames)
         else:
             self.motion = MlpMotion(frames)
+        if self.config.init.source == "points" and has_tracks(self.config.init.points):
+            assert self.config.init.points is not None
+            self.motion.follow(read_tracks(self.config.init.points, frames), position)
+            self.entered = set(range(frames))
         self.optimizer = self._make_optimizer()
         self.progress = Progress(stage=1)
 

@@ -56,6 +56,27 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     )
 
 
+def read_tracks(path: Path, frames: int) -> Tensor:
+    """Paths [F, N, 3] of points over all frames.
+
+    Raises:
+        UserError: not of this shape, or for another number of frames.
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        tracks = archive["tracks"]
+    if tracks.ndim != 3 or tracks.shape[0] != frames or tracks.shape[2] != 3 or not np.isfinite(tracks).all():
+        raise UserError(f"{path}: tracks of shape {tracks.shape}; this grid needs finite [{frames}, N, 3]")
+    return _as_tensor(tracks)
+
+
+def has_tracks(path: Path | None) -> bool:
+    """Whether a file of points holds their paths."""
+    if path is None or path.suffix != ".npz" or not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as archive:
+        return "tracks" in archive
+
+
 def read_points(path: Path) -> tuple[Tensor, Tensor | None]:
     """Positions [N, 3] and, where the file has them, colours [N, 3] in [0, 1].
 
@@ -70,7 +91,8 @@ def read_points(path: Path) -> tuple[Tensor, Tensor | None]:
             position = np.load(path, allow_pickle=False)
         elif path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                position, colour = archive["positions"], archive.get("colours")
+                position = archive["tracks"][0] if "tracks" in archive else archive["positions"]
+                colour = archive.get("colours")
         else:
             import trimesh
 

@@ -11,6 +11,8 @@ from einops import rearrange
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from viewtime.errors import UserError
+
 
 class Motion(nn.Module):
     """Carries N canonical points to each of F frames by an affine map per point and frame."""
@@ -27,6 +29,16 @@ class Motion(nn.Module):
 
     def enter(self, frame: int, known: int) -> None:
         """A frame enters the fit; `known` is the nearest frame fitted already. Models over time need no start."""
+
+    def follow(self, tracks: Tensor, position: Tensor) -> None:
+        """Start from paths [F, T, 3] of points near the canonical `position` [N, 3].
+
+        Raises:
+            UserError: the model has no parameters that a path could set.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot start from tracks; use --gaussians.motion control_points or free"
+        )
 
     def select(self, parents: Tensor) -> None:
         """The Gaussians became `old[parents]`; models with parameters per Gaussian follow."""
@@ -48,6 +60,12 @@ def rotation_from_axis_angle(vector: Tensor) -> Tensor:
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
     identity = torch.eye(3, device=vector.device, dtype=vector.dtype)
     return identity + torch.sin(angle) / angle * cross + (1 - torch.cos(angle)) / square * (cross @ cross)
+
+
+def _nearest_motion(tracks: Tensor, points: Tensor) -> Tensor:
+    """Displacement [F, N, 3] of the track [F, T, 3] that starts nearest to each point [N, 3]."""
+    _, nearest = cKDTree(tracks[0].numpy()).query(points.numpy())
+    return (tracks - tracks[0])[:, torch.from_numpy(nearest)]
 
 
 class ControlPointMotion(Motion):
@@ -120,6 +138,11 @@ class ControlPointMotion(Motion):
             )
             value[frame] = value[known] + 0.7 * velocity
 
+    @torch.no_grad()
+    def follow(self, tracks: Tensor, position: Tensor) -> None:
+        """Each control point moves as the track nearest to it."""
+        self.translation.copy_(_nearest_motion(tracks, self.centres))
+
     def select(self, parents: Tensor) -> None:
         self.index = self.index[parents]
 
@@ -165,6 +188,11 @@ class FreeMotion(Motion):
         before, value = known - (1 if frame > known else -1), self.displacement
         velocity = value[:, known] - value[:, before] if 0 <= before < self.frames and known else 0.0
         value[:, frame] = value[:, known] + 0.7 * velocity
+
+    @torch.no_grad()
+    def follow(self, tracks: Tensor, position: Tensor) -> None:
+        """Each Gaussian moves as the track nearest to it."""
+        self.displacement.copy_(_nearest_motion(tracks, position.detach()).transpose(0, 1))
 
     def select(self, parents: Tensor) -> None:
         """Neighbour lists are rebuilt from the old ones: a new Gaussian is its parent's neighbour."""

@@ -5,12 +5,13 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scenes import training_grid, unseen_grid
 
 from viewtime.cameras import regular_orbit
-from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, MeshOptions, ReconstructConfig
+from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, InitOptions, MeshOptions, ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.recon.asset import GaussianAsset
@@ -139,6 +140,26 @@ def test_pictures_are_corrected_by_what_was_learned(grid):
 def test_two_stages_need_something_to_correct(grid):
     with pytest.raises(UserError, match="offset"):
         fit_gaussians(grid, config(4, 4, imperfect=ImperfectOptions(two_stage=True)))
+
+
+@pytest.mark.parametrize("motion", ["control_points", "free"])
+def test_tracks_of_the_user_start_the_motion(grid, tmp_path, motion):
+    """Without a single dynamic step the Gaussians already move as the tracks do."""
+    points = 0.2 * torch.randn(300, 3, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    tracks = points + torch.tensor([0.0, 0.0, 0.05]) * torch.arange(3)[:, None, None]
+    np.savez(tmp_path / "tracks.npz", tracks=tracks.numpy())
+    options = dataclasses.replace(
+        config(5, 1, motion=motion), init=InitOptions(source="points", points=tmp_path / "tracks.npz")
+    )
+    targets = make_targets(grid)
+    fit = GaussianFit(targets, first_gaussians(targets, options), options)
+    assert len(fit.gaussians) == 300
+    fit.start_motion()
+    means = bake(fit, grid).means
+    torch.testing.assert_close(means[2] - means[0], torch.tensor([0.0, 0.0, 0.1]).expand(300, 3), atol=1e-4, rtol=0)
+    np.savez(tmp_path / "tracks.npz", tracks=tracks[:2].numpy())
+    with pytest.raises(UserError, match="needs finite \\[3, N, 3\\]"):
+        fit.start_motion()
 
 
 def test_frames_enter_one_by_one():
