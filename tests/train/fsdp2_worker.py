@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from viewtime.configs.overrides import parse_overrides
 from viewtime.configs.train import TrainConfig
+from viewtime.log import set_up_logging
 from viewtime.train import loop
 from viewtime.train.command import run
 from viewtime.train.distributed import set_up_fsdp
@@ -37,5 +38,6 @@ def sharding_accelerator(config: TrainConfig) -> Any:
 
 
 if __name__ == "__main__":
+    set_up_logging(False)
     loop.make_accelerator = sharding_accelerator
     run(parse_overrides(TrainConfig, sys.argv[1:], "fsdp2_worker"))
