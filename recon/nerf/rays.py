@@ -25,8 +25,8 @@ class Scale:
 
     Attributes:
         images: [V, F, 4, h, w]. width_ratio, height_ratio: full size over this size.
-        active: pixel numbers [P] of all cells on the object or its rim, cell after cell; start: [V · F + 1].
-        object: the same for pixels on the object.
+        active: pixel numbers [P] of all cells on the object or its rim, cell after cell; those of cell b (view-major)
+            are active[start[b] : start[b + 1]].
     """
 
     images: Tensor
