@@ -6,8 +6,12 @@ from small_models import ball, published_weights
 
 from viewtime.configs.sample import SamplerOptions
 from viewtime.errors import UserError
+from viewtime.model.identify import file_config
+from viewtime.model.presets import load_model_config
+from viewtime.model.video_model import VideoModel
 from viewtime.sample.models import find_weights
 from viewtime.sample.pipeline import Pipeline
+from viewtime.weights import save_weights
 
 FAST = SamplerOptions(steps=2, sigma_max=20.0)
 
@@ -86,3 +90,10 @@ def test_weights_of_another_model(weights):
         Pipeline.from_pretrained(weights["sv3d"], model="sv4d", device="cpu")
     with pytest.raises(UserError, match="takes at most 2 at once"):
         Pipeline.from_pretrained(weights["sv4d2"], device="cpu").prepare(ball(3), views=3)
+
+
+def test_a_model_that_makes_no_grid(tmp_path):
+    config = load_model_config("svd-xt-debug")
+    svd = save_weights(tmp_path / "svd.safetensors", VideoModel(config).state_dict(), file_config(config))
+    with pytest.raises(UserError, match="makes a video out of one image, not a grid of views; give SV3D or SV4D"):
+        Pipeline.from_pretrained(svd, device="cpu")
