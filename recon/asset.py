@@ -79,11 +79,12 @@ class GaussianAsset:
         return means, linear @ self.covariance @ linear.transpose(-1, -2)
 
     def finer(self, views: Viewpoints) -> float:
-        """How many square pixels of these pictures one square pixel of the fit is, less one; 0 where that is less."""
+        """Square pixels of these pictures in one of the fit, less one; 0 where these are no finer."""
         if "size" not in self.info or "fov_y" not in self.info:
             return 0.0
         fitted = 0.5 * self.info["size"][0] / math.tan(math.radians(self.info["fov_y"] / 2))
-        return max(0.0, (float(views.focal.mean()) / fitted) ** 2 - 1)
+        square = (float(views.focal.mean()) / fitted) ** 2
+        return square - 1 if square > 1.01 else 0.0
 
     @torch.no_grad()
     def render(self, views: Viewpoints, times: list[float], with_depth: bool = False) -> Picture:
