@@ -106,12 +106,10 @@ class ReferenceOptions:
     Attributes:
         weights: SV3D weights that make them.
         orbit: a folder or video of the user's own views of frame 0 in place of SV3D, one image per novel view.
-        steps: SV3D's sampler steps; default: as many as the main model.
     """
 
     weights: str | None = None
     orbit: str | None = None
-    steps: int | None = None
 
 
 @dataclass(frozen=True)
