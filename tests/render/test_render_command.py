@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -130,6 +131,22 @@ def test_kill_in_the_middle_and_again_equals_an_undisturbed_run(tmp_path: Path) 
     for name, stamp in stamps.items():
         assert (out / "grids" / name / "grid.json").stat().st_mtime_ns == stamp
     assert not list(out.glob("grids/.*"))
+
+
+def test_a_run_that_renders_nothing_fails_and_shows_a_reason(tmp_path: Path) -> None:
+    path = moving(tmp_path / "a.glb", clips=("Walk", "Run"))
+    with pytest.raises(UserError, match=r"nothing was rendered: 1 assets or samples rejected"):
+        run(config(path, tmp_path / "out", clips=["Fly"]))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["reasons"]["rejected"] == {"no_clip": 1}
+    assert "it has: Walk, Run" in report["examples"]["no_clip"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
+def test_a_world_that_is_not_there_ends_the_run_at_its_start(tmp_path: Path) -> None:
+    base = config(moving(tmp_path / "a.glb"), tmp_path / "out", engine="cycles")
+    with pytest.raises(UserError, match="no world 'moon'"):
+        run(replace(base, quality=replace(base.quality, world="moon")))
 
 
 class StuckSlot:
