@@ -39,12 +39,16 @@ def _serve(connection: Connection, function: Callable[..., Any], memory_bytes: i
         limit = math.ceil(usage.ru_utime + usage.ru_stime + timeout_s)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))  # past it, SIGXCPU ends the process
         try:
-            connection.send(("done", function(*arguments), ""))
+            outcome = ("done", function(*arguments), "")
         except MemoryError:
-            connection.send(("failed", "memory", f"needs more than {memory_bytes / 2**30:.1f} GB"))
+            outcome = ("failed", "memory", f"needs more than {memory_bytes / 2**30:.1f} GB")
         except Exception as error:  # the boundary: whatever a bad file raises becomes its reason
             reason = getattr(error, "reason", "unreadable")
-            connection.send(("failed", reason, f"{error}" or type(error).__name__))
+            outcome = ("failed", reason, f"{error}" or type(error).__name__)
+        try:
+            connection.send(outcome)
+        except BrokenPipeError:  # the run was killed meanwhile
+            return
 
 
 class GuardedWorker:

@@ -138,7 +138,7 @@ def test_a_killed_run_continues_to_the_same_manifest(tmp_path):
     assert (tmp_path / "out" / "manifest.jsonl").read_bytes() == whole
     assert rows_of(tmp_path / "out")["box9"]["detail"] == "same geometry and motion as box0"
     other = CurateConfig(str(tmp_path / "assets"), str(tmp_path / "out"), licence="CC0")
-    with pytest.raises(UserError, match="another source or other limits"):
+    with pytest.raises(UserError, match="another source, licence or limits"):
         command.run(other)
 
 
