@@ -212,7 +212,9 @@ def test_what_the_stream_renders_lies_where_its_cameras_say(boxes):
     from viewtime.cameras import Cameras
     from viewtime.data.stream import AssetSource
 
-    source = AssetSource(list_assets(str(boxes)), 5, 4, 128, 3, OnTheFly(orbit="static", elevation_min=20, elevation_max=20))
+    source = AssetSource(
+        list_assets(str(boxes)), 5, 4, 128, 3, OnTheFly(orbit="static", elevation_min=20, elevation_max=20)
+    )
     sample = source._render(*_green(source), generator_for(5))
     azimuth = sample.cameras.azimuth + sample.provenance["azimuth"]
     cameras = Cameras(sample.cameras.elevation, azimuth, sample.cameras.distance, sample.cameras.fov_y)
