@@ -12,7 +12,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 def golden_tests(folder, prefix):
     environment = {**os.environ, "VIEWTIME_GOLDEN": str(folder), "VIEWTIME_GOLDEN_PREFIX": prefix}
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "golden or forward or still_images",
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=no",
             str(TESTS / "model" / "test_golden_forward.py"), str(TESTS / "model" / "test_golden_parts.py")]  # fmt: skip
     return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
 
