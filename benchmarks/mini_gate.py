@@ -1,7 +1,7 @@
 """What copying scores on a training config's own validation batches: the number for its gate on the error at t = 1.
 
-    python benchmarks/mini_gate.py mini --assets FOLDER_WITH_THE_GLBS
-    python benchmarks/mini_gate.py mini-generalist --assets FOLDER_WITH_THE_GLBS
+python benchmarks/mini_gate.py mini --assets FOLDER_WITH_THE_GLBS
+python benchmarks/mini_gate.py mini-generalist --assets FOLDER_WITH_THE_GLBS
 """
 
 from __future__ import annotations

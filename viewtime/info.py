@@ -17,7 +17,7 @@ OPTIONAL_PARTS = {
     "render": ("bpy", "objaverse", "ray"),
     "train": ("accelerate", "deepspeed", "diffusers", "open_clip", "peft", "wandb", "webdataset"),
     "view": ("viser", "gradio"),
-    "metrics": ("lpips", "matplotlib", "torchmetrics", "torchvision"),
+    "metrics": ("lpips", "matplotlib", "open_clip", "torchvision"),
     "matte": ("rembg",),
     "cuda": ("gsplat", "xformers"),
 }

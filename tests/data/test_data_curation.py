@@ -172,7 +172,7 @@ def test_pixel_motion_sees_what_geometry_cannot(tmp_path):
         for name, shift, turn in (("still", 0.0, 0.0), ("little", 0.05, 0.0), ("far", 2.0, 0.0)):
             scene = load_scene(write_box(tmp_path / f"{name}.glb", shift=shift, turn=turn))
             values[name] = pixel_motion(renderer, scene, scene.clips[0])
-    assert values["still"] == 0
+    assert values["still"] < 1e-3
     assert 0.01 < values["little"] < values["far"]
     assert values["far"] > 0.2
 

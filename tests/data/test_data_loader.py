@@ -244,7 +244,7 @@ def test_the_object_is_whole_in_every_cell(boxes):
     sample = source._render(*_green(source), generator_for(1))
     alpha = sample.frames[:, :, 3]
     border = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., 0], alpha[..., -1]], dim=-1)
-    assert (border == 0).all()
+    assert (border < 64).all()  # a fringe at most: the samples of an edge pixel reach half a pixel beyond it
     assert (alpha > 127).float().mean() > 0.02
 
 
