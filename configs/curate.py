@@ -38,7 +38,7 @@ class CurateConfig:
 
     source: Annotated[str, tyro.conf.Positional]
     """Folder of glb, gltf, fbx or blend files; or objaverse:ID,ID… or objaverse:FILE with one id a line."""
-    output: str = "runs/curate"
+    out: str = "runs/curate"
     """Folder for manifest.jsonl and summary.json; a run that was cut off continues there."""
     licence: str | None = None
     """Licence of the folder's files that no table names."""

@@ -14,7 +14,7 @@ class EncodeConfig:
 
     source: Annotated[str, tyro.conf.Positional]
     """Folder with grids (grid.json), at any depth; what `viewtime render` and `viewtime sample` write."""
-    output: str = "runs/shards"
+    out: str = "runs/shards"
     """Folder of the shards, their indices and the plan."""
     kind: Literal["pixels", "latents"] = "pixels"
     """Compressed video for pixel-space models, or VAE latents and CLIP embeddings for latent ones."""

@@ -36,7 +36,7 @@ def run(config: EncodeConfig) -> list[Path]:
         UserError: nothing to encode, an earlier run with another plan lies there, or too many grids failed.
     """
     _check(config)
-    output = Path(config.output)
+    output = Path(config.out)
     plan = make_plan(config)
     _keep_plan(output / "plan.json", plan)
     start_run(output, "encode", config)
@@ -87,7 +87,7 @@ def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
         earlier = json.loads(path.read_text())
         if different := [name for name in plan if earlier.get(name) != plan[name]]:
             raise UserError(
-                f"{path.parent} was begun with other {', '.join(different)}; give another --output or delete it"
+                f"{path.parent} was begun with other {', '.join(different)}; give another --out or delete it"
             )
         return
     with atomic_path(path) as temporary:
@@ -146,7 +146,7 @@ def encode_shard(
                 continue
             yield sample_key(number * config.samples_per_shard + place, id), members
 
-    return write_shard(Path(config.output) / shard_name(number), samples(), failed)
+    return write_shard(Path(config.out) / shard_name(number), samples(), failed)
 
 
 def _finish(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Path]:

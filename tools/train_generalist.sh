@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 assets=${1:?folder with the GLB files}
 python=${PYTHON:-.venv/bin/python}
 curated=runs/mini-generalist-assets
-[ -f "$curated/summary.json" ] || "$python" -m viewtime.cli curate "$assets" --output "$curated"
+[ -f "$curated/summary.json" ] || "$python" -m viewtime.cli curate "$assets" --out "$curated"
 status=0
 timeout --signal=TERM --kill-after=50 "${2:-540}" "$python" train/train.py \
   --config configs/mini-generalist.yaml --data.options.assets "$curated" || status=$?

@@ -37,7 +37,7 @@ def run(config: CurateConfig) -> list[Path]:
     """
     if config.workers < 1:
         raise UserError(f"--workers {config.workers}; must be at least 1")
-    output = Path(config.output)
+    output = Path(config.out)
     candidates = list(_candidates(config))
     manifest = output / "manifest.jsonl"
     done = _earlier_rows(config, manifest)
@@ -93,7 +93,7 @@ def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, A
     if found != _fingerprint(config):
         raise UserError(
             f"{manifest.parent} holds the manifest of another source, licence or limits; "
-            "give another --output or delete it"
+            "give another --out or delete it"
         )
     rows = read_jsonl(manifest)
     kept = [row for row in rows if row["decision"] != "failed"]

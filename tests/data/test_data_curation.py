@@ -82,7 +82,7 @@ def test_every_planted_file_is_rejected_for_its_own_reason_and_stops_nothing(tmp
     write_box(tmp_path / "assets" / "z_good.glb", shift=0.5, turn=10)
     table = dict.fromkeys([f"{name}.glb" for name in [*expected, held, "copy_of_whole", "z_good"]], "CC0-1.0")
     (tmp_path / "assets" / "licences.json").write_text(json.dumps(table | {"forbidden.glb": "CC-BY-NC-4.0"}))
-    config = CurateConfig(str(tmp_path / "assets"), output=str(tmp_path / "out"), limits=GEOMETRY_ONLY)
+    config = CurateConfig(str(tmp_path / "assets"), out=str(tmp_path / "out"), limits=GEOMETRY_ONLY)
     command.run(config)
     rows = rows_of(tmp_path / "out")
     expected |= {

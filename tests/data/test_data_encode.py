@@ -35,7 +35,7 @@ def test_kill_in_the_middle_then_again_gives_the_same_bytes(tmp_path):
     save_grids(tmp_path / "grids", 9)
     undisturbed = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), samples_per_shard=2, workers=2)
     encode_command.run(undisturbed)
-    command = [sys.executable, "-m", "viewtime.cli", "encode", str(tmp_path / "grids"), "--output"]
+    command = [sys.executable, "-m", "viewtime.cli", "encode", str(tmp_path / "grids"), "--out"]
     command += [str(tmp_path / "b"), "--samples-per-shard", "2", "--workers", "2"]
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL

@@ -71,7 +71,7 @@ def remote(tmp_path, monkeypatch):
 def curate(tmp_path, ids: list[str], **options):
     config = CurateConfig(
         "objaverse:" + ",".join(ids),
-        output=str(tmp_path / "out"),
+        out=str(tmp_path / "out"),
         workers=1,
         limits=CurationLimits(min_pixel_motion=0.0),
         **options,

@@ -24,7 +24,7 @@ def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("dataset")
     save_grids(root / "grids", 7)
     config = EncodeConfig(
-        source=str(root / "grids"), output=str(root / "shards"), samples_per_shard=3, workers=1, quality=8
+        source=str(root / "grids"), out=str(root / "shards"), samples_per_shard=3, workers=1, quality=8
     )
     encode_command.run(config)
     return root / "shards"
