@@ -15,7 +15,7 @@ from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.images import contact_sheet
-from viewtime.log import log, progress_bar
+from viewtime.log import log
 from viewtime.run_folder import start_run
 
 from .asset import GaussianAsset, Renderable
@@ -24,6 +24,7 @@ from .films import write_orbit
 from .fit import GaussianFit, restore_module
 from .glb import write_animated
 from .initialise import first_gaussians
+from .loop import run_fit, scene_info
 from .mesh_choice import best_mesh
 from .mesh_file import save_mesh
 from .score import held_out_scores, scores
@@ -144,34 +145,21 @@ def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, fol
 def _iterate(targets: Targets, grid: FrameGrid, config: ReconstructConfig, state: Path | None) -> GaussianFit:
     """One fit from its first Gaussians to its last iteration."""
     fit = GaussianFit(targets, first_gaussians(targets, config), config)
-    if state and config.resume and state.is_file():
-        fit.restore(state)
-    options = config.gaussians
-    total = options.static_iterations + options.dynamic_iterations
-    done = fit.progress.iteration + (options.static_iterations if fit.progress.stage else 0)
-    best, best_at = 0.0, 0
-    with progress_bar("reconstruct", total) as bar:
-        bar.advance(done)
-        while not fit.finished():
-            fit.step()
-            bar.advance(1, f"PSNR {fit.progress.psnr:.1f} dB, {len(fit.gaussians)} Gaussians")
-            iteration = fit.progress.iteration
-            if state and iteration % config.save_every == 0:
-                fit.save(state)
-                write_preview(bake(fit, grid), grid, state.with_name("preview.png"))
-            if config.early_stop and fit.progress.stage and fit.schedule.entered(iteration) == fit.schedule.frames:
-                if fit.progress.psnr > best + 0.02:
-                    best, best_at = fit.progress.psnr, iteration
-                elif iteration - best_at > config.early_stop * options.dynamic_iterations:
-                    log.info("stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, best)
-                    break
+    run_fit(
+        fit,
+        config,
+        config.gaussians.static_iterations,
+        status=lambda: f"{len(fit.gaussians)} Gaussians",
+        state=state,
+        preview=lambda path: write_preview(bake(fit, grid), grid, path),
+    )
     return fit
 
 
 @torch.no_grad()
 def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
     """The fit's state as an asset; without motion (static stage) every frame is the canonical one."""
-    g, cameras = fit.gaussians, _cameras(grid)
+    g = fit.gaussians
     frames = torch.arange(grid.shape[1])
     identity = torch.eye(3).expand(len(frames), len(g), 3, 3)
     if fit.motion is None:
@@ -179,14 +167,14 @@ def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
     else:
         linear, means = fit.motion.affine(g.position, frames)
         linear = linear.expand(len(frames), len(g), 3, 3)
-    info = {
-        "fov_y": cameras.fov_y,
-        "distance": float(cameras.distance.mean()),
-        "elevation": float(cameras.elevation.mean()),
-        "size": list(grid.shape[3:]),
-    }
     return GaussianAsset(
-        means.clone(), g.covariance().clone(), g.opacity(), g.colour.clamp(0, 1), linear.clone(), grid.fps, info
+        means.clone(),
+        g.covariance().clone(),
+        g.opacity(),
+        g.colour.clamp(0, 1),
+        linear.clone(),
+        grid.fps,
+        scene_info(grid),
     )
 
 

@@ -14,10 +14,11 @@ from viewtime.configs.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
-from viewtime.log import log, progress_bar
+from viewtime.log import log
 from viewtime.recon.command import bake, fit_gaussians, split_views, write_preview
 from viewtime.recon.films import write_fixed_view, write_orbit
 from viewtime.recon.glb import write_animated
+from viewtime.recon.loop import run_fit, scene_info
 from viewtime.recon.mesh_choice import best_mesh
 from viewtime.recon.score import scores
 from viewtime.recon.targets import make_targets
@@ -84,41 +85,21 @@ def fit_nerf(
     targets = make_targets(grid)
     started = time.perf_counter()
     fit = NerfFit(targets, config, view_names)
-    state = folder / STATE if folder else None
-    if state and config.resume and state.is_file():
-        fit.restore(state)
-    options = config.nerf
-    done = fit.progress.iteration + (options.static_iterations if fit.progress.stage else 0)
-    best, best_at = 0.0, 0
-    with progress_bar("reconstruct", options.static_iterations + options.dynamic_iterations) as bar:
-        bar.advance(done)
-        while not fit.finished():
-            fit.step()
-            bar.advance(1, f"PSNR {fit.progress.psnr:.1f} dB, {fit.samples:.1f} samples per ray")
-            iteration = fit.progress.iteration
-            if state and iteration % config.save_every == 0:
-                fit.save(state)
-                write_preview(bake_nerf(fit, grid), grid, state.with_name("preview.png"))
-            if config.early_stop and fit.progress.stage and fit.schedule.entered(iteration) == fit.schedule.frames:
-                if fit.progress.psnr > best + 0.02:
-                    best, best_at = fit.progress.psnr, iteration
-                elif iteration - best_at > config.early_stop * options.dynamic_iterations:
-                    log.info("stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, best)
-                    break
+    run_fit(
+        fit,
+        config,
+        config.nerf.static_iterations,
+        status=lambda: f"{fit.samples:.1f} samples per ray",
+        state=folder and folder / STATE,
+        preview=lambda path: write_preview(bake_nerf(fit, grid), grid, path),
+    )
     fit.look_around()
     return fit, time.perf_counter() - started
 
 
 def bake_nerf(fit: NerfFit, grid: FrameGrid) -> NerfAsset:
     """The state of a fit as an asset, which shares the fit's tensors."""
-    cameras = _cameras(grid)
-    info = {
-        "fov_y": cameras.fov_y,
-        "distance": float(cameras.distance.mean()),
-        "elevation": float(cameras.elevation.mean()),
-        "size": list(grid.shape[3:]),
-    }
-    return NerfAsset(fit.field, fit.occupancy.block, fit.options, grid.fps, fit.step_length, info)
+    return NerfAsset(fit.field, fit.occupancy.block, fit.options, grid.fps, fit.step_length, scene_info(grid))
 
 
 def between_views(cameras: Cameras) -> Cameras:
