@@ -34,7 +34,7 @@ class GaussianOptions:
 
     Attributes:
         count: number of Gaussians at the start.
-        isotropic: one size per Gaussian; 4Real-Video found it better away from the training views.
+        isotropic: one size per Gaussian, as 4Real-Video has it; faster, but thin parts are lost.
         motion: control points with rotation-aware smoothness, an MLP over position and time (the paper's), or a free
             displacement per Gaussian and frame.
         control_points: their number, for `motion` control_points.
@@ -48,7 +48,7 @@ class GaussianOptions:
     """
 
     count: int = 2000
-    isotropic: bool = True
+    isotropic: bool = False
     motion: Literal["control_points", "mlp", "free"] = "control_points"
     control_points: int = 200
     static_iterations: int = 400

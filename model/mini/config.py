@@ -19,6 +19,7 @@ class MiniConfig:
         frame_attention: whether every second layer attends over the frames of a view; without it frames are
             independent (the ablation's "frame by frame").
         view_attention: whether the other layers attend over all views of an instant, or each view alone.
+        lift_channels: of the volume that the known views' features are lifted into (`lift.Lift`); 0 leaves it out.
         camera_conditioning: whether the network sees the cameras at all.
     """
 
@@ -28,6 +29,7 @@ class MiniConfig:
     width: int = 192
     depth: int = 8
     head_dim: int = 48
+    lift_channels: int = 0
     frame_attention: bool = True
     view_attention: bool = True
     camera_conditioning: bool = True

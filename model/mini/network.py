@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.mini.config import MiniConfig
+from viewtime.model.mini.lift import Lift
 from viewtime.model.mini.stem import StemDecoder, StemEncoder
 
 NOISE_FREQUENCIES = 64
@@ -101,6 +102,9 @@ class MiniNetwork(nn.Module):
         self.config = config
         C, side = config.width, config.size // 8
         self.encoder = StemEncoder(config.channels + 1, config.stem_widths, C)
+        self.lift = (
+            Lift(config.stem_widths[1], config.lift_channels, config.size // 4) if config.lift_channels else None
+        )
         self.decoder = StemDecoder(config.channels, config.stem_widths, C)
         self.position = nn.Parameter(torch.randn(side * side, C) * 0.5 / math.sqrt(C))
         self.embed_noise = nn.Sequential(nn.Linear(NOISE_FREQUENCIES, C), nn.SiLU(), nn.Linear(C, C))
@@ -130,7 +134,12 @@ class MiniNetwork(nn.Module):
         t = torch.where(known, torch.zeros_like(t), t)
         flag = known[..., None, None, None].to(x).expand(-1, -1, -1, 1, *x.shape[-2:])
         cells = rearrange(torch.cat([x, flag], dim=3), "b v f c h w -> (b v f) c h w")
-        features, half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last))
+        half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last))
+        if self.lift is not None:
+            grid = rearrange(quarter, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_)
+            seen = self.lift(grid, known, cond["elevation"], cond["azimuth"])
+            quarter = quarter + rearrange(seen, "b v f c h w -> (b v f) c h w").to(quarter)
+        features = self.encoder.down_quarter(quarter)
         embedding, camera = self._embed_cells(t, known, cond)
         tokens = rearrange(features, "(b v f) c h w -> b v f (h w) c", b=B, v=V, f=F_)
         tokens = tokens + self.position + self.camera_to_tokens(camera)[..., None, :] + self._frame_code(F_, tokens)

@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
 
 
 class StemEncoder(nn.Module):
-    """Cells to token features: [N, channels, S, S] -> [N, width, S/8, S/8] and the skips at S/2 and S/4."""
+    """Cells to the skips at S/2 and S/4, and by `down_quarter` to token features [N, width, S/8, S/8]."""
 
     def __init__(self, channels: int, widths: tuple[int, int], width: int) -> None:
         super().__init__()
@@ -35,11 +35,10 @@ class StemEncoder(nn.Module):
         self.block_quarter = ResidualBlock(widths[1])
         self.down_quarter = nn.Conv2d(widths[1], width, 2, stride=2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns (tokens, skip at S/2, skip at S/4)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, channels, S, S] -> (skip at S/2, skip at S/4)."""
         half = self.block_half(self.enter(F.pixel_unshuffle(x, 2)))
-        quarter = self.block_quarter(self.down_half(half))
-        return self.down_quarter(quarter), half, quarter
+        return half, self.block_quarter(self.down_half(half))
 
 
 class StemDecoder(nn.Module):

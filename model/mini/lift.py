@@ -1,0 +1,132 @@
+"""Lifting: features of the known views put into a coarse volume, and the volume rendered to every view.
+
+The geometry that attention would have to learn is written down: a point of the volume lies where the cameras say.
+Lengths are counted in half heights of the picture at the orbit's centre, so the camera's distance is not needed: a
+point at (X, Y, Z) of a camera's axes (Z towards the object's far side) is seen at X / (1 + Z · tan(fov / 2)).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from viewtime.cameras import DEFAULT_FOV_Y
+
+SLOPE = math.tan(math.radians(DEFAULT_FOV_Y) / 2)
+
+
+def camera_axes(elevation: Tensor, azimuth: Tensor) -> Tensor:
+    """Rows right, down, forward of orbit cameras (`viewtime.cameras`): degrees [...] -> [..., 3, 3]."""
+    e, a = torch.deg2rad(elevation), torch.deg2rad(azimuth)
+    zero = torch.zeros_like(a)
+    right = torch.stack([a.cos(), a.sin(), zero], dim=-1)
+    forward = torch.stack([-e.cos() * a.sin(), e.cos() * a.cos(), -e.sin()], dim=-1)
+    return torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
+
+
+class VolumeBlock(nn.Module):
+    """SiLU and 3×3×3 convolution, twice, beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_1, self.conv_2 = (nn.Conv3d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, D, D, D] -> same."""
+        return x + self.conv_2(F.silu(self.conv_1(F.silu(x))))
+
+
+class VolumeNet(nn.Module):
+    """A small U-net in space: what is where in depth follows from the whole object's shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        coarse = 3 * channels
+        self.enter, self.leave = VolumeBlock(channels), VolumeBlock(channels)
+        self.down = nn.Conv3d(channels, coarse, 2, stride=2)
+        self.coarse = nn.Sequential(VolumeBlock(coarse), VolumeBlock(coarse))
+        self.up = nn.ConvTranspose3d(coarse, channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, D, D, D], D even -> same."""
+        x = self.enter(x)
+        return self.leave(x + self.up(self.coarse(self.down(x))))
+
+
+class Lift(nn.Module):
+    """Picture features of the known views -> what each view would see of them; starts at zero.
+
+    Args:
+        features: channels of the picture features.
+        channels: of the volume.
+        side: voxels along an edge, and samples along a ray; the volume spans [-1, 1]³.
+    """
+
+    voxels: Tensor
+    depths: Tensor
+    pixels: Tensor
+
+    def __init__(self, features: int, channels: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.enter = nn.Conv2d(features, channels, 1)
+        self.place = nn.Conv3d(channels + 3, channels, 1)
+        self.blocks = VolumeNet(channels)
+        self.shade = nn.Conv3d(channels, channels + 1, 1)
+        self.leave = nn.Conv2d(channels + 2, features, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        centres = (torch.arange(side) + 0.5) / side * 2 - 1
+        z, y, x = torch.meshgrid(centres, centres, centres, indexing="ij")
+        self.register_buffer("voxels", torch.stack([x, y, z], dim=-1), persistent=False)  # [D, D, D, 3], world
+        v, u = torch.meshgrid(centres, centres, indexing="ij")
+        self.register_buffer("pixels", torch.stack([u, v], dim=-1), persistent=False)  # [S, S, 2]
+        self.register_buffer("depths", centres, persistent=False)
+
+    @torch.compiler.disable  # compiled grid sampling is slower on the CPU
+    def forward(self, features: Tensor, known: Tensor, elevation: Tensor, azimuth: Tensor) -> Tensor:
+        """features [B, V, F, C, side, side]; known, elevation, azimuth (degrees) [B, V, F] -> like features."""
+        axes = camera_axes(elevation.float(), azimuth.float())
+        return self.render(self.fill(features, known, axes), axes)
+
+    def fill(self, features: Tensor, known: Tensor, axes: Tensor) -> Tensor:
+        """The volume of each instant, the mean over its known views: [(B F), channels, D, D, D]."""
+        B, V = known.shape[:2]
+        points = torch.einsum("bvfij,zyxj->bvfzyxi", axes, self.voxels)
+        seen = points[..., :2] / (1 + SLOPE * points[..., 2:])
+        pictures = self.enter(rearrange(features, "b v f c h w -> (b v f) c h w"))
+        seen = rearrange(seen, "b v f z y x i -> (b v f) (z y) x i")
+        lifted = F.grid_sample(pictures.float(), seen, align_corners=False)
+        lifted = rearrange(lifted, "n c (z y) x -> n c z y x", z=self.side)
+        depth = rearrange(points, "b v f z y x i -> (b v f) i z y x")
+        lifted = self.place(torch.cat([lifted, depth], dim=1))
+        lifted = rearrange(lifted, "(b v f) c z y x -> b v f c z y x", b=B, v=V)
+        weight = known.to(lifted) / known.sum(dim=1, keepdim=True).clamp_min(1)
+        return self.blocks(torch.einsum("bvf,bvfczyx->bfczyx", weight, lifted).flatten(0, 1))
+
+    def render(self, volume: Tensor, axes: Tensor) -> Tensor:
+        """Composited features, opacity and depth of the volume in every view: [B, V, F, C, side, side]."""
+        B, V, F_ = axes.shape[:3]
+        shaded = self.shade(volume).float()
+        # Outside the volume sampling gives zero: no density.
+        scene = torch.cat([shaded[:, :-1], F.softplus(shaded[:, -1:] - 2.0)], dim=1)
+        # A pixel's ray meets the plane Z at (u, v) · (1 + SLOPE · Z).
+        Z = self.depths[:, None, None, None].expand(-1, self.side, self.side, 1)
+        rays = torch.cat([self.pixels * (1 + SLOPE * Z), Z], dim=-1)
+        points = torch.einsum("bvfij,zyxi->bvfzyxj", axes, rays)
+        points = rearrange(points, "b v f z y x j -> (b f) (v z) y x j")
+        samples = F.grid_sample(scene, points, align_corners=False)
+        samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=V)
+        density = samples[:, :, :, -1:]
+        through = torch.exp(-(density.cumsum(dim=2) - density))
+        weight = through * (1 - torch.exp(-density))
+        picture = (weight * samples[:, :, :, :-1]).sum(dim=2)
+        opacity = weight.sum(dim=2)
+        depth = (weight * self.depths[:, None, None, None]).sum(dim=2)
+        picture = torch.cat([picture, opacity, depth], dim=2)
+        picture = self.leave(rearrange(picture, "n v c y x -> (n v) c y x"))
+        return rearrange(picture, "(b f v) c y x -> b v f c y x", b=B, f=F_)
