@@ -86,7 +86,8 @@ def exported(train: FrameGrid, config: ReconstructConfig) -> MovingMesh:
         UserError: `gaussians` has not been measured yet.
     """
     assert config.out is not None
-    mesh, _ = best_mesh(GaussianAsset.load(config.out), make_targets(train), config.mesh)
+    assert train.cameras is not None
+    mesh, _ = best_mesh(GaussianAsset.load(config.out), make_targets(train), train.cameras, config.mesh)
     write_animated(mesh, config.out / "asset.glb", config.mesh)
     write_animated(mesh, config.out / "skinned.glb", dataclasses.replace(config.mesh, animation="skin"))
     return mesh

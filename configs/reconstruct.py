@@ -99,7 +99,7 @@ class MeshOptions:
 
     enabled: bool = True
     faces: int = 10000
-    resolution: int = 128
+    resolution: int = 192
     refine_iterations: int = 10
     paint: bool = True
     animation: Literal["morphs", "skin"] = "morphs"

@@ -82,7 +82,7 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     if held_out is not None:
         record["held_out"] = held_out_scores(asset.render_grid(_cameras(held_out), *held_out.shape[3:]), held_out)
     if config.mesh.enabled:
-        mesh, iou = best_mesh(asset, fit.targets, config.mesh)
+        mesh, iou = best_mesh(asset, fit.targets, _cameras(train), config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
         paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
     asset.info["scores"] = record

@@ -55,7 +55,10 @@ def _mesh(asset: GaussianAsset, config: ExportConfig) -> MovingMesh:
             return kept
         log.warning("no --grid: the mesh is neither refined against masks nor painted from pictures")
         return extract_mesh(asset, resolution=config.mesh.resolution, faces=config.mesh.faces)
-    return best_mesh(asset, make_targets(FrameGrid.load(config.grid)), config.mesh)[0]
+    grid = FrameGrid.load(config.grid)
+    targets = make_targets(grid)
+    assert grid.cameras is not None  # make_targets has said so
+    return best_mesh(asset, targets, grid.cameras, config.mesh)[0]
 
 
 def _write(kind: str, asset: GaussianAsset, mesh: MovingMesh | None, out: Path, config: ExportConfig) -> Path:

@@ -15,6 +15,8 @@ from viewtime.errors import UserError
 
 from .asset import GaussianAsset
 
+THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
+
 
 @dataclass(frozen=True)
 class MovingMesh:
@@ -33,32 +35,35 @@ class MovingMesh:
 def density_volume(asset: GaussianAsset, frame: int, resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Sum of the Gaussians' densities on a voxel block: values [X, Y, Z], centre of voxel 0 [3], spacing."""
     means = asset.means[frame].numpy()
-    size = scale_of(asset)
-    margin = 3 * float(size.max())
+    covariance = covariance_of(asset, frame)
+    extent = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    margin = 3 * float(extent.max())
     low, high = means.min(0) - margin, means.max(0) + margin
     spacing = float((high - low).max()) / resolution
     low = low - 2 * spacing
     shape = np.ceil((high - low) / spacing).astype(int) + 3
     volume = np.zeros(shape, np.float32)
-    size = np.maximum(size, 0.6 * spacing)
-    for mean, sigma, opacity in zip(means, size, asset.opacity.numpy()):
-        reach = int(np.ceil(3 * sigma / spacing))
-        centre = np.round((mean - low) / spacing).astype(int)
-        first, last = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
-        axes = [
-            ((np.arange(a, b) * spacing + origin - m) / sigma) ** 2 for a, b, origin, m in zip(first, last, low, mean)
-        ]
-        square = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None]
-        block = volume[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
-        block += opacity * np.exp(-0.5 * square)
+    # Thinner than the voxels would fall between them.
+    covariance = covariance + (THINNEST * spacing) ** 2 * np.eye(3)
+    reach = np.ceil(3 * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)) / spacing).astype(int)
+    inverse = np.linalg.inv(covariance)
+    centre = np.round((means - low) / spacing).astype(int)
+    first, last = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
+    for mean, sharp, opacity, start, end in zip(means, inverse, asset.opacity.numpy(), first, last):
+        x, y, z = (np.arange(a, b) * spacing + origin - m for a, b, origin, m in zip(start, end, low, mean))
+        x, y, z = x[:, None, None], y[None, :, None], z[None, None]
+        square = sharp[0, 0] * x * x + sharp[1, 1] * y * y + sharp[2, 2] * z * z
+        square = square + 2 * (sharp[0, 1] * x * y + sharp[0, 2] * x * z + sharp[1, 2] * y * z)
+        volume[start[0] : end[0], start[1] : end[1], start[2] : end[2]] += opacity * np.exp(-0.5 * square)
     return volume, low, spacing
 
 
-def scale_of(asset: GaussianAsset) -> np.ndarray:
-    """Mean size [N] of each Gaussian, world units."""
-    if asset.covariance.shape[-1] == 1:
-        return asset.covariance[:, 0].sqrt().numpy()
-    return torch.linalg.det(asset.covariance).clamp(min=1e-18).pow(1 / 6).numpy()
+def covariance_of(asset: GaussianAsset, frame: int) -> np.ndarray:
+    """[N, 3, 3] at a frame, in world units squared; of isotropic Gaussians too."""
+    covariance = asset.at(float(frame))[1]
+    if covariance.shape[-1] == 1:
+        covariance = covariance[..., None] * torch.eye(3)
+    return covariance.numpy()
 
 
 def surface(volume: np.ndarray, level: float) -> np.ndarray:
@@ -104,18 +109,19 @@ def largest_parts(vertices: np.ndarray, triangles: np.ndarray, share: float = 0.
     return vertices[used], flat.reshape(-1, 3)
 
 
-def carry(asset: GaussianAsset, vertices: np.ndarray, neighbours: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Move canonical vertices [P, 3] with their nearest Gaussians: positions [F, P, 3] and colours [P, 3].
+def carry(asset: GaussianAsset, vertices: np.ndarray, neighbours: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Move canonical vertices [P, 3] with the Gaussians around them: positions [F, P, 3] and colours [P, 3].
 
-    Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear.
+    Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear; it weighs what its
+    density weighs at the vertex.
     """
     canonical = asset.means[0]
-    distance, index = cKDTree(canonical.numpy()).query(vertices, k=min(neighbours, len(canonical)))
-    distance, index = torch.from_numpy(distance).float(), torch.from_numpy(index)
-    width = distance.mean(dim=1, keepdim=True).clamp(min=1e-6)
-    weight = asset.opacity[index] * torch.exp(-0.5 * (distance / (0.6 * width)) ** 2) + 1e-9
-    weight = weight / weight.sum(dim=1, keepdim=True)
+    _, index = cKDTree(canonical.numpy()).query(vertices, k=min(neighbours, len(canonical)))
+    index = torch.from_numpy(index)
+    inverse = torch.linalg.inv(torch.from_numpy(covariance_of(asset, 0)))[index]
     offset = torch.from_numpy(vertices).float()[:, None] - canonical[index]
+    square = (offset[..., None, :] @ inverse @ offset[..., None])[..., 0, 0]
+    weight = torch.softmax(asset.opacity[index].clamp_min(1e-6).log() - 0.5 * square, dim=1)
     to_canonical = torch.linalg.inv(asset.linear[0])
     positions = []
     for frame in range(asset.frames):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from viewtime.cameras import Cameras
 from viewtime.configs.reconstruct import MeshOptions
 
 from .asset import GaussianAsset
 from .mesh import MovingMesh, extract_mesh
 from .paint import paint
 from .refine import refine
+from .render.splats import Viewpoints
 from .silhouette import silhouettes
 from .targets import Targets
 
@@ -31,8 +34,46 @@ def mesh_iou(mesh: MovingMesh, targets: Targets, frames: list[int]) -> np.ndarra
     return result
 
 
-def best_mesh(asset: GaussianAsset, targets: Targets, options: MeshOptions) -> tuple[MovingMesh, float]:
-    """The mesh at the best level, refined against the masks and painted from the pictures; its mean training IoU."""
+def with_views_between(asset: GaussianAsset, targets: Targets, cameras: Cameras) -> Targets:
+    """The targets, and what the asset shows half way between each two neighbouring views.
+
+    Between the views a mesh is bound by its smoothness alone, and the fit knows better.
+    """
+    order = cameras.azimuth[:, 0].argsort()
+    following = order.roll(-1)
+
+    def middle(value: Tensor) -> Tensor:
+        return (value[order] + value[following]) / 2
+
+    gap = torch.remainder(cameras.azimuth[following] - cameras.azimuth[order], 360.0)
+    azimuth = cameras.azimuth[order] + gap / 2
+    between = Cameras(middle(cameras.elevation), azimuth, middle(cameras.distance), cameras.fov_y)
+    H, W = targets.shape[2:]
+    seen = asset.render_grid(between, H, W)
+    mask = seen.alpha()
+    assert mask is not None
+    both = Cameras(
+        torch.cat([cameras.elevation, between.elevation]),
+        torch.cat([cameras.azimuth, between.azimuth]),
+        torch.cat([cameras.distance, between.distance]),
+        cameras.fov_y,
+    )
+    return Targets(
+        torch.cat([targets.images, torch.cat([seen.rgb(), mask], dim=2)]),
+        torch.cat([targets.usable, (mask > 0.5).flatten(2).any(dim=2)]),
+        Viewpoints.of(both, H, W),
+        targets.reach,
+    )
+
+
+def best_mesh(
+    asset: GaussianAsset, targets: Targets, cameras: Cameras, options: MeshOptions
+) -> tuple[MovingMesh, float]:
+    """The mesh at the best level, refined against the masks and painted from the pictures; its mean training IoU.
+
+    Args:
+        cameras: of the targets.
+    """
     F = targets.shape[1]
     some = sorted({0, F // 2, F - 1})
     candidates = [
@@ -41,8 +82,9 @@ def best_mesh(asset: GaussianAsset, targets: Targets, options: MeshOptions) -> t
         if level < 0.8 * float(asset.opacity.max()) * 2
     ]
     mesh = max(candidates, key=lambda candidate: float(np.nanmean(mesh_iou(candidate, targets, some))))
+    more = with_views_between(asset, targets, cameras) if options.refine_iterations or options.paint else targets
     if options.refine_iterations:
-        mesh = refine(mesh, targets, options.refine_iterations)
+        mesh = refine(mesh, more, options.refine_iterations)
     if options.paint:
-        mesh = paint(mesh, targets)
+        mesh = paint(mesh, more)
     return mesh, float(np.nanmean(mesh_iou(mesh, targets, list(range(F)))))

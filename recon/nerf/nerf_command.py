@@ -125,7 +125,7 @@ def write_mesh(asset: NerfAsset, train: FrameGrid, config: ReconstructConfig, ou
     seen = asset.render_grid(between_views(_cameras(train)), *train.shape[3:])
     fit, seconds = fit_gaussians(seen, dataclasses.replace(config, method="gaussians", early_stop=0.0))
     gaussians = bake(fit, train)
-    mesh, iou = best_mesh(gaussians, make_targets(train), config.mesh)
+    mesh, iou = best_mesh(gaussians, make_targets(train), _cameras(train), config.mesh)
     record["gaussians"] = {
         "seconds": round(seconds, 2), "count": len(fit.gaussians),
         "train": scores(gaussians.render_grid(_cameras(train), *train.shape[3:]), train),

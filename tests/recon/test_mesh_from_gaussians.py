@@ -1,0 +1,53 @@
+"""From anisotropic Gaussians to a mesh: density, carried vertices, and the views added between the given ones."""
+
+import numpy as np
+import torch
+
+from viewtime.cameras import regular_orbit
+from viewtime.recon.asset import GaussianAsset
+from viewtime.recon.mesh import THINNEST, carry, density_volume
+from viewtime.recon.mesh_choice import with_views_between
+from viewtime.recon.targets import make_targets
+
+QUARTER_TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def stick_and_ball() -> GaussianAsset:
+    """A stick along x that turns by 90 degrees about z, and a small ball near its end that stays."""
+    means = torch.tensor([[[0.0, 0.0, 0.0], [0.5, 0.1, 0.0]]]).repeat(2, 1, 1)
+    covariance = torch.diag_embed(torch.tensor([[0.3, 0.03, 0.05], [0.02, 0.02, 0.02]]) ** 2)
+    linear = torch.stack([torch.eye(3).repeat(2, 1, 1), torch.stack([QUARTER_TURN, torch.eye(3)])])
+    return GaussianAsset(means, covariance, torch.tensor([0.9, 0.8]), torch.rand(2, 3), linear, 10.0)
+
+
+def test_density_is_that_of_turned_anisotropic_gaussians():
+    asset = stick_and_ball()
+    volume, low, spacing = density_volume(asset, 1, 60)
+    index = np.argwhere(volume > 0.3)
+    points = torch.from_numpy(index * spacing + low).float()
+    means, covariance = asset.at(1.0)
+    blurred = covariance + (THINNEST * spacing) ** 2 * torch.eye(3)
+    offset = points[:, None] - means
+    square = torch.einsum("pni,nij,pnj->pn", offset, torch.linalg.inv(blurred), offset)
+    expected = (asset.opacity * torch.exp(-0.5 * square)).sum(dim=1)
+    np.testing.assert_allclose(volume[tuple(index.T)], expected, atol=0.02)
+    assert len(index) > 100
+    torch.testing.assert_close(covariance[0], torch.diag(torch.tensor([0.03, 0.3, 0.05]) ** 2))  # turned
+
+
+def test_a_vertex_moves_with_the_gaussian_that_covers_it_not_with_the_nearest_centre():
+    asset = stick_and_ball()
+    positions, colour = carry(asset, np.array([[0.45, 0.0, 0.0]]))
+    np.testing.assert_allclose(positions[1, 0], [0.0, 0.45, 0.0], atol=1e-3)
+    np.testing.assert_allclose(colour[0], asset.colour[0], atol=1e-3)
+
+
+def test_views_between_are_what_the_asset_shows_there():
+    asset, cameras = stick_and_ball(), regular_orbit(4, 2, elevation=15.0)
+    targets = make_targets(asset.render_grid(cameras, 32, 32))
+    more = with_views_between(asset, targets, cameras)
+    assert more.shape == (8, 2, 32, 32)
+    torch.testing.assert_close(more.images[:4], targets.images)
+    between = make_targets(asset.render_grid(regular_orbit(4, 2, elevation=15.0, azimuth_start=45.0), 32, 32))
+    torch.testing.assert_close(more.images[4:], between.images)
+    torch.testing.assert_close(more.views.world_to_camera[8:], between.views.world_to_camera)
