@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     preset = load_preset("mini")
-    stage = preset["stages"][-1]
+    stage = max(preset["stages"], key=lambda stage: stage["data"].get("frames", 1))
     size = {name: stage["data"][name] for name in ("views", "frames", "max_stride")}
     resolution = preset["data"]["options"]["resolution"]
     print(f"mini, stage {stage['name']!r}: {size}, {resolution} px, batch {stage['batch_size']}")

@@ -28,6 +28,13 @@ def camera_axes(elevation: Tensor, azimuth: Tensor) -> Tensor:
     return torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
 
 
+def voxel_centres(side: int, device: torch.device) -> Tensor:
+    """(x, y, z) of the centres of side³ voxels of [-1, 1]³, indexed [z, y, x]: [side, side, side, 3]."""
+    centres = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
+    z, y, x = torch.meshgrid(centres, centres, centres, indexing="ij")
+    return torch.stack([x, y, z], dim=-1)
+
+
 class VolumeBlock(nn.Module):
     """SiLU and 3×3×3 convolution, twice, beside the identity."""
 
@@ -66,10 +73,6 @@ class Lift(nn.Module):
         side: voxels along an edge, and samples along a ray; the volume spans [-1, 1]³.
     """
 
-    voxels: Tensor
-    depths: Tensor
-    pixels: Tensor
-
     def __init__(self, features: int, channels: int, side: int) -> None:
         super().__init__()
         self.side = side
@@ -80,12 +83,6 @@ class Lift(nn.Module):
         self.leave = nn.Conv2d(channels + 2, features, 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
-        centres = (torch.arange(side) + 0.5) / side * 2 - 1
-        z, y, x = torch.meshgrid(centres, centres, centres, indexing="ij")
-        self.register_buffer("voxels", torch.stack([x, y, z], dim=-1), persistent=False)  # [D, D, D, 3], world
-        v, u = torch.meshgrid(centres, centres, indexing="ij")
-        self.register_buffer("pixels", torch.stack([u, v], dim=-1), persistent=False)  # [S, S, 2]
-        self.register_buffer("depths", centres, persistent=False)
 
     @torch.compiler.disable  # compiled grid sampling is slower on the CPU
     def forward(self, features: Tensor, known: Tensor, elevation: Tensor, azimuth: Tensor) -> Tensor:
@@ -96,7 +93,7 @@ class Lift(nn.Module):
     def fill(self, features: Tensor, known: Tensor, axes: Tensor) -> Tensor:
         """The volume of each instant, the mean over its known views: [(B F), channels, D, D, D]."""
         B, V = known.shape[:2]
-        points = torch.einsum("bvfij,zyxj->bvfzyxi", axes, self.voxels)
+        points = torch.einsum("bvfij,zyxj->bvfzyxi", axes, voxel_centres(self.side, axes.device))
         seen = points[..., :2] / (1 + SLOPE * points[..., 2:])
         pictures = self.enter(rearrange(features, "b v f c h w -> (b v f) c h w"))
         seen = rearrange(seen, "b v f z y x i -> (b v f) (z y) x i")
@@ -115,8 +112,9 @@ class Lift(nn.Module):
         # Outside the volume sampling gives zero: no density.
         scene = torch.cat([shaded[:, :-1], F.softplus(shaded[:, -1:] - 2.0)], dim=1)
         # A pixel's ray meets the plane Z at (u, v) · (1 + SLOPE · Z).
-        Z = self.depths[:, None, None, None].expand(-1, self.side, self.side, 1)
-        rays = torch.cat([self.pixels * (1 + SLOPE * Z), Z], dim=-1)
+        rays = voxel_centres(self.side, axes.device)
+        Z = rays[..., 2:]
+        rays = torch.cat([rays[..., :2] * (1 + SLOPE * Z), Z], dim=-1)
         points = torch.einsum("bvfij,zyxi->bvfzyxj", axes, rays)
         points = rearrange(points, "b v f z y x j -> (b f) (v z) y x j")
         samples = F.grid_sample(scene, points, align_corners=False)
@@ -126,7 +124,7 @@ class Lift(nn.Module):
         weight = through * (1 - torch.exp(-density))
         picture = (weight * samples[:, :, :, :-1]).sum(dim=2)
         opacity = weight.sum(dim=2)
-        depth = (weight * self.depths[:, None, None, None]).sum(dim=2)
+        depth = (weight * Z[:, None, :, :, 0]).sum(dim=2)
         picture = torch.cat([picture, opacity, depth], dim=2)
         picture = self.leave(rearrange(picture, "n v c y x -> (n v) c y x"))
         return rearrange(picture, "(b f v) c y x -> b v f c y x", b=B, f=F_)

@@ -8,7 +8,7 @@ import torch
 
 from viewtime.cameras import DEFAULT_FOV_Y, Cameras
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.lift import Lift, camera_axes
+from viewtime.model.mini.lift import Lift, camera_axes, voxel_centres
 from viewtime.model.mini.network import MiniNetwork
 
 SIDE = 16
@@ -35,8 +35,9 @@ def test_a_voxel_holds_what_its_projection_shows() -> None:
     coordinates = torch.stack([x, y])[None, None, None]
     axes = camera_axes(cameras.elevation, cameras.azimuth)[None]
     volume = lift.fill(coordinates, torch.ones(1, 1, 1, dtype=torch.bool), axes)
-    inside = lift.voxels.reshape(-1, 3).abs().amax(dim=1) < 0.55
-    points = lift.voxels.reshape(-1, 3)[inside]
+    voxels = voxel_centres(SIDE, torch.device("cpu"))
+    inside = voxels.reshape(-1, 3).abs().amax(dim=1) < 0.55
+    points = voxels.reshape(-1, 3)[inside]
     pixels, _ = cameras.project(points, SIDE, SIDE)
     torch.testing.assert_close(volume[0, :2].reshape(2, -1).T[inside], pixels[0, 0], atol=1e-4, rtol=0)
 
@@ -48,7 +49,8 @@ def test_an_opaque_voxel_appears_at_its_projection_in_every_view() -> None:
     volume[:, 2] = -20.0
     volume[0, 2, 11, 5, 9] = 100.0
     seen = lift.render(volume, camera_axes(cameras.elevation, cameras.azimuth)[None])[0, :, 0, 2]
-    pixels, _ = cameras.project(lift.voxels[11, 5, 9][None], SIDE, SIDE)
+    voxels = voxel_centres(SIDE, torch.device("cpu"))
+    pixels, _ = cameras.project(voxels[11, 5, 9][None], SIDE, SIDE)
     y, x = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
     for view, opacity in enumerate(seen):
         centre = torch.stack([(opacity * x).sum(), (opacity * y).sum()]) / opacity.sum()
