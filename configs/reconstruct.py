@@ -122,7 +122,7 @@ class ReconstructConfig:
             0 never.
         orbit_seconds: length of the orbit video; 0 writes none.
         seed: of every random choice.
-        device: cpu or cuda; default: cuda where there is one.
+        device: cpu or cuda, of the Gaussians; default: cuda where there is one. The NeRF runs on the CPU.
     """
 
     grid: Annotated[Path, tyro.conf.Positional]

@@ -82,7 +82,7 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     if held_out is not None:
         record["held_out"] = held_out_scores(asset.render_grid(_cameras(held_out), *held_out.shape[3:]), held_out)
     if config.mesh.enabled:
-        mesh, iou = best_mesh(asset, fit.targets, _cameras(train), config.mesh)
+        mesh, iou = best_mesh(asset, fit.targets.to("cpu"), _cameras(train), config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
         paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
     asset.info["scores"] = record
@@ -135,16 +135,30 @@ def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, fol
         compensation = Compensation(config.imperfect, V, F, torch.zeros(40, 3))
         restore_module(compensation, torch.load(kept, weights_only=True))
     else:
-        compensation = _iterate(targets, grid, config, None).compensation
+        compensation = _iterate(targets, grid, config, None).compensation.cpu()
         if kept:
             with atomic_path(kept) as path:
                 torch.save(compensation.state_dict(), path)
     return dataclasses.replace(targets, images=compensation.correct(targets.images, targets.views))
 
 
+def fitting_device(config: ReconstructConfig) -> torch.device:
+    """Where the fit runs.
+
+    Raises:
+        UserError: no such device here, or the method cannot use it.
+    """
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
+    if config.device == "cuda" and config.method == "nerf":
+        raise UserError("--device cuda is for --method gaussians; the NeRF runs on the CPU")
+    return torch.device("cuda" if cuda and config.device != "cpu" and config.method == "gaussians" else "cpu")
+
+
 def _iterate(targets: Targets, grid: FrameGrid, config: ReconstructConfig, state: Path | None) -> GaussianFit:
     """One fit from its first Gaussians to its last iteration."""
-    fit = GaussianFit(targets, first_gaussians(targets, config), config)
+    fit = GaussianFit(targets.to(fitting_device(config)), first_gaussians(targets, config), config)
     run_fit(
         fit,
         config,
@@ -167,15 +181,10 @@ def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
     else:
         linear, means = fit.motion.affine(g.position, frames)
         linear = linear.expand(len(frames), len(g), 3, 3)
-    return GaussianAsset(
-        means.clone(),
-        g.covariance().clone(),
-        g.opacity(),
-        g.colour.clamp(0, 1),
-        linear.clone(),
-        grid.fps,
-        scene_info(grid),
+    means, covariance, opacity, colour, linear = (
+        part.cpu().clone() for part in (means, g.covariance(), g.opacity(), g.colour.clamp(0, 1), linear)
     )
+    return GaussianAsset(means, covariance, opacity, colour, linear, grid.fps, scene_info(grid))
 
 
 def write_preview(asset: Renderable, grid: FrameGrid, path: Path, views: int = 2, frames: int = 6) -> Path:

@@ -21,11 +21,12 @@ class Densifier:
         rounds: how often Gaussians are split.
         iterations: of the dynamic stage, over whose first 60 % the rounds are spread.
         count: Gaussians at the start.
+        device: where they are.
     """
 
-    def __init__(self, rounds: int, iterations: int, count: int) -> None:
+    def __init__(self, rounds: int, iterations: int, count: int, device: torch.device | str = "cpu") -> None:
         self.due_at = {max(1, round((k + 1) / (rounds + 1) * LAST_SHARE * iterations)) for k in range(rounds)}
-        self.gradient = torch.zeros(count)
+        self.gradient = torch.zeros(count, device=device)
 
     def observe(self, gradient: Tensor | None) -> None:
         """Add one step's position gradient [N, 3]."""
@@ -47,7 +48,7 @@ class Densifier:
 def separate(gaussians: Gaussians, first: Tensor, second: Tensor, generator: torch.Generator) -> None:
     """Move the two halves [M], [M] of each split Gaussian apart by a draw from it, and shrink both."""
     size = gaussians.log_scale.exp().mean(dim=1, keepdim=True)[first]
-    offset = size * torch.randn(len(first), 3, generator=generator)
+    offset = size * torch.randn(len(first), 3, generator=generator).to(size.device)
     gaussians.position[first] += offset
     gaussians.position[second] -= offset
     gaussians.log_scale[first] -= SHRINK

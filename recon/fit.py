@@ -49,20 +49,29 @@ class Progress:
 
 
 class GaussianFit:
-    """All state of one fit; `step` does one iteration, `save` and `restore` make it resumable."""
+    """All state of one fit; `step` does one iteration, `save` and `restore` make it resumable.
+
+    Pictures, Gaussians and motion live on the device of the targets; what is drawn at random is drawn on the CPU, so
+    that a seed means the same everywhere.
+    """
 
     def __init__(self, targets: Targets, gaussians: Gaussians, config: ReconstructConfig) -> None:
-        self.targets, self.gaussians, self.config = targets, gaussians, config
+        self.targets, self.config = targets, config
+        self.device = targets.images.device
+        self.usable = targets.usable.cpu()
+        position = gaussians.position.detach()
+        control = position[farthest_points(position, 40)]
+        self.gaussians = gaussians.to(self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.motion: Motion | None = None
         V, F, _, _ = targets.shape
-        control = gaussians.position.detach()[farthest_points(gaussians.position.detach(), 40)]
-        self.compensation = Compensation(config.imperfect, V, F, control)
+        self.compensation = Compensation(config.imperfect, V, F, control).to(self.device)
         self.cell_error = torch.zeros(V, F)
         self.progress = Progress()
         self.schedule = Schedule(F, config.gaussians.dynamic_iterations, config.gaussians.curriculum)
         self.entered = {0}
-        self.densifier = Densifier(config.gaussians.densify, config.gaussians.dynamic_iterations, len(gaussians))
+        options = config.gaussians
+        self.densifier = Densifier(options.densify, options.dynamic_iterations, len(gaussians), self.device)
         self.optimizer = self._make_optimizer()
 
     def _make_optimizer(self) -> torch.optim.Adam:
@@ -81,7 +90,7 @@ class GaussianFit:
     def start_motion(self) -> None:
         """End of the static stage: the motion model is built on the Gaussians that are left."""
         options, frames = self.config.gaussians, self.targets.shape[1]
-        position = self.gaussians.position.detach()
+        position = self.gaussians.position.detach().cpu()
         if options.motion == "control_points":
             centres = position[farthest_points(position, options.control_points)]
             self.motion = ControlPointMotion(centres, position, frames)
@@ -93,6 +102,7 @@ class GaussianFit:
             assert self.config.init.points is not None
             self.motion.follow(read_tracks(self.config.init.points, frames), position)
             self.entered = set(range(frames))
+        self.motion.to(self.device)
         self.optimizer = self._make_optimizer()
         self.progress = Progress(stage=1)
 
@@ -122,7 +132,7 @@ class GaussianFit:
 
     def _iterate(self, frames: Tensor, views_per_frame: int) -> None:
         weights = self._cell_weights()
-        views = pick_views(self.targets.usable, frames, views_per_frame, self.generator, torch.ones_like(weights))
+        views = pick_views(self.usable, frames, views_per_frame, self.generator, torch.ones_like(weights))
         frame_of = repeat(frames, "k -> (k n)", n=views.shape[1])
         view_of = rearrange(views, "k n -> (k n)")
         loss, error = self.loss(frame_of, view_of, frames, weights[view_of, frame_of])
@@ -135,7 +145,7 @@ class GaussianFit:
         loss.backward()
         self.densifier.observe(self.gaussians.position.grad)
         self.optimizer.step()
-        self.cell_error[view_of, frame_of] = error.detach()
+        self.cell_error[view_of, frame_of] = error.cpu()
         self.progress.update(float(error.mean()))
         self.progress.iteration += 1
         if self.progress.iteration % PRUNE_EVERY == 0:
@@ -161,7 +171,7 @@ class GaussianFit:
         picture = render(
             means, covariance, g.opacity()[None], g.colour[None], self.compensation.views(self.targets.views, cells)
         )
-        target = self.targets.images.flatten(0, 1).index_select(0, cells)
+        target = self.targets.images.flatten(0, 1).index_select(0, cells.to(self.device))
         colour = self.compensation.expose(picture.rgb, picture.alpha, cells) - target[:, :3]
         mask = picture.alpha - target[:, 3:]
         per_cell = rearrange(colour, "b c h w -> b (c h w)").square().mean(dim=1)
@@ -170,7 +180,7 @@ class GaussianFit:
             data = data + 0.3 * mask.abs().mean(dim=(1, 2, 3))
         else:
             data = 0.5 * colour.abs().mean(dim=(1, 2, 3)) + 2 * per_cell + 0.5 * mask.square().mean(dim=(1, 2, 3))
-        total = (weights * data).sum() / weights.sum()
+        total = (weights.to(self.device) * data).sum() / weights.sum()
         if self.motion is not None:
             total = total + REGULARISER_WEIGHT * self.motion.regulariser(g.position, frames)
         if self.compensation.active:
@@ -206,8 +216,8 @@ class GaussianFit:
     def _densify(self) -> None:
         """Split the Gaussians that the densifier names."""
         before, chosen = len(self.gaussians), self.densifier.split()
-        self.keep(torch.cat([torch.arange(before), chosen]))
-        separate(self.gaussians, chosen, before + torch.arange(len(chosen)), self.generator)
+        self.keep(torch.cat([torch.arange(before, device=self.device), chosen]))
+        separate(self.gaussians, chosen, before + torch.arange(len(chosen), device=self.device), self.generator)
 
     @torch.no_grad()
     def keep(self, parents: Tensor) -> None:
@@ -243,7 +253,7 @@ class GaussianFit:
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state of the same grid and options."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         restore_module(self.gaussians, state["gaussians"])
         if state["motion"] is not None:
             self.start_motion()
@@ -254,9 +264,9 @@ class GaussianFit:
         self.optimizer.load_state_dict(state["optimizer"])
         stage, iteration, error = state["progress"]
         self.progress = Progress(stage, iteration, error)
-        self.entered, self.cell_error = set(state["entered"]), state["cell_error"]
+        self.entered, self.cell_error = set(state["entered"]), state["cell_error"].cpu()
         self.densifier.gradient = state["densifier"]
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
         log.info("going on from iteration %d of the %s stage", iteration, ("static", "dynamic")[stage])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.configs.reconstruct import MeshOptions
@@ -39,25 +38,11 @@ def with_views_between(asset: GaussianAsset, targets: Targets, cameras: Cameras)
 
     Between the views a mesh is bound by its smoothness alone, and the fit knows better.
     """
-    order = cameras.azimuth[:, 0].argsort()
-    following = order.roll(-1)
-
-    def middle(value: Tensor) -> Tensor:
-        return (value[order] + value[following]) / 2
-
-    gap = torch.remainder(cameras.azimuth[following] - cameras.azimuth[order], 360.0)
-    azimuth = cameras.azimuth[order] + gap / 2
-    between = Cameras(middle(cameras.elevation), azimuth, middle(cameras.distance), cameras.fov_y)
-    H, W = targets.shape[2:]
-    seen = asset.render_grid(between, H, W)
+    both = cameras.with_middles()
+    V, _, H, W = targets.shape
+    seen = asset.render_grid(both[V:], H, W)
     mask = seen.alpha()
     assert mask is not None
-    both = Cameras(
-        torch.cat([cameras.elevation, between.elevation]),
-        torch.cat([cameras.azimuth, between.azimuth]),
-        torch.cat([cameras.distance, between.distance]),
-        cameras.fov_y,
-    )
     return Targets(
         torch.cat([targets.images, torch.cat([seen.rgb(), mask], dim=2)]),
         torch.cat([targets.usable, (mask > 0.5).flatten(2).any(dim=2)]),

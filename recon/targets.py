@@ -41,7 +41,7 @@ class Targets:
         """Flat index of cells, as `views` counts them."""
         return view * self.images.shape[1] + frame
 
-    def to(self, device: torch.device) -> Targets:
+    def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""
         return Targets(self.images.to(device), self.usable.to(device), self.views.to(device), self.reach)
 

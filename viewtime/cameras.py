@@ -123,6 +123,18 @@ class Cameras:
         azimuth = torch.remainder(self.azimuth - self.azimuth[view : view + 1], 360.0)
         return Cameras(self.elevation, azimuth, self.distance, self.fov_y)
 
+    def with_middles(self) -> Cameras:
+        """These views and, after them, one half way between each two neighbours in azimuth: V views become 2 V."""
+        order = self.azimuth[:, 0].argsort()
+        following = order.roll(-1)
+        gap = torch.remainder(self.azimuth[following] - self.azimuth[order], 360.0)
+        return Cameras(
+            torch.cat([self.elevation, (self.elevation[order] + self.elevation[following]) / 2]),
+            torch.cat([self.azimuth, torch.remainder(self.azimuth[order] + gap / 2, 360.0)]),
+            torch.cat([self.distance, (self.distance[order] + self.distance[following]) / 2]),
+            self.fov_y,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain lists, degrees and world units; `from_json` gives back equal cameras."""
         return {

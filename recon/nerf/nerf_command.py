@@ -7,15 +7,13 @@ import json
 import time
 from pathlib import Path
 
-import torch
-
 from viewtime.cameras import Cameras
 from viewtime.configs.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import log
-from viewtime.recon.command import bake, fit_gaussians, split_views, write_preview
+from viewtime.recon.command import bake, fit_gaussians, fitting_device, split_views, write_preview
 from viewtime.recon.films import write_fixed_view, write_orbit
 from viewtime.recon.glb import write_animated
 from viewtime.recon.loop import run_fit, scene_info
@@ -82,7 +80,7 @@ def fit_nerf(
     Args:
         view_names: numbers of the views in the whole grid, by which files of normals are named.
     """
-    targets = make_targets(grid)
+    targets = make_targets(grid).to(fitting_device(config))
     started = time.perf_counter()
     fit = NerfFit(targets, config, view_names)
     run_fit(
@@ -102,27 +100,12 @@ def bake_nerf(fit: NerfFit, grid: FrameGrid) -> NerfAsset:
     return NerfAsset(fit.field, fit.occupancy.block, fit.options, grid.fps, fit.step_length, scene_info(grid))
 
 
-def between_views(cameras: Cameras) -> Cameras:
-    """The cameras and, after each, one halfway to the next in azimuth, so that 8 views become 16."""
-    gap = torch.remainder(torch.roll(cameras.azimuth, -1, 0) - cameras.azimuth, 360.0)
-
-    def interleave(value: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
-        return torch.stack([value, middle], dim=1).flatten(0, 1)
-
-    return Cameras(
-        interleave(cameras.elevation, 0.5 * (cameras.elevation + torch.roll(cameras.elevation, -1, 0))),
-        interleave(cameras.azimuth, torch.remainder(cameras.azimuth + 0.5 * gap, 360.0)),
-        interleave(cameras.distance, 0.5 * (cameras.distance + torch.roll(cameras.distance, -1, 0))),
-        cameras.fov_y,
-    )
-
-
 def write_mesh(asset: NerfAsset, train: FrameGrid, config: ReconstructConfig, out: Path, record: dict) -> list[Path]:
     """The way to an animated mesh: Gaussians, which move forward in time, are fitted to the NeRF's renders.
 
     Inverting the backward deformation gives wrong tracks: the canonical volume holds copies of limbs of other frames.
     """
-    seen = asset.render_grid(between_views(_cameras(train)), *train.shape[3:])
+    seen = asset.render_grid(_cameras(train).with_middles(), *train.shape[3:])
     fit, seconds = fit_gaussians(seen, dataclasses.replace(config, method="gaussians", early_stop=0.0))
     gaussians = bake(fit, train)
     mesh, iou = best_mesh(gaussians, make_targets(train), _cameras(train), config.mesh)

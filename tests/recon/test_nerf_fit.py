@@ -18,7 +18,7 @@ from viewtime.images import write_image
 from viewtime.recon.asset import GaussianAsset
 from viewtime.recon.command import reconstruct
 from viewtime.recon.nerf.nerf_asset import NerfAsset
-from viewtime.recon.nerf.nerf_command import bake_nerf, between_views, fit_nerf
+from viewtime.recon.nerf.nerf_command import bake_nerf, fit_nerf
 from viewtime.recon.nerf.nerf_fit import NerfFit
 from viewtime.recon.nerf.occupancy import Occupancy
 from viewtime.recon.score import scores
@@ -169,7 +169,7 @@ def test_losses_that_lack_something_say_so(grid, tmp_path):
 
 def test_views_between_the_training_views():
     cameras = training_grid(4, 1, 16).cameras
-    assert between_views(cameras).azimuth[:, 0].tolist() == [0, 45, 90, 135, 180, 225, 270, 315]
+    assert cameras.with_middles().azimuth[:, 0].tolist() == [0, 90, 180, 270, 45, 135, 225, 315]
 
 
 def changed(grid, frames=None, cameras=None):
