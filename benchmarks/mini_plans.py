@@ -19,11 +19,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.mini_table import METRICS, Method, score, truth_grids  # noqa: E402
-from viewtime.configs.family import FamilyConfig  # noqa: E402
-from viewtime.configs.load import build, load_preset  # noqa: E402
+from benchmarks.mini_table import METRICS, Method, held_out_clips, score  # noqa: E402
 from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
-from viewtime.data.family import render_family  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import to_uint8  # noqa: E402
 from viewtime.log import set_up_logging  # noqa: E402
@@ -59,9 +56,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=8)
     options = parser.parse_args()
     set_up_logging()
-    family = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
-    truths = truth_grids(render_family(family, options.assets, options.folder), held_out=True)
-    truths = truths[:: max(1, len(truths) // options.limit)][: options.limit]
+    _, truths = held_out_clips(options.assets, options.folder, options.limit)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     print(f"| plan | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
     for plan in PLANS:

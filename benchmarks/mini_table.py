@@ -57,6 +57,14 @@ def truth_grids(folder: Path, held_out: bool) -> list[FrameGrid]:
     return grids
 
 
+def held_out_clips(assets: Path, folder: Path, limit: int) -> tuple[Path, list[FrameGrid]]:
+    """(folder of the rendered family, at most `limit` of its held-out grids, spread over all)."""
+    family = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
+    folder = render_family(family, assets, folder)
+    truths = truth_grids(folder, held_out=True)
+    return folder, truths[:: max(1, len(truths) // limit)][:limit]
+
+
 def copied(truth: FrameGrid) -> Tensor:
     """The input in every view."""
     return truth.frames[:1].expand_as(truth.frames).clone()
@@ -155,10 +163,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_table")
     options = parser.parse_args()
     set_up_logging()
-    family = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
-    folder = render_family(family, options.assets, options.folder)
-    truths = truth_grids(folder, held_out=True)
-    truths = truths[:: max(1, len(truths) // options.limit)][: options.limit]
+    folder, truths = held_out_clips(options.assets, options.folder, options.limit)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     methods: dict[str, Method] = {
         "input copied": copied,
