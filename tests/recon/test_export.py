@@ -147,7 +147,8 @@ def test_server_plays_the_asset(asset):
         player.tick()
         assert player.slider.value == 1
         player.show(2)
-        np.testing.assert_allclose(np.asarray(player.splats.centers), asset.means[2], atol=1e-3)
+        assert [splats.visible for splats in player.splats] == [frame == 2 for frame in range(asset.frames)]
+        np.testing.assert_allclose(np.asarray(player.splats[2].centers), asset.means[2], atol=1e-3)
         player.playing.value = False
         player.tick()
         assert player.slider.value == 1
