@@ -19,7 +19,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.mini_table import METRICS, Method, held_out_clips, score  # noqa: E402
+from benchmarks.mini_table import METRICS, Method, score  # noqa: E402
+from benchmarks.mini_truth import family_truth  # noqa: E402
 from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import to_uint8  # noqa: E402
@@ -56,7 +57,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=8)
     options = parser.parse_args()
     set_up_logging()
-    _, truths = held_out_clips(options.assets, options.folder, options.limit)
+    truths = family_truth(options.assets, options.folder, options.limit).held_out
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     print(f"| plan | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
     for plan in PLANS:

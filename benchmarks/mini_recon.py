@@ -1,6 +1,6 @@
 """4D assets out of mini's own grids: how near the truth are they in views that the fit was given, and in others?
 
-    python benchmarks/mini_recon.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--weights mini] [--steps 2] [--limit 4]
+    python benchmarks/mini_recon.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--weights mini] [--limit 4]
 
 For each held-out clip, mini makes nine views × twelve frames from view 0. Gaussians are fitted to all of them but views
 2 and 6 (80° and 240°), isotropic and anisotropic, without and with the remedies for views that disagree. Printed: PSNR
@@ -22,8 +22,10 @@ from einops import rearrange
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.mini_table import VIEWS, held_out_clips, sampled  # noqa: E402
+from benchmarks.mini_table import sampled  # noqa: E402
+from benchmarks.mini_truth import VIEWS, family_truth  # noqa: E402
 from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig  # noqa: E402
+from viewtime.configs.sample import SamplerOptions  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import contact_sheet  # noqa: E402
 from viewtime.recon.command import bake, fit_gaussians  # noqa: E402
@@ -55,12 +57,11 @@ def main() -> int:
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
     parser.add_argument("--weights", default="mini")
-    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--limit", type=int, default=4)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_recon")
     options = parser.parse_args()
-    _, truths = held_out_clips(options.assets, options.folder, options.limit)
-    make = sampled(Pipeline.from_pretrained(options.weights, device="cpu"), options.steps)
+    truths = family_truth(options.assets, options.folder, options.limit).held_out
+    make = sampled(Pipeline.from_pretrained(options.weights, device="cpu"), SamplerOptions())
     rows: dict[tuple[str, str], list[dict[str, float]]] = {}
     options.out.mkdir(parents=True, exist_ok=True)
     for number, truth in enumerate(truths):

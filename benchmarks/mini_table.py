@@ -1,9 +1,11 @@
-"""The shipped specialist on held-out clips against what needs no learning, and against itself without time.
+"""mini on held-out clips against what needs no learning, and against itself without time.
 
     python benchmarks/mini_table.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--weights mini] [--limit 24]
+    python benchmarks/mini_table.py --curated FOLDER_OF_CURATE --weights runs/mini-generalist/weights.safetensors
 
-Every held-out clip of configs/families/kaykit.yaml: view 0 is the input, eight novel views × twelve frames are made.
-Writes table.md, one JSON per method, and contact sheets (truth above result) of the best, median and worst clip.
+The specialist on every held-out clip of configs/families/kaykit.yaml, the generalist on two clips of every held-out
+character of configs/mini-generalist.yaml: view 0 is the input, eight novel views × twelve frames are made. Writes
+table.md, one JSON per method, and contact sheets (truth above result) of the best, median and worst clip.
 """
 
 from __future__ import annotations
@@ -20,11 +22,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from viewtime.configs.family import FamilyConfig  # noqa: E402
-from viewtime.configs.load import build, load_preset  # noqa: E402
+from benchmarks.mini_truth import FRAMES, VIEWS, character_truth, family_truth  # noqa: E402
 from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
-from viewtime.data.family import render_family  # noqa: E402
-from viewtime.data.family_source import FamilySource  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import composite, contact_sheet, to_uint8  # noqa: E402
 from viewtime.log import progress, set_up_logging  # noqa: E402
@@ -39,30 +38,7 @@ METRICS = (
     *("object_crop_psnr", "mask_iou", "lpips_star", "flicker"),
     *("fvd_f", "fvd_v", "fvd_diag", "fv4d"),
 )
-VIEWS, FRAMES = 9, 12
 Method = Callable[[FrameGrid], Tensor]  # the truth, of which only view 0 may be used -> frames [V, F, 4, H, W]
-
-
-def truth_grids(folder: Path, held_out: bool) -> list[FrameGrid]:
-    """Whole grids of the family, named in their provenance."""
-    source = FamilySource(folder, held_out, VIEWS, FRAMES)
-    grids = []
-    for index, record in enumerate(source.records):
-        sample = source.whole(index)
-        known = torch.zeros(VIEWS, FRAMES, dtype=torch.bool)
-        known[0] = True
-        assert sample.frames is not None
-        frames = sample.frames.float() / 255
-        grids.append(FrameGrid(frames, known, sample.cameras, sample.fps, {"id": record["id"]}))
-    return grids
-
-
-def held_out_clips(assets: Path, folder: Path, limit: int) -> tuple[Path, list[FrameGrid]]:
-    """(folder of the rendered family, at most `limit` of its held-out grids, spread over all)."""
-    family = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
-    folder = render_family(family, assets, folder)
-    truths = truth_grids(folder, held_out=True)
-    return folder, truths[:: max(1, len(truths) // limit)][:limit]
 
 
 def copied(truth: FrameGrid) -> Tensor:
@@ -97,7 +73,7 @@ def retrieval(training: list[FrameGrid]) -> Method:
     return method
 
 
-def sampled(pipeline: Pipeline, steps: int, window_frames: int | None = None) -> Method:
+def sampled(pipeline: Pipeline, sampler: SamplerOptions, window_frames: int | None = None) -> Method:
     """The model; `window_frames` 1 makes every frame by itself, without frame attention."""
 
     def method(truth: FrameGrid) -> Tensor:
@@ -106,7 +82,7 @@ def sampled(pipeline: Pipeline, steps: int, window_frames: int | None = None) ->
         options = {
             "cameras": truth.cameras,
             "preprocess": PreprocessOptions(crop="none"),
-            "sampler": SamplerOptions(steps=steps),
+            "sampler": sampler,
             "plan": plan,
         }
         return pipeline(video, **options).frames  # type: ignore[arg-type]
@@ -155,31 +131,38 @@ def sheets(truths: list[FrameGrid], made: list[FrameGrid], iou: list[float], out
 def main() -> int:
     """Parse, score every method, write the table and the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, required=True)
+    domain = parser.add_mutually_exclusive_group(required=True)
+    domain.add_argument("--assets", type=Path)
+    domain.add_argument("--curated", type=Path)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
     parser.add_argument("--weights", default="mini")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, help="default: the model's")
+    parser.add_argument("--shift", type=float, help="of the schedule; default: the model's")
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_table")
     options = parser.parse_args()
     set_up_logging()
-    folder, truths = held_out_clips(options.assets, options.folder, options.limit)
+    if options.curated:
+        truth = character_truth(options.curated)
+    else:
+        truth = family_truth(options.assets, options.folder, options.limit)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
+    sampler = SamplerOptions(steps=options.steps, shift=options.shift)
     methods: dict[str, Method] = {
         "input copied": copied,
         "copied, mirrored behind": mirrored,
-        "nearest training instant": retrieval(truth_grids(folder, held_out=False)),
-        "mini, frame by frame": sampled(pipeline, options.steps, window_frames=1),
-        "mini": sampled(pipeline, options.steps),
+        "nearest training instant": retrieval(truth.training),
+        "mini, frame by frame": sampled(pipeline, sampler, window_frames=1),
+        "mini": sampled(pipeline, sampler),
     }
     summaries = {}
     options.out.mkdir(parents=True, exist_ok=True)
     for name, method in methods.items():
-        summaries[name], made, iou = score(method, truths, name)
+        summaries[name], made, iou = score(method, truth.held_out, name)
         write_json(summaries[name], options.out / f"{name.replace(' ', '_').replace(',', '')}.json")
         if name == "mini":
-            sheets(truths, made, iou, options.out)
-    text = table(summaries, len(truths))
+            sheets(truth.held_out, made, iou, options.out)
+    text = table(summaries, len(truth.held_out))
     (options.out / "table.md").write_text(text)
     print(text)
     return 0

@@ -47,7 +47,9 @@ class MiniModel:
             channels=4,
             elevation=float(trained.get("elevation", 12.0)),
             object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
-            sampler=SamplerDefaults(steps=int(trained.get("steps", MINI_STEPS))),
+            sampler=SamplerDefaults(
+                steps=int(trained.get("steps", MINI_STEPS)), shift=float(trained.get("shift", 1.0))
+            ),
         )
         self._record = record or {}
 

@@ -1,6 +1,6 @@
 """Put the weights of a training run of configs/mini.yaml into the package, in half precision.
 
-python tools/ship_mini.py runs/mini/weights.safetensors
+python tools/ship_mini.py runs/mini/weights.safetensors 3 0.3    # steps and shift of the sampler unless told otherwise
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ TRAINED = {"views": 9, "frames": 12, "elevation": 12.0}
 
 def main() -> int:
     """Write viewtime/assets/mini.safetensors."""
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         print(__doc__, file=sys.stderr)
         return 2
     source = Path(sys.argv[1])
     config, _ = read_header(source)
+    trained = {**TRAINED, "steps": int(sys.argv[2]), "shift": float(sys.argv[3])}
     halves = {name: tensor.to(torch.float16) for name, tensor in load_file(source).items()}
-    save_weights(SHIPPED, halves, {**config, "trained": {**TRAINED, "steps": int(sys.argv[2])}})
+    save_weights(SHIPPED, halves, {**config, "trained": trained})
     print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['training']}")
     return 0
 

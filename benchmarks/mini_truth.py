@@ -1,0 +1,74 @@
+"""Ground truth of mini's tables: held-out clips of the specialist's family, held-out characters of the generalist.
+
+All grids have nine regular views, of which view 0 is the input, and twelve frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from viewtime.configs.data import DataConfig
+from viewtime.configs.family import FamilyConfig
+from viewtime.configs.load import build, load_preset
+from viewtime.data.asset_list import list_assets, split_assets
+from viewtime.data.family import render_family
+from viewtime.data.family_source import FamilySource
+from viewtime.data.samples import GridSample, generator_for
+from viewtime.data.sources import Consumer
+from viewtime.data.stream import AssetSource
+from viewtime.grid import FrameGrid
+
+VIEWS, FRAMES = 9, 12
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Held-out grids, and the grids that a retrieval may look into."""
+
+    held_out: list[FrameGrid]
+    training: list[FrameGrid]
+
+
+def frame_grid(sample: GridSample) -> FrameGrid:
+    """A sample as a grid of which view 0 is known, named in its provenance."""
+    known = torch.zeros(VIEWS, FRAMES, dtype=torch.bool)
+    known[0] = True
+    assert sample.frames is not None
+    return FrameGrid(sample.frames.float() / 255, known, sample.cameras, sample.fps, {"id": sample.id})
+
+
+def family_truth(assets: Path, folder: Path, limit: int) -> Truth:
+    """At most `limit` of the specialist's held-out clips, spread over all; rendered into `folder` where missing."""
+    rendered = render_family(
+        build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit"), assets, folder
+    )
+    sources = [FamilySource(rendered, held_out, VIEWS, FRAMES) for held_out in (True, False)]
+    held, training = ([frame_grid(source.whole(i)) for i in range(len(source.records))] for source in sources)
+    return Truth(held[:: max(1, len(held) // limit)][:limit], training)
+
+
+def character_truth(curated: Path, clips: int = 2) -> Truth:
+    """`clips` random moving clips of every held-out character of configs/mini-generalist.yaml, and of every other.
+
+    Args:
+        curated: folder of `viewtime curate`.
+    """
+    raw = load_preset("mini-generalist")
+    options = {**raw["data"]["options"], **raw["validation"]["data"], "assets": str(curated)}
+    config = build(DataConfig, options, where="mini-generalist")
+    assets = list_assets(config.assets)
+    split = [split_assets(assets, config.held_out, only) for only in (True, False)]
+    grids: list[list[FrameGrid]] = []
+    for part in split:
+        grids.append([])
+        for asset in part:
+            rng = generator_for(0, *asset.id.encode())
+            for clip in rng.permutation(sorted(asset.clips or ()))[:clips]:
+                one = dataclasses.replace(asset, clips=(str(clip),))
+                source = AssetSource([one], VIEWS, FRAMES, config.resolution, options=config.on_the_fly)
+                grids[-1].append(frame_grid(source.draw(Consumer(0), 0, rng)))
+    return Truth(*grids)
