@@ -27,7 +27,7 @@ bench: setup-dev
 	@for name in $(BENCHMARKS); do echo "== $$name"; .venv/bin/python benchmarks/$$name.py || exit 1; done
 
 setup-demo:
-	@tools/setup.sh demo
+	@tools/setup.sh
 
 setup-dev:
 	@tools/setup.sh all,dev
