@@ -91,9 +91,10 @@ def test_posed_vertices_and_silhouettes_agree(name: str, tmp_path: Path, blender
     posed = pose_scene(scene, clip, times)
     placement = normalise(posed.positions)
     points, _ = blender.points(clip.name, times)
+    # Between keys Blender interpolates quaternions by component, glTF on the sphere: 2e-4 for the fox's sparse keys.
     for end in (np.min, np.max):
         difference = end(posed.positions, axis=1) - end(points, axis=1)
-        assert np.abs(difference).max() * placement.scale < 1e-4
+        assert np.abs(difference).max() * placement.scale < 3e-4
     cameras = dynamic_orbit(3, 2, np.random.default_rng(1))
     turn = cameras.camera_to_world().numpy()[..., :3, :3]
     distance = camera_distance(placement.apply(posed.positions), turn, fit="projected")
