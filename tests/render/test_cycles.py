@@ -107,6 +107,19 @@ def test_posed_vertices_and_silhouettes_agree(name: str, tmp_path: Path, blender
     assert overlap.min() >= 0.98, f"{name}: {overlap}"
 
 
+@pytest.mark.parametrize("distance", [0.25, 0.6, 4.0])
+def test_the_crop_to_the_object_cuts_nothing_off(distance: float, tmp_path: Path, blender: Blender) -> None:
+    # From inside the bounding box, with the object leaving the picture, and from afar.
+    path = octahedron(centre=(0.1, 0.2, 0.0), radius=0.3).write(tmp_path / "near.glb")
+    cameras = with_distance(dynamic_orbit(3, 1, np.random.default_rng(3)), distance)
+    blender.open(path)
+    traced = cycles_alpha(blender, tmp_path / "out", None, np.zeros(1), cameras, Placement()) > 127
+    with GLRenderer(SIZE) as renderer:
+        drawn = renderer.render(load_scene(path), None, [0.0], cameras.camera_to_world().numpy(), cameras.fov_y)
+    ours = drawn[..., 3] > 127
+    assert (ours & traced).sum() / (ours | traced).sum() >= 0.98
+
+
 def test_clips_do_not_leak_into_each_other(tmp_path: Path, blender: Blender) -> None:
     builder = octahedron(radius=0.3)
     builder.animate("slide", 0, "translation", [0, 1], np.array([[0, 0, 0], [2.0, 0, 0]]))
