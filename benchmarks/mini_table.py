@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -54,21 +55,22 @@ def mirrored(truth: FrameGrid) -> Tensor:
     return torch.where(behind[:, None, None, None, None], copied(truth).flip(-1), copied(truth))
 
 
-def retrieval(training: list[FrameGrid]) -> Method:
+def small(frames: Tensor) -> Tensor:
+    """What retrieval compares: [..., 4, H, W] in [0, 1] -> [N, 3 · H/4 · W/4], on white."""
+    return torch.nn.functional.avg_pool2d(composite(frames).flatten(0, -4), 4).flatten(1)
+
+
+def retrieval(training: list[np.ndarray]) -> Method:
     """For each frame, the training instant whose image from some view is nearest to the input, turned to match."""
-    bank = torch.cat([composite(grid.frames) for grid in training], dim=1)  # [V, N, 3, H, W]
-    alpha = torch.cat([grid.frames[:, :, 3:] for grid in training], dim=1)
-    small = torch.nn.functional.avg_pool2d(rearrange(bank, "v n c h w -> (v n) c h w"), 4)
-    flat = rearrange(small, "n c h w -> n (c h w)")
+    bank = torch.from_numpy(np.concatenate(training, axis=1))  # uint8 [V, N, 4, H, W]
+    keys = torch.cat([small(part.float() / 255).unflatten(0, part.shape[:2]) for part in bank.split(FRAMES, 1)], dim=1)
     count = bank.shape[1]
 
     def method(truth: FrameGrid) -> Tensor:
-        query = rearrange(torch.nn.functional.avg_pool2d(composite(truth.frames[0]), 4), "f c h w -> f (c h w)")
-        nearest = torch.cdist(query, flat).argmin(dim=1)
+        nearest = torch.cdist(small(truth.frames[0]), keys.flatten(0, 1)).argmin(dim=1)
         view, instant = nearest // count, nearest % count
-        turned = [(view + step) % VIEWS for step in range(VIEWS)]
-        rgb = torch.stack([bank[turn, instant] for turn in turned])
-        return torch.cat([rgb, torch.stack([alpha[turn, instant] for turn in turned])], dim=2)
+        frames = torch.stack([bank[(view + step) % VIEWS, instant] for step in range(VIEWS)]).float() / 255
+        return torch.cat([composite(frames), frames[:, :, 3:]], dim=2)
 
     return method
 

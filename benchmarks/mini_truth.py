@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from viewtime.configs.data import DataConfig
@@ -27,10 +28,10 @@ VIEWS, FRAMES = 9, 12
 
 @dataclass(frozen=True)
 class Truth:
-    """Held-out grids, and the grids that a retrieval may look into."""
+    """Held-out grids, and the frames that a retrieval may look into: uint8 [V, F, 4, H, W] each."""
 
     held_out: list[FrameGrid]
-    training: list[FrameGrid]
+    training: list[np.ndarray]
 
 
 def frame_grid(sample: GridSample) -> FrameGrid:
@@ -46,9 +47,10 @@ def family_truth(assets: Path, folder: Path, limit: int) -> Truth:
     rendered = render_family(
         build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit"), assets, folder
     )
-    sources = [FamilySource(rendered, held_out, VIEWS, FRAMES) for held_out in (True, False)]
-    held, training = ([frame_grid(source.whole(i)) for i in range(len(source.records))] for source in sources)
-    return Truth(held[:: max(1, len(held) // limit)][:limit], training)
+    source = FamilySource(rendered, True, VIEWS, FRAMES)
+    chosen = list(range(len(source.records)))[:: max(1, len(source.records) // limit)][:limit]
+    held_out = [frame_grid(source.whole(index)) for index in chosen]
+    return Truth(held_out, FamilySource(rendered, False, VIEWS, FRAMES).grids)
 
 
 def character_truth(curated: Path, clips: int = 2) -> Truth:
@@ -62,13 +64,13 @@ def character_truth(curated: Path, clips: int = 2) -> Truth:
     config = build(DataConfig, options, where="mini-generalist")
     assets = list_assets(config.assets)
     split = [split_assets(assets, config.held_out, only) for only in (True, False)]
-    grids: list[list[FrameGrid]] = []
-    for part in split:
-        grids.append([])
+    samples: list[list[GridSample]] = [[], []]
+    for part, drawn in zip(split, samples):
         for asset in part:
             rng = generator_for(0, *asset.id.encode())
             for clip in rng.permutation(sorted(asset.clips or ()))[:clips]:
                 one = dataclasses.replace(asset, clips=(str(clip),))
                 source = AssetSource([one], VIEWS, FRAMES, config.resolution, options=config.on_the_fly)
-                grids[-1].append(frame_grid(source.draw(Consumer(0), 0, rng)))
-    return Truth(*grids)
+                drawn.append(source.draw(Consumer(0), 0, rng))
+    held_out, training = samples
+    return Truth([frame_grid(s) for s in held_out], [s.frames.numpy() for s in training if s.frames is not None])

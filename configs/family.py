@@ -16,12 +16,15 @@ class FamilyAsset:
         worn: mesh names that are always drawn.
         choices: for each list, one of its mesh names (or "" for none) is drawn; the first is variant 0's.
         proportions: node names whose scale varies (with everything that hangs on them).
+        limbs: node names; in recombined variants each moves, with what hangs on it, as in a random training clip.
+            Those nearer to the root come first.
     """
 
     file: str
     worn: list[str]
     choices: list[list[str]] = field(default_factory=list)
     proportions: list[str] = field(default_factory=list)
+    limbs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class FamilyConfig:
         held_out_clips: clip names that are never trained on.
         left_out_clips: clip names that are not used at all (still poses).
         variants: per training clip; variant 0 is the character as it comes.
+        recombined: further variants per training clip whose limbs move as in other training clips.
         views, frames, size, elevation: of each grid; views at regular azimuths, degrees.
         looser: the camera stands up to this factor further away than the tightest fit.
         proportion_change: largest relative change of a node's scale.
@@ -44,6 +48,7 @@ class FamilyConfig:
     held_out_clips: list[str]
     left_out_clips: list[str] = field(default_factory=list)
     variants: int = 3
+    recombined: int = 0
     views: int = 9
     frames: int = 12
     size: int = 64
@@ -58,3 +63,5 @@ class FamilyConfig:
             raise UserError(f"family: {', '.join(sorted(both))} is both held out and left out")
         if min(self.variants, self.views, self.frames) < 1:
             raise UserError("family: variants, views and frames must be at least 1")
+        if self.recombined and (stiff := [asset.file for asset in self.assets if not asset.limbs]):
+            raise UserError(f"family: recombined variants need limbs, {', '.join(stiff)} names none")

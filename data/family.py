@@ -14,10 +14,12 @@ import numpy as np
 
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.configs.family import FamilyAsset, FamilyConfig
+from viewtime.data.recombine import recombine
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.log import log, progress
+from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.framing import camera_distance, normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import Scene, load_scene
@@ -32,6 +34,7 @@ class FamilyItem:
     clip: str
     variant: int
     held_out: bool
+    recombined: bool = False
 
     @property
     def id(self) -> str:
@@ -63,8 +66,12 @@ def family_items(config: FamilyConfig, scenes: dict[str, Scene]) -> list[FamilyI
         for clip in scenes[asset.file].clips:
             if clip.name in config.left_out_clips:
                 continue
-            held_out = clip.name in config.held_out_clips
-            items += [FamilyItem(asset, clip.name, v, held_out) for v in range(1 if held_out else config.variants)]
+            if clip.name in config.held_out_clips:
+                items.append(FamilyItem(asset, clip.name, 0, held_out=True))
+                continue
+            for variant in range(config.variants + config.recombined):
+                recombined = variant >= config.variants
+                items.append(FamilyItem(asset, clip.name, variant, held_out=False, recombined=recombined))
     return items
 
 
@@ -96,6 +103,25 @@ def look_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Look:
     return Look(parts, node_scale, config.hue_turn * float(rng.uniform(-1, 1)), looser)
 
 
+def motion_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Clip:
+    """The item's clip; in a recombined variant every limb follows a training clip drawn from the item's name.
+
+    Raises:
+        UserError: a limb that the character does not have.
+    """
+    clip = scene.clip(item.clip)
+    assert clip is not None
+    if not item.recombined:
+        return clip
+    if missing := [name for name in item.asset.limbs if name not in scene.names]:
+        raise UserError(f"{item.asset.file} has no node {missing[0]!r}")
+    rng = generator_for(config.seed, *f"{item.id}.limbs".encode())
+    unseen = {*config.held_out_clips, *config.left_out_clips}
+    training = [clip for clip in scene.clips if clip.name not in unseen]
+    limbs = {scene.names.index(name): training[int(rng.integers(len(training)))] for name in item.asset.limbs}
+    return recombine(scene, clip, limbs)
+
+
 def hue_matrix(degrees: float) -> np.ndarray:
     """Rotation of RGB about the grey axis that turns hues by `degrees`: [3, 3]."""
     turn = np.radians(degrees)
@@ -109,8 +135,7 @@ def render_item(
 ) -> tuple[np.ndarray, Cameras, float]:
     """uint8 [V, F, 4, H, W] straight alpha, its cameras, and frames per second."""
     look = look_of(item, scene, config)
-    clip = scene.clip(item.clip)
-    assert clip is not None
+    clip = motion_of(item, scene, config)
     posed = pose_scene(
         scene, clip, clip.frame_times(config.frames), parts=look.parts, node_scale=look.node_scale or None
     )

@@ -1,0 +1,128 @@
+"""Character families: recombined motions against the clips they come from, what is held out, kills and resumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_gltf import Builder, octahedron
+
+from viewtime.configs.family import FamilyAsset, FamilyConfig
+from viewtime.data import family
+from viewtime.data.family import FamilyItem, family_items, motion_of, render_family
+from viewtime.data.recombine import recombine
+from viewtime.errors import UserError
+from viewtime.render_objaverse.animation import Clip, Track
+from viewtime.render_objaverse.gltf import Scene, load_scene
+
+BODY, ARM, HAND, LEG = range(4)
+CONFIG = FamilyConfig(
+    [FamilyAsset("figure.glb", worn=["octahedron"], limbs=["arm", "leg"])],
+    held_out_clips=["unseen"],
+    left_out_clips=["pose"],
+    variants=1,
+    recombined=2,
+    views=3,
+    frames=2,
+    size=16,
+)
+
+
+def track(node: int, times: list[float], values: list[float], kind: str = "LINEAR") -> Track:
+    """Translation along x alone; for CUBICSPLINE values are (in, value, out) in a row."""
+    x = np.array(values, np.float32).reshape(1, len(times), -1, 1)
+    moved = np.concatenate([x, np.zeros_like(x), np.zeros_like(x)], axis=-1)
+    return Track(
+        "translation", kind, np.array([node]), np.array(times), moved if kind == "CUBICSPLINE" else moved[:, :, 0]
+    )
+
+
+def where(clip: Clip, node: int, share: float) -> float:
+    """x of a node at this share of the clip; NaN where the clip does not move it."""
+    time = np.array([clip.start + share * clip.duration])
+    return next(
+        (float(t.sample(time)[list(t.nodes).index(node), 0, 0]) for t in clip.tracks if node in t.nodes), np.nan
+    )
+
+
+def figure() -> Builder:
+    """A body that carries an arm with a hand, and a leg; four clips of one channel each."""
+    builder = octahedron(radius=0.4)
+    builder.document["nodes"][0]["children"] = [ARM, LEG]
+    builder.document["nodes"] += [{"name": "arm", "children": [HAND]}, {"name": "hand"}, {"name": "leg"}]
+    for number, name in enumerate(["walk", "wave", "unseen", "pose"]):
+        builder.animate(name, BODY, "translation", [0, 1 + number], np.array([[0, 0, 0], [0.1 * number + 0.1, 0, 0]]))
+    return builder
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return load_scene(figure().write(tmp_path / "figure.glb"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_each_limb_follows_its_own_clip_at_the_speed_of_the_base(scene: Scene, share: float) -> None:
+    base = Clip("base", 1.0, 3.0, [track(node, [1, 3], [node, node + 1]) for node in (BODY, ARM, HAND, LEG)])
+    donor = Clip("donor", 0.0, 8.0, [track(ARM, [0, 2, 8], [5, 6, 9]), track(HAND, [0, 8], [7, 8])])
+    curved = Clip("curved", 2.0, 3.0, [track(LEG, [2, 3], [0, 1, 3, 2, 4, 0], "CUBICSPLINE")])
+    made = recombine(scene, base, {ARM: donor, LEG: curved})
+    assert (made.start, made.end) == (1.0, 3.0)
+    for node, clip in ((BODY, base), (ARM, donor), (HAND, donor), (LEG, curved)):
+        assert where(made, node, share) == pytest.approx(where(clip, node, share), abs=1e-6)
+
+
+def test_a_limb_on_a_limb_has_the_last_word_and_an_unmoved_limb_rests(scene: Scene) -> None:
+    base, arm, hand = (Clip(str(x), 0.0, 1.0, [track(n, [0], [x]) for n in (ARM, HAND)]) for x in (1, 2, 3))
+    made = recombine(scene, base, {ARM: arm, HAND: hand})
+    assert (where(made, ARM, 0), where(made, HAND, 0)) == (2, 3)
+    still = Clip("still", 0.0, 1.0, [])
+    assert np.isnan(where(recombine(scene, base, {ARM: still}), HAND, 0))
+
+
+def test_held_out_clips_are_neither_items_of_training_nor_donors(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = family_items(CONFIG, {"figure.glb": scene})
+    assert [(i.clip, i.variant, i.held_out, i.recombined) for i in items] == [
+        *(("walk", 0, False, False), ("walk", 1, False, True), ("walk", 2, False, True)),
+        *(("wave", 0, False, False), ("wave", 1, False, True), ("wave", 2, False, True)),
+        ("unseen", 0, True, False),
+    ]
+    drawn: set[str] = set()
+    monkeypatch.setattr(family, "recombine", lambda scene, base, limbs: drawn.update(c.name for c in limbs.values()))
+    for variant in range(40):
+        motion_of(FamilyItem(CONFIG.assets[0], "walk", variant, held_out=False, recombined=True), scene, CONFIG)
+    assert drawn == {"walk", "wave"}
+
+
+def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure().write(tmp_path / "figure.glb")
+    whole = render_family(CONFIG, tmp_path, tmp_path / "whole")
+    draw, calls = family.render_item, []
+
+    def killed(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return draw(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(family, "render_item", killed)
+    with pytest.raises(KeyboardInterrupt):
+        render_family(CONFIG, tmp_path, tmp_path / "part")
+    assert not (tmp_path / "part" / "family.json").exists()
+    part = render_family(CONFIG, tmp_path, tmp_path / "part")
+    assert len(calls) == 4 + 4  # three were kept
+    files = sorted(path.name for path in whole.iterdir())
+    assert files == sorted(path.name for path in part.iterdir())
+    assert len(files) == 2 * 7 + 1
+    assert all((whole / name).read_bytes() == (part / name).read_bytes() for name in files)
+
+
+def test_wrong_families_say_what_is_wrong(tmp_path: Path, scene: Scene) -> None:
+    with pytest.raises(UserError, match=r"need limbs, figure\.glb names none"):
+        replace(CONFIG, assets=[FamilyAsset("figure.glb", worn=[])])
+    wing = FamilyAsset("figure.glb", worn=["octahedron"], limbs=["wing"])
+    with pytest.raises(UserError, match="no node 'wing'"):
+        motion_of(FamilyItem(wing, "walk", 1, held_out=False, recombined=True), scene, CONFIG)
+    with pytest.raises(UserError, match=r"the family needs figure\.glb"):
+        render_family(CONFIG, tmp_path / "nowhere", tmp_path / "out")
