@@ -64,6 +64,6 @@ def test_package_list_equals_the_folders():
 
 
 def test_blender_worker_needs_nothing_but_blender():
-    allowed = set(sys.stdlib_module_names) | {"numpy", "bpy", "mathutils"}
+    allowed = set(sys.stdlib_module_names) | {"numpy", "bpy", "bpy_extras", "mathutils", "blender_asset"}
     for path in (ROOT / "tools/render_objaverse").glob("blender_*.py"):
         assert {module.split(".")[0] for module in imported_modules(path)} <= allowed
