@@ -1,6 +1,6 @@
 """Put the weights of a training run of configs/mini.yaml into the package, in half precision.
 
-python tools/ship_mini.py runs/mini/weights.safetensors 3 0.3    # steps and shift of the sampler unless told otherwise
+python tools/ship_mini.py runs/mini/weights.safetensors 3 0.15    # steps and shift of the sampler unless told otherwise
 """
 
 from __future__ import annotations
