@@ -1,7 +1,7 @@
 """Held-out quality of reconstructions of ground-truth grids, against two things that need no 4D at all.
 
     python benchmarks/recon_table.py --assets FOLDER [--clips q_animals__Horse ...] [--methods gaussians mesh ...]
-        [--first 7 --static-iterations 200 --dynamic-iterations 600]
+        [--preset quality] [--first 7 --static-iterations 200 --dynamic-iterations 600]
 
 Renders 8 training and 4 held-out views of 21 frames with the project's own engine (once; kept in --results), fits the
 training views, and prints means over the held-out cells: PSNR (picture and object crop), SSIM, mask IoU, flicker, wall
@@ -29,7 +29,8 @@ import numpy as np
 from recon_baselines import carving, static_per_frame
 from recon_clips import CLIPS, FRAMES, orbit_of
 
-from viewtime.configs.reconstruct import GaussianOptions, ReconstructConfig
+from viewtime.configs.load import build, load_preset
+from viewtime.configs.reconstruct import ReconstructConfig
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.recon.asset import GaussianAsset
@@ -142,16 +143,18 @@ def main() -> None:
     parser.add_argument("--clips", nargs="+", default=list(CLIPS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--first", type=int, default=FRAMES, help="fit only so many of the 21 frames")
-    parser.add_argument("--static-iterations", type=int, default=GaussianOptions().static_iterations)
-    parser.add_argument("--dynamic-iterations", type=int, default=GaussianOptions().dynamic_iterations)
+    parser.add_argument("--preset", default="fast", help="of viewtime reconstruct")
+    parser.add_argument("--static-iterations", type=int, help="of the Gaussians; default: the preset's")
+    parser.add_argument("--dynamic-iterations", type=int)
     parser.add_argument("--results", type=Path, default=Path("runs/recon_table"))
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    gaussians = GaussianOptions(
-        static_iterations=options.static_iterations, dynamic_iterations=options.dynamic_iterations
-    )
-    config = ReconstructConfig(Path("grid"), gaussians=gaussians)
-    size = f"{options.first}-{options.static_iterations}-{options.dynamic_iterations}"
+    preset = {**load_preset(options.preset), "grid": "grid"}
+    for key in ("static_iterations", "dynamic_iterations"):
+        if (value := getattr(options, key)) is not None:
+            preset["gaussians"][key] = value
+    config = build(ReconstructConfig, preset, where=options.preset)
+    size = f"{options.first}-{config.gaussians.static_iterations}-{config.gaussians.dynamic_iterations}"
     rows: dict[tuple[str, str], Row] = {}
     for name in options.clips:
         for method in options.methods:
