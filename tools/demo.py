@@ -23,7 +23,7 @@ from viewtime.grid import FrameGrid  # noqa: E402
 EXAMPLE_VIDEO = ROOT / "examples" / "knight.mp4"
 EXAMPLE_ASSET = ROOT / "examples" / "knight.glb"
 WHAT_MINI_KNOWS = (
-    "viewtime-mini knows two small humanoids, a knight and a barbarian, and shows them blurred: mask IoU 0.73 on "
+    "viewtime-mini knows two small humanoids, a knight and a barbarian, and shows them blurred: mask IoU 0.75 on "
     "held-out clips, where the input copied and mirrored has 0.57 (model/cards/mini.md)"
 )
 
