@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +20,7 @@ from viewtime.data.shards import ShardIndex, is_whole, read_index, shard_name, w
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path
 from viewtime.log import log, progress_bar
+from viewtime.processes import end_with_parent
 from viewtime.run_folder import start_run
 
 PLAN_VERSION = 1
@@ -108,7 +108,7 @@ def _encode_all(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> 
             yield encode_shard(config, plan, number)
         return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(config.workers, len(todo)), context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(min(config.workers, len(todo)), context, initializer=end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(encode_shard, config, plan, number) for number in todo]):
                 yield future.result()
@@ -116,17 +116,6 @@ def _encode_all(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> 
             raise UserError(
                 "an encoding process was killed (out of memory?); run again with fewer --workers"
             ) from error
-
-
-def _end_with_parent() -> None:
-    """Let a worker die when the run is killed: it would write shards behind the back of the next run."""
-    import ctypes
-    import signal
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)
 
 
 def encode_shard(

@@ -18,6 +18,7 @@ from viewtime.data.sources import Consumer, Mixture, Position
 from viewtime.data.views import known_cells
 from viewtime.errors import UserError
 from viewtime.log import log
+from viewtime.processes import end_with_parent
 
 FAILURES_BEFORE_JUDGEMENT = 50  # draws of one consumer before the share of failures counts
 
@@ -135,6 +136,7 @@ class GridLoader:
             # the queue's thread still sends tensors.
             context = "forkserver" if fresh else "fork"
             options = {"prefetch_factor": self.config.prefetch, "multiprocessing_context": context}
+            options["worker_init_fn"] = end_with_parent
         loader = DataLoader(stream, batch_size=None, num_workers=self.config.workers, **options)
         for delivered in _plain_errors(loader):
             self.positions[delivered.worker] = delivered.position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -45,3 +46,9 @@ def save_grids(folder: Path, count: int, views: int = 6, frames: int = 5, size: 
             {"asset": f"a{number}"},
         )
         grid.save(folder / f"grid_{number:02d}", lossless=True)
+
+
+def shard_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that `viewtime encode` leaves for readers."""
+    names = [*folder.glob("shard-*"), folder / "dataset.json", folder / "plan.json"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}

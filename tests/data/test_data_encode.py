@@ -1,74 +1,35 @@
 """`viewtime encode`: what is in a shard, failures, and the same bytes after kill -9."""
 
-import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from data_samples import save_grids
+from data_samples import save_grids, shard_digests
 
 from viewtime.configs.data import DataConfig, KnownCells
 from viewtime.configs.encode import EncodeConfig
 from viewtime.data import encode_command, schema
 from viewtime.data.build import build_loader
 from viewtime.data.shard_source import read_record
-from viewtime.data.shards import find_shards, is_whole, read_index, read_sample
+from viewtime.data.shards import find_shards, read_index, read_sample
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def digests(folder: Path) -> dict[str, str]:
-    names = [*folder.glob("shard-*"), folder / "dataset.json", folder / "plan.json"]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
-
-
-def test_kill_in_the_middle_then_again_gives_the_same_bytes(tmp_path):
-    save_grids(tmp_path / "grids", 9)
-    undisturbed = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), samples_per_shard=2, workers=2)
-    encode_command.run(undisturbed)
-    command = [sys.executable, "-m", "viewtime.cli", "encode", str(tmp_path / "grids"), "--out"]
-    command += [str(tmp_path / "b"), "--samples-per-shard", "2", "--workers", "2"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    # Kill while at least one shard is whole and at least one is not.
-    while not list((tmp_path / "b").glob("shard-*.json")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    whole = [path for path in (tmp_path / "b").glob("shard-*.tar") if is_whole(path)]
-    assert whole, "the run was killed before its first shard"
-    before = {path: path.stat().st_mtime_ns for path in whole}
-    assert not (tmp_path / "b" / "dataset.json").exists()
-    finished = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    assert {path: path.stat().st_mtime_ns for path in whole} == before, "a whole shard was made twice"
-    assert not list((tmp_path / "b").glob(".*partial*"))
-
-
 def test_a_half_written_shard_is_made_again_and_left_overs_go(tmp_path):
     save_grids(tmp_path / "grids", 4)
     config = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), samples_per_shard=2, workers=1)
     encode_command.run(config)
-    expected = digests(tmp_path / "a")
+    expected = shard_digests(tmp_path / "a")
     shard = tmp_path / "a" / "shard-000001.tar"
     shard.write_bytes(shard.read_bytes()[:-2000])
     (tmp_path / "a" / ".shard-000000.99.partial.tar").write_bytes(b"x")
     encode_command.run(config)
-    assert digests(tmp_path / "a") == expected
+    assert shard_digests(tmp_path / "a") == expected
     assert not list((tmp_path / "a").glob(".*partial*"))
 
 
@@ -77,7 +38,7 @@ def test_processes_do_not_change_the_bytes(tmp_path):
     for workers in (1, 3):
         output = str(tmp_path / str(workers))
         encode_command.run(EncodeConfig(str(tmp_path / "grids"), output, samples_per_shard=2, workers=workers))
-    assert digests(tmp_path / "1") == digests(tmp_path / "3")
+    assert shard_digests(tmp_path / "1") == shard_digests(tmp_path / "3")
 
 
 def test_another_plan_in_the_same_folder_is_refused(tmp_path):
