@@ -25,7 +25,7 @@ class Asset:
 
         self.bpy = bpy
         source = Path(path)
-        self.only_meshes = source.suffix.lower() != ".blend"  # hair, volumes and displacement leave bounding boxes
+        self.bounded = source.suffix.lower() != ".blend"  # hair, volumes and displacement leave bounding boxes
         # Blender evaluates the first clip while it imports, so the rest state can only be seen without any clip: a
         # clip that leaves a bone alone must not inherit it from the clip before.
         self.rest: tuple[dict, dict, dict] = ({}, {}, {})

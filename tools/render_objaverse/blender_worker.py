@@ -20,6 +20,7 @@ import numpy as np
 from blender_asset import Asset  # beside this file, which is run as a script
 
 PR_SET_PDEATHSIG = 1
+SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 
 
 def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:
@@ -68,7 +69,7 @@ def set_world(bpy: Any, image: str, turn: float, strength: float) -> None:
 
 
 def crop_to_object(bpy: Any) -> None:
-    """Render only where the meshes' bounding boxes are in the picture, a pixel wider: empty rays take time too."""
+    """Render only where bounding boxes of surfaces are in the picture, a pixel wider: empty rays take time too."""
     from bpy_extras.object_utils import world_to_camera_view
     from mathutils import Vector
 
@@ -76,7 +77,7 @@ def crop_to_object(bpy: Any) -> None:
     seen = [
         world_to_camera_view(scene, scene.camera, instance.matrix_world @ Vector(corner))
         for instance in bpy.context.evaluated_depsgraph_get().object_instances
-        if instance.object.type == "MESH"
+        if instance.object.type in SURFACES
         for corner in instance.object.bound_box
     ]
     places = np.array(seen)  # (x, y, depth); x and y from 0 at the left and the bottom to 1
@@ -149,7 +150,7 @@ def render(asset: Asset, request: dict[str, Any], threads: int) -> None:
             asset.set_time(seconds)
             for view in range(len(cameras)):
                 camera.matrix_world = Matrix(cameras[view, frame].tolist())
-                if asset.only_meshes:
+                if asset.bounded:
                     crop_to_object(bpy)
                 scene.render.filepath = str(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png")
                 bpy.ops.render.render(write_still=True)
