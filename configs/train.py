@@ -49,7 +49,7 @@ class ModelSection:
     Attributes:
         name: a key of `viewtime.train.registry.MODELS`, or "package.module:function".
         config: arguments of the builder.
-        weights: file to start from; None starts from the initialisation.
+        weights: file to start from, or mini for those that ship; None starts from the initialisation.
         train: parameter groups; empty trains everything at the stage's learning rate. Parameters that no group
             matches are frozen when the list is not empty.
         lora: train adapters only.

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from viewtime.configs.train import ModelSection
@@ -57,6 +58,8 @@ def resolve(reference: str, table: dict[str, str], what: str) -> Any:
 def build_model(section: ModelSection) -> nn.Module:
     """The denoiser `model(x, sigma, cond) -> x0` on the CPU, with `section.weights` loaded into its network.
 
+    Parameters end in float32, also those of a file in half precision: the optimiser's steps are smaller than its grid.
+
     Raises:
         UserError: unknown model, wrong config, or weights that do not fit.
     """
@@ -69,7 +72,9 @@ def build_model(section: ModelSection) -> nn.Module:
     if not isinstance(denoiser, nn.Module):
         raise UserError(f"model {section.name!r} built a {type(denoiser).__name__}; a torch module is needed")
     if section.weights is not None:
-        load_weights(network_of(denoiser), section.weights)
+        from viewtime.sample.models import find_weights
+
+        load_weights(network_of(denoiser), find_weights(section.weights), dtype=torch.float32)
     return denoiser
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from viewtime.configs.overrides import parse_overrides
 from viewtime.configs.train import (
     ConditioningSection,
+    ModelSection,
     OptimizerSection,
     ParameterGroup,
     ScheduleSection,
     TrainConfig,
 )
 from viewtime.errors import UserError
+from viewtime.sample.models import find_weights
 from viewtime.train.conditioning import apply_conditioning, draw_mask
 from viewtime.train.ema import PowerEma, gamma_from_sigma_rel
 from viewtime.train.losses import sample_generator
 from viewtime.train.optimizers import build_optimizer, orthogonalised, select_parameters, set_learning_rate
+from viewtime.train.registry import build_model, network_of
 from viewtime.train.schedule import Progress, lr_factor, run_share
 
 from .conftest import write_config
@@ -136,3 +140,18 @@ def test_overrides_reach_lists_and_dictionaries(tmp_path):
 def test_bad_configs_are_refused(tiny, changes: dict, said: str):
     with pytest.raises(UserError, match=said):
         tiny(**changes)
+
+
+def test_a_preset_starts_from_the_shipped_half_precision_weights_in_float32():
+    section = parse_overrides(TrainConfig, ["--config", "mini-generalist-cpu"], "train").model
+    network = network_of(build_model(section))
+    shipped = load_file(find_weights("mini"))
+    assert {tensor.dtype for tensor in shipped.values()} == {torch.float16}
+    for name, parameter in network.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, shipped[name].float())
+
+
+def test_weights_that_are_not_there_are_one_line():
+    with pytest.raises(UserError, match=r"no such weights: nowhere\.safetensors"):
+        build_model(ModelSection("mini", weights="nowhere.safetensors"))
