@@ -37,6 +37,7 @@ class FamilyConfig:
         left_out_clips: clip names that are not used at all (still poses).
         variants: per training clip; variant 0 is the character as it comes.
         recombined: further variants per training clip whose limbs move as in other training clips.
+        limb_turn: in recombined variants each limb is also turned about a random axis by up to this many degrees.
         views, frames, size, elevation: of each grid; views at regular azimuths, degrees.
         looser: the camera stands up to this factor further away than the tightest fit.
         proportion_change: largest relative change of a node's scale.
@@ -49,6 +50,7 @@ class FamilyConfig:
     left_out_clips: list[str] = field(default_factory=list)
     variants: int = 3
     recombined: int = 0
+    limb_turn: float = 0.0
     views: int = 9
     frames: int = 12
     size: int = 64

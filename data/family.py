@@ -14,7 +14,7 @@ import numpy as np
 
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.configs.family import FamilyAsset, FamilyConfig
-from viewtime.data.recombine import recombine
+from viewtime.data.recombine import random_turn, recombine, turned
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
@@ -104,7 +104,7 @@ def look_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Look:
 
 
 def motion_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Clip:
-    """The item's clip; in a recombined variant every limb follows a training clip drawn from the item's name.
+    """The item's clip; in a recombined variant every limb follows a training clip and is turned, drawn from its name.
 
     Raises:
         UserError: a limb that the character does not have.
@@ -119,7 +119,10 @@ def motion_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Clip:
     unseen = {*config.held_out_clips, *config.left_out_clips}
     training = [clip for clip in scene.clips if clip.name not in unseen]
     limbs = {scene.names.index(name): training[int(rng.integers(len(training)))] for name in item.asset.limbs}
-    return recombine(scene, clip, limbs)
+    made = recombine(scene, clip, limbs)
+    if not config.limb_turn:
+        return made
+    return turned(scene, made, {node: random_turn(rng, config.limb_turn) for node in limbs})
 
 
 def hue_matrix(degrees: float) -> np.ndarray:

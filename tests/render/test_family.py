@@ -12,10 +12,11 @@ from small_gltf import Builder, octahedron
 from viewtime.configs.family import FamilyAsset, FamilyConfig
 from viewtime.data import family
 from viewtime.data.family import FamilyItem, family_items, motion_of, render_family
-from viewtime.data.recombine import recombine
+from viewtime.data.recombine import random_turn, recombine, turned
 from viewtime.errors import UserError
 from viewtime.render_objaverse.animation import Clip, Track
 from viewtime.render_objaverse.gltf import Scene, load_scene
+from viewtime.render_objaverse.pose import world_matrices
 
 BODY, ARM, HAND, LEG = range(4)
 CONFIG = FamilyConfig(
@@ -79,6 +80,38 @@ def test_a_limb_on_a_limb_has_the_last_word_and_an_unmoved_limb_rests(scene: Sce
     assert (where(made, ARM, 0), where(made, HAND, 0)) == (2, 3)
     still = Clip("still", 0.0, 1.0, [])
     assert np.isnan(where(recombine(scene, base, {ARM: still}), HAND, 0))
+
+
+def test_a_turned_limb_carries_what_hangs_on_it_and_leaves_the_rest(scene: Scene) -> None:
+    quarter = np.array([0, 0, np.sqrt(0.5), np.sqrt(0.5)], np.float32)  # about z
+    tilted = np.array([[[0, 0, 0, 1], [np.sqrt(0.5), 0, 0, np.sqrt(0.5)]]], np.float32)  # to a quarter about x
+    swing = Track("rotation", "LINEAR", np.array([ARM]), np.array([0.0, 1.0]), tilted)
+    clip = Clip("swing", 0.0, 1.0, [swing, track(HAND, [0], [2]), track(LEG, [0], [1])])
+    times = np.array([0.0, 1.0])
+    before, after = (world_matrices(scene, c, times) for c in (clip, turned(scene, clip, {ARM: quarter})))
+    spin = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for frame in range(2):
+        arm, hand = before[ARM, frame], before[HAND, frame]
+        assert after[ARM, frame] == pytest.approx(arm @ spin, abs=1e-6)
+        assert after[HAND, frame] == pytest.approx(arm @ spin @ np.linalg.inv(arm) @ hand, abs=1e-6)
+        assert after[LEG, frame] == pytest.approx(before[LEG, frame])
+    still = Clip("still", 0.0, 1.0, [])
+    resting, rest = (world_matrices(scene, c, times) for c in (turned(scene, still, {ARM: quarter}), still))
+    assert resting[ARM, 1] == pytest.approx(rest[ARM, 1] @ spin, abs=1e-6)
+
+
+def test_random_turns_are_rotations_up_to_the_limit_and_new_poses_for_recombined_variants_alone(scene: Scene) -> None:
+    turns = np.stack([random_turn(np.random.default_rng(seed), 30.0) for seed in range(400)])
+    assert np.linalg.norm(turns, axis=1) == pytest.approx(1.0, abs=1e-6)
+    angles = 2 * np.degrees(np.arccos(turns[:, 3]))
+    assert angles.max() <= 30.0
+    assert angles.mean() == pytest.approx(15.0, abs=1.0)
+    assert np.abs(turns[:, :3].mean(axis=0)).max() < 0.02  # axes in all directions
+    item = FamilyItem(CONFIG.assets[0], "walk", 1, held_out=False, recombined=True)
+    moved = motion_of(item, scene, replace(CONFIG, limb_turn=30.0))
+    assert {t.property for t in moved.tracks if set(t.nodes) & {ARM, LEG}} == {"rotation"}
+    plain = replace(item, recombined=False)
+    assert motion_of(plain, scene, replace(CONFIG, limb_turn=30.0)) is scene.clip("walk")
 
 
 def test_held_out_clips_are_neither_items_of_training_nor_donors(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
