@@ -69,6 +69,7 @@ class SamplerOptions:
         cache: reuse predictions to save network evaluations; see `benchmarks/sampling_speedups.py` for the cost.
         sigma_max, sigma_min: ends of the EDM ladder.
         shift: time shift of the flow schedule; above 1 spends more steps at high noise.
+        frame_noise: whether the frames of a view start from the same noise; models want what they were trained with.
     """
 
     name: Literal["euler", "heun", "midpoint", "dpmpp-2m"] | None = None
@@ -81,6 +82,7 @@ class SamplerOptions:
     sigma_max: float = 700.0
     sigma_min: float = 0.002
     shift: float | None = None
+    frame_noise: Literal["independent", "shared"] | None = None
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ class LossSection:
         min_snr_gamma: of "min_snr".
         known_cells: "clean": known cells are given clean at noise level 0 and carry no loss; "ignored": one noise
             level per sample and loss on every cell (the network takes its condition another way).
+        frame_noise: "shared": the frames of a view get the same noise, so that what the noise decides is decided alike
+            (Ge et al. 2023, "Preserve your own correlation", with full correlation).
     """
 
     kind: Literal["flow", "edm"] = "flow"
@@ -115,6 +117,7 @@ class LossSection:
     weight_floor: float = 0.1
     min_snr_gamma: float = 5.0
     known_cells: Literal["clean", "ignored"] = "clean"
+    frame_noise: Literal["independent", "shared"] = "independent"
 
     def __post_init__(self) -> None:
         if self.kind == "edm" and self.weighting == "v":

@@ -69,6 +69,7 @@ class SamplerDefaults:
     guidance_low: float = 1.0
     guidance_high: float = 2.0
     shift: float = 1.0
+    frame_noise: str = "independent"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ class MiniModel:
             elevation=float(trained.get("elevation", 12.0)),
             object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
             sampler=SamplerDefaults(
-                steps=int(trained.get("steps", MINI_STEPS)), shift=float(trained.get("shift", 1.0))
+                steps=int(trained.get("steps", MINI_STEPS)),
+                shift=float(trained.get("shift", 1.0)),
+                frame_noise=str(trained.get("frame_noise", "independent")),
             ),
         )
         self._record = record or {}

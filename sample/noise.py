@@ -21,6 +21,7 @@ def cell_noise(
     frames: Sequence[int],
     shape: Sequence[int],
     draw: int | Callable[[int, int], int] = 0,
+    shared: bool = False,
 ) -> Tensor:
     """Standard normal noise for a rectangle of cells.
 
@@ -30,6 +31,7 @@ def cell_noise(
         draw: how often the cell was sampled before (a number, or a function of view and frame). A cell that a
             plan samples again, e.g. SV4D's anchors in the dense stage, gets fresh noise: the old one is
             correlated with what the new window is conditioned on.
+        shared: all frames of a view have the noise of frame 0, so that what noise decides does not flicker.
 
     Returns:
         [V, F, *shape] float32 on the CPU. A cell's noise depends on nothing but its own four numbers.
@@ -39,7 +41,8 @@ def cell_noise(
     for view in views:
         row = []
         for frame in frames:
-            generator = torch.Generator().manual_seed(cell_seed(seed, view, frame, times(view, frame)))
+            own = cell_seed(seed, view, 0 if shared else frame, times(view, frame))
+            generator = torch.Generator().manual_seed(own)
             row.append(torch.randn(tuple(shape), generator=generator))
         rows.append(torch.stack(row))
     return torch.stack(rows)

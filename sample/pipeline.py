@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from viewtime.log import progress_bar
 from viewtime.sample.grid_model import GridModel, ModelTraits
 from viewtime.sample.guidance import Guidance
 from viewtime.sample.models import load_model
+from viewtime.sample.noise import cell_noise
 from viewtime.sample.plan import Plan, Problem, Window, input_row
 from viewtime.sample.plans import make_plan
 from viewtime.sample.preprocess import PreparedVideo, prepare_video
@@ -337,7 +339,8 @@ def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed
         raise UserError(
             "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
         )
-    return Settings(schedule, pick(options.name, default.name), guidance, seed, cache=options.cache)
+    noise = partial(cell_noise, shared=pick(options.frame_noise, default.frame_noise) == "shared")
+    return Settings(schedule, pick(options.name, default.name), guidance, seed, cache=options.cache, noise=noise)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

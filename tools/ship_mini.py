@@ -27,7 +27,7 @@ def main() -> int:
         return 2
     source = Path(sys.argv[1])
     config, _ = read_header(source)
-    trained = {**TRAINED, "steps": int(sys.argv[2]), "shift": float(sys.argv[3])}
+    trained = {**TRAINED, **config.get("trained", {}), "steps": int(sys.argv[2]), "shift": float(sys.argv[3])}
     halves = {name: tensor.to(torch.float16) for name, tensor in load_file(source).items()}
     save_weights(SHIPPED, halves, {**config, "trained": trained})
     print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['training']}")

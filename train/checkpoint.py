@@ -165,7 +165,7 @@ def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float |
 
 
 def weight_record(module: nn.Module, config: TrainConfig, length: float | None, progress: Progress) -> dict[str, Any]:
-    """Metadata of exported weights: the model by name with its complete config, and how it was trained.
+    """Metadata of exported weights: the model by name with its complete config, and how it was and wants to be used.
 
     A denoiser may describe itself (`exported_model`); otherwise its network's `config` does.
     """
@@ -173,4 +173,5 @@ def weight_record(module: nn.Module, config: TrainConfig, length: float | None, 
     described = plain(shape) if shape is not None else config.model.config
     model = getattr(module, "exported_model", None) or {"name": config.model.name, "config": described}
     training = {"steps": progress.step, "samples": progress.samples, "seconds": round(progress.seconds), "ema": length}
-    return {"model": plain(model), "training": training}
+    noise = config.stages[-1].loss.get("frame_noise", config.loss.frame_noise)
+    return {"model": plain(model), "training": training, "trained": {"frame_noise": noise}}

@@ -53,6 +53,13 @@ def draw_level(loss: LossSection, generator: torch.Generator) -> float:
     return float(loss.shift * t / (1 + (loss.shift - 1) * t))
 
 
+def draw_noise(shape: torch.Size, loss: LossSection, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of one sample, [V, F, C, H, W]."""
+    if loss.frame_noise == "independent":
+        return torch.randn(shape, generator=generator)
+    return torch.randn((shape[0], 1, *shape[2:]), generator=generator).expand(shape)
+
+
 def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor, kind: str) -> Tensor:
     """x0, noise [B, V, F, C, H, W]; sigma broadcastable -> (1 − t) x0 + t e, or x0 + sigma e."""
     return (1 - sigma) * x0 + sigma * noise if kind == "flow" else x0 + sigma * noise
@@ -76,7 +83,7 @@ def noised_batch(
     for generator in generators:
         drawn = draw_level(loss, generator)
         levels.append(drawn if level is None else level)
-        noises.append(torch.randn(x0.shape[1:], generator=generator))
+        noises.append(draw_noise(x0.shape[1:], loss, generator))
     per_sample = torch.tensor(levels, dtype=torch.float32).to(x0.device, non_blocking=True)
     noise = torch.stack(noises).to(x0, non_blocking=True)
     if loss.known_cells == "ignored" or known is None:

@@ -120,6 +120,16 @@ def test_noise_belongs_to_its_cell():
     )
 
 
+def test_shared_noise_is_that_of_the_first_frame_in_every_frame_and_fresh_for_cells_that_are_sampled_again():
+    own = cell_noise(3, range(3), range(4), (2, 3))
+    shared = cell_noise(3, range(3), (2, 0, 3), (2, 3), shared=True)
+    assert torch.equal(shared, own[:, :1].expand(-1, 3, -1, -1))
+    again = cell_noise(3, (1,), (0, 1), (2, 3), lambda view, frame: frame, shared=True)
+    assert torch.equal(again[0, 0], own[1, 0])
+    assert torch.equal(again[0, 1], cell_noise(3, (1,), (0,), (2, 3), draw=1)[0, 0])
+    assert not torch.equal(again[0, 0], again[0, 1])
+
+
 def test_a_step_cache_saves_evaluations_and_stays_close(tmp_path):
     exact, _ = sample(tmp_path / "a", "sv4d2", True, size=16)
     cached, _ = sample(tmp_path / "b", "sv4d2", True, size=16, cache="steps")

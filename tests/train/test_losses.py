@@ -68,6 +68,16 @@ def test_velocity_weight_is_the_velocity_error():
     assert torch.allclose(direct, ours, rtol=1e-4)
 
 
+def test_shared_noise_differs_between_views_and_samples_but_not_between_frames():
+    x0 = torch.zeros(2, 3, 4, 4, 16, 16)
+    generators = [sample_generator(1, i) for i in range(2)]
+    noised = noised_batch(x0, None, LossSection(frame_noise="shared"), generators, level=1.0)
+    assert torch.equal(noised.x, noised.x[:, :, :1].expand_as(noised.x))
+    rows = noised.x[:, :, 0].flatten(0, 1).flatten(1)
+    assert torch.allclose(torch.corrcoef(rows), torch.eye(6), atol=0.15)
+    assert float(noised.x.std()) == pytest.approx(1.0, abs=0.02)
+
+
 def test_known_cells_are_clean_and_carry_no_loss():
     x0 = torch.randn(2, 3, 2, 4, 4, 4)
     known = torch.zeros(2, 3, 2, dtype=torch.bool)

@@ -8,16 +8,19 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from viewtime.configs.sample import SamplerOptions
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
 from viewtime.sample.mini_model import decode_cells
+from viewtime.sample.pipeline import Pipeline
 from viewtime.train.checkpoint import checkpoints
 from viewtime.train.distributed import check_world
 from viewtime.train.dry_run import describe
@@ -108,6 +111,16 @@ def test_the_last_k_and_every_nth_checkpoint_stay(tiny, tmp_path):
     assert record["model"]["config"]["width"] == 32
     assert record["training"]["ema"] == 0.05
     assert "encoder.enter.weight" in tensors
+
+
+def test_weights_are_sampled_with_the_noise_that_they_were_trained_with(tiny, tmp_path):
+    Trainer(tiny(loss={"frame_noise": "shared"})).run()
+    pipe = Pipeline.from_pretrained(str(tmp_path / "run" / "weights.safetensors"), device="cpu")
+    video = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 4), np.uint8)
+    for chosen, same in ((None, True), ("shared", True), ("independent", False)):
+        settings = pipe.prepare(video, views=2, sampler=SamplerOptions(frame_noise=chosen)).settings
+        first, second = settings.noise(0, [1], [0, 1], (4, 16, 16))[0]
+        assert torch.equal(first, second) == same
 
 
 def test_a_changed_config_is_refused_with_the_difference(tiny):
