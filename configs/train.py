@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from viewtime.configs.adversarial import CriticSection
 from viewtime.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -101,6 +102,8 @@ class LossSection:
             level per sample and loss on every cell (the network takes its condition another way).
         frame_noise: "shared": the frames of a view get the same noise, so that what the noise decides is decided alike
             (Ge et al. 2023, "Preserve your own correlation", with full correlation).
+        adversarial: strength of a critic's pull on the prediction, as a share of the squared error's own; see
+            `viewtime.train.adversarial`.
     """
 
     kind: Literal["flow", "edm"] = "flow"
@@ -118,8 +121,11 @@ class LossSection:
     min_snr_gamma: float = 5.0
     known_cells: Literal["clean", "ignored"] = "clean"
     frame_noise: Literal["independent", "shared"] = "independent"
+    adversarial: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.adversarial < 0 or (self.adversarial > 0 and self.known_cells == "ignored"):
+            raise UserError(f'loss.adversarial is {self.adversarial}; it needs known_cells "clean" and is not below 0')
         if self.kind == "edm" and self.weighting == "v":
             raise UserError('loss.weighting "v" needs loss.kind "flow"; use "edm", "x0" or "min_snr"')
         if self.kind == "flow" and self.weighting == "edm":
@@ -318,7 +324,7 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        model, data, stages: see their classes.
+        model, data, stages, critic: see their classes.
         config: preset or YAML file that this came from.
         output: run folder; the same command resumes there.
         seed: of noise, masks and data.
@@ -341,6 +347,7 @@ class TrainConfig:
     loss: LossSection = field(default_factory=LossSection)
     conditioning: ConditioningSection = field(default_factory=ConditioningSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    critic: CriticSection = field(default_factory=CriticSection)
     schedule: ScheduleSection = field(default_factory=ScheduleSection)
     ema: EmaSection = field(default_factory=EmaSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)

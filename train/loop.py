@@ -16,6 +16,7 @@ from viewtime.configs.train import LossSection, Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.run_folder import plain, start_run
+from viewtime.train.adversarial import Adversary, adversarial_stages
 from viewtime.train.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
 from viewtime.train.conditioning import apply_conditioning, check_conditioning
 from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, reduced_dtype, strategy
@@ -55,6 +56,9 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         check_prepared(self.accelerator, self.model)
         self.module = self.accelerator.unwrap_model(self.model)
+        self.adversary: Adversary | None = None
+        if adversarial_stages(config):
+            self.adversary = Adversary(config, self.module.in_channels, self.accelerator)
         self.ema = PowerEma(self.module, config.ema.lengths)
         self.progress = Progress()
         self.stream: BatchStream | None = None
@@ -128,7 +132,7 @@ class Trainer:
         for micro in range(config.optimizer.accumulate):
             with times.measure("data"):
                 batch = self.next_batch(batches)
-            with accelerator.accumulate(self.model):
+            with accelerator.accumulate(*self.models(loss)):
                 with times.measure("forward"):
                     value, per_sample, level = self.loss_of(batch, loss, stage, micro)
                 losses.append((per_sample, level))
@@ -141,6 +145,8 @@ class Trainer:
                     accelerator.backward(value if finite else value * math.nan)
         with times.measure("optimizer"):
             norm = self.update(finite)
+            if self.adversary is not None:
+                self.adversary.update(math.isfinite(norm))
         grids = stage.batch_size * accelerator.num_processes * config.optimizer.accumulate
         progress.step += 1
         progress.stage_step += 1
@@ -171,7 +177,19 @@ class Trainer:
         self.report.count_flops(lambda: self.model(noised.x, noised.sigma, cond))
         denoised = self.model(noised.x, noised.sigma, cond)
         value, per_sample = denoising_loss(denoised, batch.x0, noised, loss)
+        if self.adversary is not None and loss.adversarial > 0:
+            noises = [sample_generator(self.config.seed, first + i, purpose=4) for i in range(len(batch.x0))]
+            share = loss.adversarial * self.adversary.strength(self.progress)
+            judged = (batch.x0, cond, noised.unknown, noises)
+            value, margin = self.adversary.with_pull(value, share, denoised, *judged)
+            self.report.margin(margin)
         return value, per_sample, noised.level
+
+    def models(self, loss: LossSection) -> list[torch.nn.Module]:
+        """What this loss trains."""
+        if self.adversary is None or loss.adversarial == 0:
+            return [self.model]
+        return [self.model, self.adversary.critic]
 
     def update(self, finite: bool) -> float:
         """Clip and step; returns the gradient norm, or NaN for a skipped step."""

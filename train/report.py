@@ -57,6 +57,7 @@ class Report:
 
     def _clear(self) -> None:
         self.losses: list[tuple[Tensor, Tensor]] = []
+        self.margins: list[Tensor] = []
         self.norms: list[float] = []
         self.parts: dict[str, float] = defaultdict(float)
         self.grids, self.steps, self.since = 0, 0, time.monotonic()
@@ -106,6 +107,10 @@ class Report:
         if progress.step % self.config.tracking.log_every == 0:
             self.write(progress, lr)
 
+    def margin(self, margin: Tensor) -> None:
+        """Note how far the critic tells real from made on one micro-batch."""
+        self.margins.append(margin)
+
     def write(self, progress: Progress, lr: float) -> None:
         """Average over the processes, write the record, print the line."""
         per_sample = self._gather(torch.cat([loss for loss, _ in self.losses]))
@@ -129,14 +134,17 @@ class Report:
             record["tflops_per_process"] = rate / 1e12
             if self.config.tracking.peak_flops:
                 record["utilisation"] = rate / self.config.tracking.peak_flops
+        if self.margins:
+            record["critic_margin"] = float(self._gather(torch.stack(self.margins)).mean())
         record |= loss_by_level(per_sample, level, self.config)
         self._emit(record, progress.step)
-        utilisation = f" mfu {record['utilisation']:.1%}" if "utilisation" in record else ""
+        extra = f" mfu {record['utilisation']:.1%}" if "utilisation" in record else ""
+        extra += f" critic {record['critic_margin']:+.2f}" if "critic_margin" in record else ""
         if self.accelerator.is_main_process:
             log.info(
                 "%s step %d (%d samples, %.0f s) loss %.4f lr %.2e norm %.2f  %.1f samples/s%s  wait %.0f%%  %.2f GB",
                 self.stage_name, progress.step, progress.samples, progress.seconds, record["loss"], lr, self.norms[-1],
-                record["samples_per_second"], utilisation, 100 * record["data_wait"], record["memory_gb"],
+                record["samples_per_second"], extra, 100 * record["data_wait"], record["memory_gb"],
             )  # fmt: skip
         self._clear()
 
