@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,8 @@ def main() -> int:
         "input copied": copied,
         "copied, mirrored behind": mirrored,
         "nearest training instant": retrieval(truth.training),
-        "mini, frame by frame": sampled(pipeline, sampler, window_frames=1),
+        "mini, frame by frame": sampled(pipeline, replace(sampler, frame_noise="independent"), window_frames=1),
+        "mini, frame by frame, shared noise": sampled(pipeline, sampler, window_frames=1),
         "mini": sampled(pipeline, sampler),
     }
     summaries = {}
