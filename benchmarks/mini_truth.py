@@ -28,7 +28,10 @@ VIEWS, FRAMES = 9, 12
 
 @dataclass(frozen=True)
 class Truth:
-    """Held-out grids, and the frames that a retrieval may look into: uint8 [V, F, 4, H, W] each."""
+    """Held-out grids, and the frames that a retrieval may look into: uint8 [V, F, 4, H, W] each.
+
+    Motions that were recombined for training are left out: their poses are worse answers.
+    """
 
     held_out: list[FrameGrid]
     training: list[np.ndarray]
@@ -44,13 +47,14 @@ def frame_grid(sample: GridSample) -> FrameGrid:
 
 def family_truth(assets: Path, folder: Path, limit: int) -> Truth:
     """At most `limit` of the specialist's held-out clips, spread over all; rendered into `folder` where missing."""
-    rendered = render_family(
-        build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit"), assets, folder
-    )
+    config = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
+    rendered = render_family(config, assets, folder)
     source = FamilySource(rendered, True, VIEWS, FRAMES)
     chosen = list(range(len(source.records)))[:: max(1, len(source.records) // limit)][:limit]
     held_out = [frame_grid(source.whole(index)) for index in chosen]
-    return Truth(held_out, FamilySource(rendered, False, VIEWS, FRAMES).grids)
+    training = FamilySource(rendered, False, VIEWS, FRAMES)
+    plain = [record["variant"] < config.variants for record in training.records]
+    return Truth(held_out, [grid for grid, kept in zip(training.grids, plain, strict=True) if kept])
 
 
 def character_truth(curated: Path, clips: int = 2) -> Truth:
