@@ -151,12 +151,13 @@ def main() -> int:
         truth = family_truth(options.assets, options.folder, options.limit)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     sampler = SamplerOptions(steps=options.steps, shift=options.shift)
+    own, shared = (replace(sampler, frame_noise=kind) for kind in ("independent", "shared"))
     methods: dict[str, Method] = {
         "input copied": copied,
         "copied, mirrored behind": mirrored,
         "nearest training instant": retrieval(truth.training),
-        "mini, frame by frame": sampled(pipeline, replace(sampler, frame_noise="independent"), window_frames=1),
-        "mini, frame by frame, shared noise": sampled(pipeline, sampler, window_frames=1),
+        "mini, frame by frame": sampled(pipeline, own, window_frames=1),
+        "mini, frame by frame, shared noise": sampled(pipeline, shared, window_frames=1),
         "mini": sampled(pipeline, sampler),
     }
     summaries = {}

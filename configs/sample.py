@@ -69,7 +69,8 @@ class SamplerOptions:
         cache: reuse predictions to save network evaluations; see `benchmarks/sampling_speedups.py` for the cost.
         sigma_max, sigma_min: ends of the EDM ladder.
         shift: time shift of the flow schedule; above 1 spends more steps at high noise.
-        frame_noise: whether the frames of a view start from the same noise; models want what they were trained with.
+        frame_noise: whether the frames of a view start from the same noise; default: independent, for mini what its
+            file says.
     """
 
     name: Literal["euler", "heun", "midpoint", "dpmpp-2m"] | None = None

@@ -101,7 +101,8 @@ class LossSection:
         known_cells: "clean": known cells are given clean at noise level 0 and carry no loss; "ignored": one noise
             level per sample and loss on every cell (the network takes its condition another way).
         frame_noise: "shared": the frames of a view get the same noise, so that what the noise decides is decided alike
-            (Ge et al. 2023, "Preserve your own correlation", with full correlation).
+            (Ge et al. 2023, "Preserve your own correlation", with full correlation). A mini is then sampled so by
+            default; the other models need `--sampler.frame-noise shared`.
         adversarial: strength of a critic's pull on the prediction, as a share of the squared error's own; see
             `viewtime.train.adversarial`.
     """

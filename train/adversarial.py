@@ -21,7 +21,7 @@ from viewtime.configs.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.model.critic import PATCH, Critic
 from viewtime.train.distributed import strategy
-from viewtime.train.losses import Cond
+from viewtime.train.losses import Cond, stage_loss
 from viewtime.train.schedule import Progress
 
 CRITIC_BETAS = (0.0, 0.99)
@@ -133,8 +133,7 @@ class Adversary:
 
 def adversarial_stages(config: TrainConfig) -> list[int]:
     """Indices of the stages whose loss has an adversarial part."""
-    shares = [stage.loss.get("adversarial", config.loss.adversarial) for stage in config.stages]
-    return [index for index, share in enumerate(shares) if share > 0]
+    return [index for index, stage in enumerate(config.stages) if stage_loss(config, stage).adversarial > 0]
 
 
 def balanced(pull: Tensor, gradient: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from viewtime.configs.train import CheckpointSection, TrainConfig
 from viewtime.errors import UserError
 from viewtime.run_folder import plain
 from viewtime.train.ema import PowerEma
+from viewtime.train.losses import stage_loss
 from viewtime.train.prepare import merge_lora
 from viewtime.train.registry import network_of
 from viewtime.train.schedule import Progress
@@ -173,5 +174,5 @@ def weight_record(module: nn.Module, config: TrainConfig, length: float | None, 
     described = plain(shape) if shape is not None else config.model.config
     model = getattr(module, "exported_model", None) or {"name": config.model.name, "config": described}
     training = {"steps": progress.step, "samples": progress.samples, "seconds": round(progress.seconds), "ema": length}
-    noise = config.stages[-1].loss.get("frame_noise", config.loss.frame_noise)
+    noise = stage_loss(config, config.stages[-1]).frame_noise
     return {"model": plain(model), "training": training, "trained": {"frame_noise": noise}}

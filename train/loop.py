@@ -11,17 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viewtime.configs.load import build
 from viewtime.configs.train import LossSection, Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import log
-from viewtime.run_folder import plain, start_run
+from viewtime.run_folder import start_run
 from viewtime.train.adversarial import Adversary, adversarial_stages
 from viewtime.train.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
 from viewtime.train.conditioning import apply_conditioning, check_conditioning
 from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, reduced_dtype, strategy
 from viewtime.train.ema import PowerEma
-from viewtime.train.losses import denoising_loss, noised_batch, sample_generator
+from viewtime.train.losses import denoising_loss, noised_batch, sample_generator, stage_loss
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
 from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
@@ -266,13 +265,6 @@ class Trainer:
             self.report.validation(record, self.progress)
         self.save()
         self.report.end(self.progress)
-
-
-def stage_loss(config: TrainConfig, stage: Stage) -> LossSection:
-    """The loss of a stage: `config.loss` with the stage's keys over it."""
-    if not stage.loss:
-        return config.loss
-    return build(LossSection, {**plain(config.loss), **stage.loss}, f"stage {stage.name}: loss")
 
 
 def open_stream(config: TrainConfig, stage: Stage, rank: int, world: int) -> BatchStream:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from viewtime.configs.train import LossSection
+from viewtime.configs.load import build
+from viewtime.configs.train import LossSection, Stage, TrainConfig
 from viewtime.errors import UserError
+from viewtime.run_folder import plain
 
 Cond = dict[str, Tensor]
 
@@ -39,6 +41,13 @@ def sample_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator
     mixed = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + purpose * 0x94D049BB133111EB) % 2**64
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     return torch.Generator().manual_seed((mixed ^ (mixed >> 27)) % 2**63)
+
+
+def stage_loss(config: TrainConfig, stage: Stage) -> LossSection:
+    """The loss of a stage: `config.loss` with the stage's keys over it."""
+    if not stage.loss:
+        return config.loss
+    return build(LossSection, {**plain(config.loss), **stage.loss}, f"stage {stage.name}: loss")
 
 
 def draw_level(loss: LossSection, generator: torch.Generator) -> float:

@@ -45,7 +45,8 @@ class Report:
     """Collects steps and writes every `tracking.log_every` of them.
 
     Attributes:
-        flops_per_step: of forward and backward of one process, counted on the first batch of a stage; None before.
+        flops_per_step: of the model's forward and backward in one process, without a critic's, counted on the first
+            batch of a stage; None before.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Any, folder: Path) -> None:
