@@ -82,17 +82,18 @@ def look_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Look:
         UserError: a mesh or node name that the character does not have.
     """
     rng = generator_for(config.seed, *item.id.encode())
+    plain = item.variant == 0 or (item.recombined and float(rng.uniform()) < config.plain_looks)
     meshes = {part.name: index for index, part in enumerate(scene.parts)}
     chosen = list(item.asset.worn)
     for choice in item.asset.choices:
-        chosen.append(choice[0] if item.variant == 0 else choice[int(rng.integers(len(choice)))])
+        chosen.append(choice[0] if plain else choice[int(rng.integers(len(choice)))])
     looser = float(rng.uniform(1.0, config.looser))
     if missing := [name for name in chosen if name and name not in meshes]:
         raise UserError(f"{item.asset.file} has no mesh {missing[0]!r}; it has {', '.join(meshes)}")
     if missing := [name for name in item.asset.proportions if name not in scene.names]:
         raise UserError(f"{item.asset.file} has no node {missing[0]!r}")
     parts = [meshes[name] for name in chosen if name]
-    if item.variant == 0:
+    if plain:
         return Look(parts, {}, 0.0, looser)
     node_scale: dict[int, float] = {}
     for name in item.asset.proportions:
@@ -104,7 +105,7 @@ def look_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Look:
 
 
 def motion_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Clip:
-    """The item's clip; in a recombined variant every limb follows a training clip and is turned, drawn from its name.
+    """The item's clip; in a recombined variant some limbs follow training clips and are turned, drawn from its name.
 
     Raises:
         UserError: a limb that the character does not have.
@@ -118,7 +119,8 @@ def motion_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Clip:
     rng = generator_for(config.seed, *f"{item.id}.limbs".encode())
     unseen = {*config.held_out_clips, *config.left_out_clips}
     training = [clip for clip in scene.clips if clip.name not in unseen]
-    limbs = {scene.names.index(name): training[int(rng.integers(len(training)))] for name in item.asset.limbs}
+    moved = [scene.names.index(name) for name in item.asset.limbs if float(rng.uniform()) < config.limb_share]
+    limbs = {node: training[int(rng.integers(len(training)))] for node in moved}
     made = recombine(scene, clip, limbs)
     if not config.limb_turn:
         return made

@@ -11,7 +11,7 @@ from small_gltf import Builder, octahedron
 
 from viewtime.configs.family import FamilyAsset, FamilyConfig
 from viewtime.data import family
-from viewtime.data.family import FamilyItem, family_items, motion_of, render_family
+from viewtime.data.family import FamilyItem, family_items, look_of, motion_of, render_family
 from viewtime.data.recombine import random_turn, recombine, turned
 from viewtime.errors import UserError
 from viewtime.render_objaverse.animation import Clip, Track
@@ -128,6 +128,18 @@ def test_held_out_clips_are_neither_items_of_training_nor_donors(scene: Scene, m
     assert drawn == {"walk", "wave"}
 
 
+def test_shares_of_recombined_variants_that_move_a_limb_anew_and_that_look_plain(scene: Scene) -> None:
+    config = replace(CONFIG, limb_share=0.5, plain_looks=0.25)
+    items = [FamilyItem(CONFIG.assets[0], "walk", v, held_out=False, recombined=True) for v in range(1, 401)]
+    moved = [{t.nodes[0] for t in motion_of(item, scene, replace(config, limb_turn=9.0)).tracks} for item in items]
+    for limb in (ARM, LEG):
+        assert np.mean([limb in nodes for nodes in moved]) == pytest.approx(0.5, abs=0.08)
+    hues = np.array([look_of(item, scene, config).hue for item in items])
+    assert np.mean(hues == 0) == pytest.approx(0.25, abs=0.08)
+    drawn = replace(items[0], recombined=False)  # the other variants' looks do not depend on it
+    assert look_of(drawn, scene, config) == look_of(drawn, scene, replace(config, plain_looks=1.0))
+
+
 def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure().write(tmp_path / "figure.glb")
     whole = render_family(CONFIG, tmp_path, tmp_path / "whole")
@@ -154,6 +166,8 @@ def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatc
 def test_wrong_families_say_what_is_wrong(tmp_path: Path, scene: Scene) -> None:
     with pytest.raises(UserError, match=r"need limbs, figure\.glb names none"):
         replace(CONFIG, assets=[FamilyAsset("figure.glb", worn=[])])
+    with pytest.raises(UserError, match="limb_share and plain_looks must lie between 0 and 1"):
+        replace(CONFIG, limb_share=1.5)
     wing = FamilyAsset("figure.glb", worn=["octahedron"], limbs=["wing"])
     with pytest.raises(UserError, match="no node 'wing'"):
         motion_of(FamilyItem(wing, "walk", 1, held_out=False, recombined=True), scene, CONFIG)
