@@ -14,7 +14,7 @@ class CriticSection:
     Attributes:
         width: channels at half resolution.
         lr: of its AdamW (betas 0 and 0.99).
-        penalty: weight of the approximate gradient penalty on real rows.
+        penalty: weight of the approximate gradient penalty on real grids.
         penalty_noise: standard deviation of the perturbation that the penalty compares with.
         warmup_steps: the pull on the model rises linearly over the critic's first steps.
     """

@@ -1,10 +1,10 @@
 """Adversarial training of a denoiser's predictions (Sauer et al. 2023, "Adversarial diffusion distillation").
 
 A prediction that is best in squared error is a mean over what may be there, and so is blurred; few sampling steps
-leave it so. A critic that compares predicted rows of frames with real ones pulls the prediction towards one of the
-possibilities, and towards one that its neighbouring frames share.
+leave it so. A critic that compares predicted grids with real ones pulls the prediction towards one of the
+possibilities, and towards one that neighbouring frames and views share.
 
-The critic's loss is relativistic, with an approximate gradient penalty on real rows (Huang et al. 2024, eq. 2; Lin et
+The critic's loss is relativistic, with an approximate gradient penalty on real grids (Huang et al. 2024, eq. 2; Lin et
 al. 2025, "Diffusion adversarial post-training", eq. 5).
 """
 
@@ -27,23 +27,23 @@ from viewtime.train.schedule import Progress
 CRITIC_BETAS = (0.0, 0.99)
 
 
-class Rows(NamedTuple):
-    """What the critic is told about every row of frames but the input view's; see `Critic.forward`."""
+class Judged(NamedTuple):
+    """What the critic is told about every cell but the input view's; see `Critic.forward`."""
 
     given: Tensor
     seen: Tensor
     elevation: Tensor
     azimuth: Tensor
-    unknown: Tensor  # bool [N, F]: cells that the model made
+    unknown: Tensor  # bool [B, V - 1, F]: cells that the model made
 
 
-def rows_of(grid: Tensor) -> Tensor:
-    """[B, V, F, …] -> [B · (V − 1), F, …], without the input view."""
-    return grid[:, 1:].flatten(0, 1)
+def novel(grid: Tensor) -> Tensor:
+    """[B, V, …] -> [B, V − 1, …], without the input view."""
+    return grid[:, 1:]
 
 
-def conditions(cond: Cond, unknown: Tensor) -> Rows:
-    """See `Rows`.
+def conditions(cond: Cond, unknown: Tensor) -> Judged:
+    """See `Judged`.
 
     Args:
         cond: the batch's, with `known_frames` [B, V, F, C, S, S] and the camera angles.
@@ -54,10 +54,9 @@ def conditions(cond: Cond, unknown: Tensor) -> Rows:
     """
     if missing := {"known_frames", "elevation", "azimuth"} - cond.keys():
         raise UserError(f"adversarial training needs {', '.join(sorted(missing))} among the batch's conditions")
-    views = unknown.shape[1]
-    given = rows_of(cond["known_frames"][:, :1].expand(-1, views, -1, -1, -1, -1))
-    seen = rows_of(~unknown[:, :1].expand(-1, views, -1))
-    return Rows(given, seen, rows_of(cond["elevation"]), rows_of(cond["azimuth"]), rows_of(unknown))
+    given = cond["known_frames"][:, :1].expand_as(novel(cond["known_frames"]))
+    seen = ~unknown[:, :1].expand_as(novel(unknown))
+    return Judged(given, seen, novel(cond["elevation"]), novel(cond["azimuth"]), novel(unknown))
 
 
 class Adversary:
@@ -83,7 +82,7 @@ class Adversary:
             judged: the rest of what `pull` takes.
 
         Returns:
-            (scalar, mean logit of real rows over made ones).
+            (scalar, mean logit of real cells over made ones).
         """
         pull, margin = self.pull(denoised, *judged)
         (gradient,) = torch.autograd.grad(loss, denoised, retain_graph=True)
@@ -100,16 +99,16 @@ class Adversary:
             generators: one a sample, of the penalty's perturbation.
 
         Returns:
-            (gradient of the model's adversarial loss at `denoised`, like it; mean logit of real rows over made ones).
+            (gradient of the model's adversarial loss at `denoised`, like it; mean logit of real cells over made ones).
         """
         made = torch.where(unknown[..., None, None, None], denoised.detach().float(), x0).requires_grad_()
         noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators]).to(x0)
-        rows = conditions(cond, unknown)
-        real = rows_of(x0)
-        judged = torch.cat([real, rows_of(made), real + self.section.penalty_noise * rows_of(noise)])
-        logits = self.critic(judged, *(torch.cat([value] * 3) for value in rows[:4]))
+        judged = conditions(cond, unknown)
+        real = novel(x0)
+        grids = torch.cat([real, novel(made), real + self.section.penalty_noise * novel(noise)])
+        logits = self.critic(grids, *(torch.cat([value] * 3) for value in judged[:4]))
         on_real, on_made, near_real = logits.float().chunk(3)
-        weight = rows.unknown[..., None, None].to(on_real)
+        weight = judged.unknown[..., None, None].to(on_real)
         weight = weight / (weight.sum() * (x0.shape[-1] // PATCH) * (x0.shape[-2] // PATCH)).clamp_min(1)
         margin = on_real - on_made
         (pull,) = torch.autograd.grad((F.softplus(margin) * weight).sum(), made, retain_graph=True)

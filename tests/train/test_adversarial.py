@@ -14,7 +14,7 @@ from torch import Tensor
 from viewtime.configs.train import LossSection
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
-from viewtime.model.critic import Critic, FrameMix
+from viewtime.model.critic import Critic, NeighbourMix
 from viewtime.train.adversarial import Adversary, balanced
 from viewtime.train.checkpoint import checkpoints
 from viewtime.train.loop import Trainer
@@ -57,23 +57,22 @@ def generators() -> list[torch.Generator]:
 
 
 def reference(critic: torch.nn.Module, batch: dict[str, Any], denoised: Tensor, penalty: float, sigma: float):
-    """(model's loss, critic's loss), cell by cell: one row, one call, no sharing of forward passes."""
+    """(model's loss, critic's loss), cell by cell: one sample, one call, no sharing of forward passes."""
     margins, penalties = [], []
     noises = [torch.randn(batch["x0"].shape[1:], generator=g) * sigma for g in generators()]
     for b in range(2):
-        for v in (1, 2):
-            unknown = batch["unknown"][b, v]
-            rows = torch.where(unknown[:, None, None, None], denoised[b, v], batch["x0"][b, v])[None]
-            real = batch["x0"][b, v][None]
-            given = batch["cond"]["known_frames"][b, 0][None]
-            seen = ~batch["unknown"][b, 0][None]
-            camera = (batch["cond"]["elevation"][b, v][None], batch["cond"]["azimuth"][b, v][None])
-            on_real, on_made = (critic(x, given, seen, *camera)[0] for x in (real, rows))
-            near = critic(real + noises[b][v], given, seen, *camera)[0]
+        unknown, real = batch["unknown"][b], batch["x0"][b, 1:][None]
+        grid = torch.where(unknown[..., None, None, None], denoised[b], batch["x0"][b])[1:][None]
+        given = torch.stack([batch["cond"]["known_frames"][b, 0]] * 2)[None]
+        seen = torch.stack([~unknown[0]] * 2)[None]
+        camera = (batch["cond"]["elevation"][b, 1:][None], batch["cond"]["azimuth"][b, 1:][None])
+        on_real, on_made = (critic(x, given, seen, *camera)[0] for x in (real, grid))
+        near = critic(real + noises[b][1:], given, seen, *camera)[0]
+        for v in range(2):
             for f in range(3):
-                if unknown[f]:
-                    margins.append(on_real[f] - on_made[f])
-                    penalties.append((near[f] - on_real[f]).square())
+                if unknown[v + 1, f]:
+                    margins.append(on_real[v, f] - on_made[v, f])
+                    penalties.append((near[v, f] - on_real[v, f]).square())
     margin, change = torch.stack(margins), torch.stack(penalties)
     return F.softplus(margin).mean(), (F.softplus(-margin) + penalty * change).mean()
 
@@ -126,33 +125,35 @@ def test_balanced_pulls_are_as_strong_as_the_squared_error_sample_by_sample():
     assert (balanced(torch.zeros_like(pull), gradient) == 0).all()
 
 
-def test_the_critic_sees_motion_cameras_and_the_input_only_where_it_is_known():
+def test_the_critic_sees_neighbours_cameras_and_the_input_only_where_it_is_known():
     torch.manual_seed(0)
     critic = Critic(4, 4)
     for parameter in critic.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    rows, given, other = torch.randn(3, 1, 4, 4, 16, 16).unbind(0)
-    seen = torch.tensor([[True, True, False, True]])
-    zero = torch.zeros(1, 4)
-    base = critic(rows, given, seen, zero, zero)
-    assert base.shape == (1, 4, 2, 2)
+    grid, given, other = torch.randn(3, 1, 4, 4, 4, 16, 16).unbind(0)
+    seen = torch.tensor([True, True, False, True]).expand(1, 4, 4)
+    zero = torch.zeros(1, 4, 4)
+    base = critic(grid, given, seen, zero, zero)
+    assert base.shape == (1, 4, 4, 2, 2)
     changed = given.clone()
-    changed[:, 2] = other[:, 2]
-    assert torch.equal(critic(rows, changed, seen, zero, zero), base)
-    assert not torch.equal(critic(rows, other, seen, zero, zero), base)
-    assert not torch.equal(critic(rows, given, seen, zero, zero + 40), base)
-    moved = rows.clone()
-    moved[:, 3] = other[:, 3]
-    difference = (critic(moved, given, seen, zero, zero) - base).abs().amax(dim=(0, 2, 3))
-    assert difference[1] > 1e-4  # two frame mixes reach two frames far
-    assert difference[0] < 1e-6
+    changed[:, :, 2] = other[:, :, 2]
+    assert torch.equal(critic(grid, changed, seen, zero, zero), base)
+    assert not torch.equal(critic(grid, other, seen, zero, zero), base)
+    assert not torch.equal(critic(grid, given, seen, zero, zero + 40), base)
+    moved = grid.clone()
+    moved[:, 3, 3] = other[:, 3, 3]
+    difference = (critic(moved, given, seen, zero, zero) - base).abs().amax(dim=(0, 3, 4))
+    for row in (difference[3], difference[:, 3]):  # frames of the view, views of the instant
+        assert row[1] > 1e-4  # two mixes reach two neighbours far
+        assert row[0] < 1e-6
     with pytest.raises(UserError, match="multiples of 8"):
-        critic(rows[..., :12], given[..., :12], seen, zero, zero)
+        critic(grid[..., :12], given[..., :12], seen, zero, zero)
 
 
-def test_frame_mix_starts_as_the_identity():
-    x = torch.randn(6, 8, 4, 4)
-    assert torch.equal(FrameMix(8)(x, 3), x)
+@pytest.mark.parametrize("axis", ["frames", "views"])
+def test_mixes_of_neighbours_start_as_the_identity(axis):
+    x = torch.randn(12, 8, 4, 4)
+    assert torch.equal(NeighbourMix(8, axis)(x, 2, 3), x)
 
 
 def run(config, killed_at: int | None = None) -> Path:
