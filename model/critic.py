@@ -17,8 +17,6 @@ from viewtime.model.mini.network import AZIMUTH_HARMONICS, camera_features
 
 SLOPE = 0.2  # of the leaky rectifier
 PATCH = 8  # pixels between neighbouring logits
-
-
 CELLS = "(b v f) c h w"
 ROWS = {"frames": "(b v h w) c f", "views": "(b f h w) c v"}
 
@@ -81,4 +79,4 @@ class Critic(nn.Module):
             x = down(F.leaky_relu(x, SLOPE)) + camera(features)[:, :, None, None]
             x = views(frames(x, V, F_), V, F_)
         x = self.last(F.leaky_relu(x, SLOPE))
-        return self.leave(F.leaky_relu(x, SLOPE)).view(B, V, F_, *x.shape[-2:])
+        return self.leave(F.leaky_relu(x, SLOPE)).reshape(B, V, F_, *x.shape[-2:])
