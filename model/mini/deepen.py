@@ -30,8 +30,9 @@ def deepened(tensors: dict[str, Tensor], config: MiniConfig, depth: int) -> tupl
     if depth <= config.depth:
         raise UserError(f"the network has {config.depth} layers already; name more than that, not {depth}")
     deeper = replace(config, depth=depth)
-    torch.manual_seed(0)
-    state = MiniNetwork(deeper).state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = MiniNetwork(deeper).state_dict()
     for name, tensor in state.items():
         if name in tensors:
             state[name] = tensors[name].float()
