@@ -105,6 +105,8 @@ class LossSection:
             default; the other models need `--sampler.frame-noise shared`.
         adversarial: strength of a critic's pull on the prediction, as a share of the squared error's own; see
             `viewtime.train.adversarial`.
+        drafted: flow: share of samples that are noised from the model's own prediction at t = 1 instead of the truth,
+            at a t drawn without the point mass; see `viewtime.train.drafts`.
     """
 
     kind: Literal["flow", "edm"] = "flow"
@@ -123,8 +125,13 @@ class LossSection:
     known_cells: Literal["clean", "ignored"] = "clean"
     frame_noise: Literal["independent", "shared"] = "independent"
     adversarial: float = 0.0
+    drafted: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.drafted <= 1:
+            raise UserError(f"loss.drafted is {self.drafted}; it is a share between 0 and 1")
+        if self.drafted and (self.kind, self.known_cells) != ("flow", "clean"):
+            raise UserError('loss.drafted needs loss.kind "flow" and loss.known_cells "clean"')
         if self.adversarial < 0 or (self.adversarial > 0 and self.known_cells == "ignored"):
             raise UserError(f'loss.adversarial is {self.adversarial}; it needs known_cells "clean" and is not below 0')
         if self.kind == "edm" and self.weighting == "v":

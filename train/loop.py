@@ -19,6 +19,7 @@ from viewtime.train.adversarial import Adversary, adversarial_stages
 from viewtime.train.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
 from viewtime.train.conditioning import apply_conditioning, check_conditioning
 from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, reduced_dtype, strategy
+from viewtime.train.drafts import with_drafts
 from viewtime.train.ema import PowerEma
 from viewtime.train.losses import denoising_loss, noised_batch, sample_generator, stage_loss
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
@@ -173,6 +174,9 @@ class Trainer:
         torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
         cond = apply_conditioning(batch.x0, batch.cond, self.config.conditioning, generators)
         noised = noised_batch(batch.x0, cond.get("known"), loss, generators)
+        if loss.drafted:
+            drafts = [sample_generator(self.config.seed, first + i, purpose=5) for i in range(len(batch.x0))]
+            noised = with_drafts(noised, self.model, cond, loss, drafts)
         self.report.count_flops(lambda: self.model(noised.x, noised.sigma, cond))
         denoised = self.model(noised.x, noised.sigma, cond)
         value, per_sample = denoising_loss(denoised, batch.x0, noised, loss)
