@@ -3,11 +3,11 @@
     python benchmarks/mini_candidates.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--seconds 240] [--seeds 0 1]
         [--only "instants" "instants, no lifting"]
 
-Each candidate is configs/mini.yaml with six layers and one thing changed. It trains for the same wall-clock time on
-one thread, with the learning rate falling to zero, on single instants or on moving grids of which the first frame is
-known from all views in half of the cases (SV4D's reference views). It is measured on held-out clips: error at t = 1 and
-0.8, and of its prediction from pure noise the mask IoU, by azimuth too, and for moving grids the flicker. Results are
-kept in --output; a run goes on where the last one stopped. Nothing else should run on the core that it has.
+Each candidate is configs/mini.yaml with one thing changed. It trains for the same wall-clock time on one thread, with
+the learning rate falling to zero, on single instants or on moving grids of which the first frame is known from all
+views in half of the cases (SV4D's reference views). It is measured on held-out clips: error at t = 1 and 0.8, and of
+its prediction from pure noise the mask IoU, by azimuth too, and for moving grids the flicker. Results are kept in
+--output; a run goes on where the last one stopped. Nothing else should run on the core that it has.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ def config_of(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
     raw = copy.deepcopy(load_preset("mini"))
     stage: dict[str, Any] = {"name": "all", "lr": 3.0e-3}
     raw["data"]["options"]["assets"] = str(options.assets)
-    raw["model"]["config"]["depth"] = 6
     raw["model"]["compile"] = False
     raw["validation"] |= {"every_seconds": 0.0, "every_steps": 10**9, "gates": [], "levels": [0.8, 1.0]}
     raw["checkpoint"] = {"every_steps": 0, "every_seconds": 0, "keep_last": 1}
