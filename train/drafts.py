@@ -28,12 +28,11 @@ def with_drafts(
 
     Args:
         noised: the batch, noised from the truth.
-        denoise: (x, sigma, cond) -> x0, [B, V, F, C, H, W]; called without gradient, and not at all without drafts.
+        denoise: (x, sigma, cond) -> x0, [B, V, F, C, H, W]; called once without gradient, also where no sample is
+            drafted: processes that share a model's parts answer together or not at all.
         generators: one for each sample.
     """
     chosen = [float(torch.rand((), generator=generator)) < loss.drafted for generator in generators]
-    if not any(chosen):
-        return noised
     free = replace(loss, point_mass=0.0)
     levels = torch.tensor([draw_level(free, generator) for generator in generators])
     noise = torch.stack([draw_noise(noised.x.shape[1:], loss, generator) for generator in generators]).to(noised.x)

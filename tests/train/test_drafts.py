@@ -67,12 +67,15 @@ def test_samples_are_drafted_one_by_one_and_the_others_stay():
         assert torch.equal(again.x[0], drafted.x[i])
 
 
-def test_without_drafts_the_model_is_not_asked():
-    loss = LossSection(drafted=0.0)
+def test_every_process_asks_its_model_whether_or_not_a_sample_is_drafted():
+    loss = LossSection(drafted=1e-9)
     _, noised = batch(loss)
     model = Recorder()
-    assert with_drafts(noised, model, {}, loss, generators()) is noised
-    assert not model.calls
+    same = with_drafts(noised, model, {}, loss, generators())
+    assert len(model.calls) == 1
+    assert torch.equal(same.x, noised.x)
+    assert torch.equal(same.sigma, noised.sigma)
+    assert torch.equal(same.level, noised.level)
 
 
 @pytest.mark.parametrize(
