@@ -25,6 +25,8 @@ from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import Scene, load_scene
 from viewtime.render_objaverse.pose import pose_scene
 
+LARGEST_DIFFERENCE = 0.5  # mean over a grid's values, of 255; rasterisers on other machines round differently
+
 
 @dataclass(frozen=True)
 class FamilyItem:
@@ -160,6 +162,22 @@ def render_item(
     return images.transpose(0, 1, 4, 2, 3), cameras, fps
 
 
+def check_pictures(item: FamilyItem, scene: Scene, config: FamilyConfig, renderer: GLRenderer, folder: Path) -> None:
+    """Render a grid again and compare, so that files of another version of the renderer are not taken for this one's.
+
+    Raises:
+        UserError: the folder's grid looks different.
+    """
+    rendered, _, _ = render_item(item, scene, config, renderer)
+    stored = np.load(folder / f"{item.id}.npy")
+    apart = float(np.abs(rendered.astype(np.int16) - stored).mean()) if stored.shape == rendered.shape else np.inf
+    if apart > LARGEST_DIFFERENCE:
+        raise UserError(
+            f"{folder}: {item.id} was rendered from other files or by another version (mean difference {apart:.2f} "
+            f"of 255, at most {LARGEST_DIFFERENCE}); remove the folder or name another one"
+        )
+
+
 def render_family(config: FamilyConfig, assets: str | Path, folder: str | Path) -> Path:
     """Render what is not there yet; the same config and assets give the same files.
 
@@ -167,28 +185,32 @@ def render_family(config: FamilyConfig, assets: str | Path, folder: str | Path) 
         The folder: one `ID.npy` and `ID.json` a grid, and `family.json` once all are there.
 
     Raises:
-        UserError: an asset is missing or damaged; the folder holds another family.
+        UserError: an asset is missing or damaged; the folder holds another family, or another version's pictures.
     """
     assets, folder = Path(assets), Path(folder)
     if missing := [asset.file for asset in config.assets if not (assets / asset.file).is_file()]:
         raise UserError(f"the family needs {', '.join(missing)} in {assets}; see configs/families for where it is from")
     recorded = folder / "family.json"
-    if recorded.is_file():
-        if json.loads(recorded.read_text()) != json.loads(json.dumps(asdict(config))):
-            raise UserError(f"{folder} holds a family of another config; remove it or name another folder")
-        return folder
+    complete = recorded.is_file()
+    if complete and json.loads(recorded.read_text()) != json.loads(json.dumps(asdict(config))):
+        raise UserError(f"{folder} holds a family of another config; remove it or name another folder")
     scenes = {asset.file: load_scene(assets / asset.file) for asset in config.assets}
     items = family_items(config, scenes)
-    todo = [item for item in items if not (folder / f"{item.id}.json").is_file()]
-    if todo:
-        with GLRenderer(config.size) as renderer:
-            for item in progress(todo, f"rendering {len(todo)} grids"):
-                images, cameras, fps = render_item(item, scenes[item.asset.file], config, renderer)
-                record = {"id": item.id, "held_out": item.held_out, "variant": item.variant, "clip": item.clip}
-                with atomic_path(folder / f"{item.id}.npy") as path:
-                    np.save(path, images)
-                with atomic_path(folder / f"{item.id}.json") as path:
-                    path.write_text(json.dumps({**record, "fps": fps, "cameras": cameras.to_json()}))
+    there = {item.id: item for item in items if (folder / f"{item.id}.json").is_file()}
+    with GLRenderer(config.size) as renderer:
+        if there:
+            first = next(iter(there.values()))
+            check_pictures(first, scenes[first.asset.file], config, renderer, folder)
+        if complete:
+            return folder
+        todo = [item for item in items if item.id not in there]
+        for item in progress(todo, f"rendering {len(todo)} grids"):
+            images, cameras, fps = render_item(item, scenes[item.asset.file], config, renderer)
+            record = {"id": item.id, "held_out": item.held_out, "variant": item.variant, "clip": item.clip}
+            with atomic_path(folder / f"{item.id}.npy") as path:
+                np.save(path, images)
+            with atomic_path(folder / f"{item.id}.json") as path:
+                path.write_text(json.dumps({**record, "fps": fps, "cameras": cameras.to_json()}))
     with atomic_path(recorded) as path:
         path.write_text(json.dumps(asdict(config), indent=1))
     log.info("%d grids in %s", len(items), folder)

@@ -156,11 +156,22 @@ def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatc
         render_family(CONFIG, tmp_path, tmp_path / "part")
     assert not (tmp_path / "part" / "family.json").exists()
     part = render_family(CONFIG, tmp_path, tmp_path / "part")
-    assert len(calls) == 4 + 4  # three were kept
+    assert len(calls) == 4 + 1 + 4  # three were kept, and one of them was compared
     files = sorted(path.name for path in whole.iterdir())
     assert files == sorted(path.name for path in part.iterdir())
     assert len(files) == 2 * 7 + 1
     assert all((whole / name).read_bytes() == (part / name).read_bytes() for name in files)
+
+
+def test_pictures_of_another_version_are_refused(tmp_path: Path) -> None:
+    figure().write(tmp_path / "figure.glb")
+    folder = render_family(CONFIG, tmp_path, tmp_path / "out")
+    assert render_family(CONFIG, tmp_path, folder) == folder
+    first = folder / "figure.walk.0.npy"
+    grid = np.load(first)
+    np.save(first, np.roll(grid, 1, axis=-1))
+    with pytest.raises(UserError, match=r"figure\.walk\.0 was rendered from other files or by another version"):
+        render_family(CONFIG, tmp_path, folder)
 
 
 def test_wrong_families_say_what_is_wrong(tmp_path: Path, scene: Scene) -> None:
