@@ -14,6 +14,8 @@ class KnownCells:
     """The input view alone: a monocular video."""
     view_and_frame: float = 0.0
     """The input view and the first frame of every view, as SV4D is conditioned."""
+    view_and_ends: float = 0.0
+    """The input view and the first and last frame of every view: anchors of a dense window."""
     random: float = 0.0
     """Random cells."""
     random_share: float = 0.3

@@ -15,7 +15,7 @@ from viewtime.data.collate import PreparedSample, TrainingBatch, collate, prepar
 from viewtime.data.pixels import resize_frames
 from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.sources import Consumer, Mixture, Position
-from viewtime.data.views import known_cells
+from viewtime.data.views import KNOWN_KINDS, known_cells
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.processes import end_with_parent
@@ -91,7 +91,7 @@ def finish(sample: GridSample, config: DataConfig, consumer: Consumer, position:
     rng = generator_for(consumer.seed, consumer.index, position.total, 2)
     if sample.frames is not None and sample.latents is None:
         sample = replace(sample, frames=resize_frames(sample.frames, config.resolution))
-    weights = {kind: getattr(config.known, kind) for kind in ("view", "view_and_frame", "random")}
+    weights = {kind: getattr(config.known, kind) for kind in KNOWN_KINDS}
     known = known_cells(rng, *sample.shape, weights, config.known.random_share)
     augment = config.augment
     changes = Augmentation(augment.mirror, augment.reverse, augment.colour, augment.colour_strength)

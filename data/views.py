@@ -16,7 +16,7 @@ from torch import Tensor
 from viewtime.data.samples import GridSample
 from viewtime.errors import UserError
 
-KNOWN_KINDS = ("view", "view_and_frame", "random")
+KNOWN_KINDS = ("view", "view_and_frame", "view_and_ends", "random")
 
 
 def draw_views(rng: np.random.Generator, stored: int, views: int) -> Tensor:
@@ -65,7 +65,8 @@ def known_cells(
     """Bool [V, F]: the cells given as input, one pattern drawn by weight.
 
     "view": the input view (the monocular video). "view_and_frame": also the first frame of every view (SV4D's
-    reference multi-views). "random": the input view's first cell and each other cell with probability
+    reference multi-views). "view_and_ends": also the first and the last frame of every view (the anchors of a dense
+    window, SV4D, section 3.1). "random": the input view's first cell and each other cell with probability
     `random_share`.
 
     Raises:
@@ -83,6 +84,8 @@ def known_cells(
         known[0, 0] = True
         return known
     known[0] = True
-    if kind == "view_and_frame":
+    if kind in ("view_and_frame", "view_and_ends"):
         known[:, 0] = True
+    if kind == "view_and_ends" and frames > 2:
+        known[:, -1] = True
     return known

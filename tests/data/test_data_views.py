@@ -58,7 +58,7 @@ def test_subgrid_takes_the_right_cells_and_counts_azimuth_from_the_input_view():
     assert drawn.fps == pytest.approx(12.0 / stride)
 
 
-@pytest.mark.parametrize("kind", ["view", "view_and_frame", "random"])
+@pytest.mark.parametrize("kind", ["view", "view_and_frame", "view_and_ends", "random"])
 def test_known_cells_follow_their_pattern(kind):
     known = known_cells(generator_for(1), 5, 4, {kind: 1.0}, random_share=0.4)
     assert known[0, 0]
@@ -68,6 +68,10 @@ def test_known_cells_follow_their_pattern(kind):
     elif kind == "view_and_frame":
         assert known.sum() == 4 + 4
         assert known[:, 0].all()
+        assert known[0].all()
+    elif kind == "view_and_ends":
+        assert known.sum() == 4 + 2 * 4
+        assert known[:, (0, -1)].all()
         assert known[0].all()
     else:
         shares = [known_cells(generator_for(s), 5, 4, {kind: 1.0}, 0.4).float()[1:].mean() for s in range(200)]
