@@ -45,6 +45,7 @@ class MiniModel:
             window_frames=int(trained.get("frames", TRAINED_FRAMES)),
             size=size,
             channels=4,
+            plan=str(trained.get("plan", "joint")),
             elevation=float(trained.get("elevation", 12.0)),
             object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
             sampler=SamplerDefaults(

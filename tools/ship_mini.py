@@ -1,10 +1,11 @@
-"""Put the weights of a training run of configs/mini.yaml into the package, in half precision.
+"""Put the weights of a training run of mini into the package, in half precision, with the way to sample them.
 
-python tools/ship_mini.py runs/mini/weights.safetensors 3 0.15 shared    # steps, shift and frame noise of the sampler
+python tools/ship_mini.py runs/mini-critic/weights.safetensors --steps 4 --shift 0.3 --plan sv4d --window-frames 6
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -14,21 +15,33 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from viewtime.sample.plans import PLANS  # noqa: E402
 from viewtime.weights import read_header, save_weights  # noqa: E402
 
 SHIPPED = ROOT / "viewtime" / "assets" / "mini.safetensors"
-TRAINED = {"views": 9, "frames": 12, "elevation": 12.0}
 
 
 def main() -> int:
     """Write viewtime/assets/mini.safetensors."""
-    if len(sys.argv) != 5 or sys.argv[4] not in ("independent", "shared"):
-        print(__doc__, file=sys.stderr)
-        return 2
-    source = Path(sys.argv[1])
-    config, _ = read_header(source)
-    trained = {**TRAINED, "steps": int(sys.argv[2]), "shift": float(sys.argv[3]), "frame_noise": sys.argv[4]}
-    halves = {name: tensor.to(torch.float16) for name, tensor in load_file(source).items()}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--shift", type=float, required=True)
+    parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
+    parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
+    parser.add_argument("--window-frames", type=int, default=12)
+    options = parser.parse_args()
+    config, _ = read_header(options.weights)
+    trained = {
+        "views": 9,
+        "frames": options.window_frames,
+        "elevation": 12.0,
+        "plan": options.plan,
+        "steps": options.steps,
+        "shift": options.shift,
+        "frame_noise": options.frame_noise,
+    }
+    halves = {name: tensor.to(torch.float16) for name, tensor in load_file(options.weights).items()}
     save_weights(SHIPPED, halves, {**config, "trained": trained})
     print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['training']}")
     return 0

@@ -22,11 +22,11 @@ def randomise(module):
     return module
 
 
-def mini_weights(folder):
+def mini_weights(folder, **trained):
     network = randomise(build_network("mini", MINI))
     record = {
         "model": {"name": "mini", "config": resolved_config(network)},
-        "trained": {"views": 4, "frames": 5, "elevation": 12.0},
+        "trained": {"views": 4, "frames": 5, "elevation": 12.0, **trained},
     }
     return save_weights(folder / "tiny-mini.safetensors", network.state_dict(), record)
 

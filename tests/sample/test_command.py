@@ -13,8 +13,10 @@ import torch
 from small_models import ball, mini_weights
 
 from viewtime.cli import COMMANDS, run_command
+from viewtime.configs.sample import PlanOptions, SamplerOptions
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
+from viewtime.sample.pipeline import Pipeline
 from viewtime.video import write_gif, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +75,19 @@ def test_a_video_becomes_a_grid(command, tmp_path):
     assert len(stream) == 3 * 7
     assert not (tmp_path / "out" / "windows").exists()
     assert (tmp_path / "out" / "dnerf" / "transforms_train.json").is_file()
+
+
+def test_the_weight_file_says_how_it_is_sampled(tmp_path):
+    file = mini_weights(tmp_path, plan="sv4d", steps=3, shift=0.5, frame_noise="shared")
+    pipe = Pipeline.from_pretrained(file, device="cpu")
+    job = pipe.prepare(ball(9), views=3)
+    assert job.plan.name == "sv4d"
+    assert max(len(window.frames) for window in job.plan.windows) == 5
+    assert job.settings.schedule.steps == 3
+    noise = job.settings.noise(0, [1], [0, 4], (2,))
+    assert torch.equal(noise[0, 0], noise[0, 1])
+    other = pipe.prepare(ball(9), views=3, plan=PlanOptions(kind="sv4d2"), sampler=SamplerOptions(steps=2))
+    assert (other.plan.name, other.settings.schedule.steps) == ("sv4d2", 2)
 
 
 def test_inputs_that_are_no_video(command, tmp_path):
