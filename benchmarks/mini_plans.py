@@ -2,8 +2,8 @@
 
     python benchmarks/mini_plans.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--seeds 2] [--limit 8]
 
-Windows of four frames, as long as those that mini was trained on, over twelve frames of held-out clips; `joint` takes
-all twelve at once. The sampler takes more steps than mini's own, so that its noise shows in the result.
+Windows of four frames over twelve frames of held-out clips; `joint` takes all twelve at once. The sampler takes more
+steps than mini's own, so that its noise shows in the result.
 """
 
 from __future__ import annotations

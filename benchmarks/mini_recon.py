@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.mini_table import sampled  # noqa: E402
 from benchmarks.mini_truth import VIEWS, family_truth  # noqa: E402
 from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig  # noqa: E402
-from viewtime.configs.sample import SamplerOptions  # noqa: E402
+from viewtime.configs.sample import PlanOptions, SamplerOptions  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import contact_sheet  # noqa: E402
 from viewtime.recon.command import bake, fit_gaussians  # noqa: E402
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_recon")
     options = parser.parse_args()
     truths = family_truth(options.assets, options.folder, options.limit).held_out
-    make = sampled(Pipeline.from_pretrained(options.weights, device="cpu"), SamplerOptions())
+    make = sampled(Pipeline.from_pretrained(options.weights, device="cpu"), SamplerOptions(), PlanOptions())
     rows: dict[tuple[str, str], list[dict[str, float]]] = {}
     options.out.mkdir(parents=True, exist_ok=True)
     for number, truth in enumerate(truths):

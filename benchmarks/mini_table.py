@@ -76,12 +76,11 @@ def retrieval(training: list[np.ndarray]) -> Method:
     return method
 
 
-def sampled(pipeline: Pipeline, sampler: SamplerOptions, window_frames: int | None = None) -> Method:
-    """The model; `window_frames` 1 makes every frame by itself, without frame attention."""
+def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions) -> Method:
+    """The model, by its own plan or another."""
 
     def method(truth: FrameGrid) -> Tensor:
         video = to_uint8(rearrange(truth.frames[0], "f c h w -> f h w c"))
-        plan = PlanOptions() if window_frames is None else PlanOptions(kind="independent", window_frames=window_frames)
         options = {
             "cameras": truth.cameras,
             "preprocess": PreprocessOptions(crop="none"),
@@ -152,13 +151,15 @@ def main() -> int:
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     sampler = SamplerOptions(steps=options.steps, shift=options.shift)
     own, shared = (replace(sampler, frame_noise=kind) for kind in ("independent", "shared"))
+    by_itself = PlanOptions(kind="independent", window_frames=1)  # no frame attention
     methods: dict[str, Method] = {
         "input copied": copied,
         "copied, mirrored behind": mirrored,
         "nearest training instant": retrieval(truth.training),
-        "mini, frame by frame": sampled(pipeline, own, window_frames=1),
-        "mini, frame by frame, shared noise": sampled(pipeline, shared, window_frames=1),
-        "mini": sampled(pipeline, sampler),
+        "mini, frame by frame": sampled(pipeline, own, by_itself),
+        "mini, frame by frame, shared noise": sampled(pipeline, shared, by_itself),
+        "mini, all frames at once": sampled(pipeline, sampler, PlanOptions(kind="joint")),
+        "mini": sampled(pipeline, sampler, PlanOptions()),
     }
     summaries = {}
     options.out.mkdir(parents=True, exist_ok=True)

@@ -93,7 +93,7 @@ class PlanOptions:
     Attributes:
         kind: default: the plan the model was made for.
         overlap: views or frames that consecutive sliding windows share.
-        window_views, window_frames: largest window; default: what the model takes.
+        window_views, window_frames: largest window; default: what the model takes, or what its own plan does.
     """
 
     kind: Literal["joint", "sv4d", "independent", "interleaved", "sv4d2", "autoregressive"] | None = None

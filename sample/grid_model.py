@@ -83,6 +83,7 @@ class ModelTraits:
         width: of a cell in pixels; None for squares.
         channels: 3 (RGB) or 4 (RGBA) of the decoded cells.
         plan: the plan it was made for.
+        plan_frames: frames of a window in that plan; None: `window_frames`.
         azimuths, elevation: cameras it was made for, degrees; None where any will do.
         needs_reference: the views of frame 0 must be made or given before anything else (SV4D).
         input_last: see `Problem`.
@@ -98,6 +99,7 @@ class ModelTraits:
     inside: bool = True
     keep_input: bool = True
     plan: str = "joint"
+    plan_frames: int | None = None
     azimuths: tuple[float, ...] | None = None
     elevation: float = 0.0
     needs_reference: bool = False

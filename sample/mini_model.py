@@ -46,6 +46,7 @@ class MiniModel:
             size=size,
             channels=4,
             plan=str(trained.get("plan", "joint")),
+            plan_frames=trained.get("plan_frames"),
             elevation=float(trained.get("elevation", 12.0)),
             object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
             sampler=SamplerDefaults(

@@ -301,7 +301,7 @@ def settle_plan(traits: ModelTraits, novel_views: int, frames: int, given: froze
         views=1 + novel_views,
         frames=frames,
         window_views=options.window_views or traits.window_views,
-        window_frames=options.window_frames or traits.window_frames,
+        window_frames=options.window_frames or (not options.kind and traits.plan_frames) or traits.window_frames,
         given=given,
         inside=traits.inside,
         reference_stage=traits.needs_reference,

@@ -1,6 +1,9 @@
 """Put the weights of a training run of mini into the package, in half precision, with the way to sample them.
 
-python tools/ship_mini.py runs/mini-critic/weights.safetensors --steps 4 --shift 0.3 --plan sv4d --window-frames 6
+    python tools/ship_mini.py runs/mini-critic/weights.safetensors viewtime/assets/mini.safetensors \\
+        --steps 4 --shift 0.3 --plan independent --plan-frames 2
+
+Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first.
 """
 
 from __future__ import annotations
@@ -24,24 +27,27 @@ SHIPPED = ROOT / "viewtime" / "assets" / "mini.safetensors"
 def main() -> int:
     """Write viewtime/assets/mini.safetensors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--shift", type=float, required=True)
     parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
-    parser.add_argument("--window-frames", type=int, default=12)
+    parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
     options = parser.parse_args()
-    config, _ = read_header(options.weights)
+    config, _ = read_header(options.weights[0])
+    files = [load_file(path) for path in options.weights]
+    mean = {name: torch.stack([file[name].float() for file in files]).mean(dim=0) for name in files[0]}
     trained = {
         "views": 9,
-        "frames": options.window_frames,
+        "frames": 12,
         "elevation": 12.0,
         "plan": options.plan,
+        "plan_frames": options.plan_frames,
         "steps": options.steps,
         "shift": options.shift,
         "frame_noise": options.frame_noise,
     }
-    halves = {name: tensor.to(torch.float16) for name, tensor in load_file(options.weights).items()}
+    halves = {name: tensor.to(torch.float16) for name, tensor in mean.items()}
     save_weights(SHIPPED, halves, {**config, "trained": trained})
     print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['training']}")
     return 0

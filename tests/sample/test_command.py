@@ -78,16 +78,16 @@ def test_a_video_becomes_a_grid(command, tmp_path):
 
 
 def test_the_weight_file_says_how_it_is_sampled(tmp_path):
-    file = mini_weights(tmp_path, plan="sv4d", steps=3, shift=0.5, frame_noise="shared")
+    file = mini_weights(tmp_path, plan="independent", plan_frames=2, steps=3, shift=0.5, frame_noise="shared")
     pipe = Pipeline.from_pretrained(file, device="cpu")
     job = pipe.prepare(ball(9), views=3)
-    assert job.plan.name == "sv4d"
-    assert max(len(window.frames) for window in job.plan.windows) == 5
+    assert job.plan.name == "independent"
+    assert max(len(window.frames) for window in job.plan.windows) == 2
     assert job.settings.schedule.steps == 3
     noise = job.settings.noise(0, [1], [0, 4], (2,))
     assert torch.equal(noise[0, 0], noise[0, 1])
-    other = pipe.prepare(ball(9), views=3, plan=PlanOptions(kind="sv4d2"), sampler=SamplerOptions(steps=2))
-    assert (other.plan.name, other.settings.schedule.steps) == ("sv4d2", 2)
+    other = pipe.prepare(ball(5), views=3, plan=PlanOptions(kind="joint"), sampler=SamplerOptions(steps=2))
+    assert (other.plan.name, len(other.plan.windows), other.settings.schedule.steps) == ("joint", 1, 2)
 
 
 def test_inputs_that_are_no_video(command, tmp_path):
