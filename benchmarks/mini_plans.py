@@ -13,37 +13,17 @@ import sys
 from pathlib import Path
 
 import torch
-from einops import rearrange
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.mini_table import METRICS, Method, score  # noqa: E402
+from benchmarks.mini_table import METRICS, sampled, score  # noqa: E402
 from benchmarks.mini_truth import family_truth  # noqa: E402
-from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
-from viewtime.grid import FrameGrid  # noqa: E402
-from viewtime.images import to_uint8  # noqa: E402
+from viewtime.configs.sample import PlanOptions, SamplerOptions  # noqa: E402
 from viewtime.log import set_up_logging  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
 
 PLANS = ("sv4d", "independent", "interleaved", "sv4d2", "joint")
-
-
-def sampled_by(pipeline: Pipeline, plan: str, steps: int, seed: int) -> Method:
-    """Sampling by the named plan."""
-
-    def method(truth: FrameGrid) -> Tensor:
-        return pipeline(
-            to_uint8(rearrange(truth.frames[0], "f c h w -> f h w c")),
-            cameras=truth.cameras,
-            preprocess=PreprocessOptions(crop="none"),
-            sampler=SamplerOptions(steps=steps),
-            plan=PlanOptions(kind=plan, window_frames=None if plan == "joint" else 4),  # type: ignore[arg-type]
-            generator=torch.Generator().manual_seed(seed),
-        ).frames
-
-    return method
 
 
 def main() -> int:
@@ -63,7 +43,9 @@ def main() -> int:
     for plan in PLANS:
         rows = []
         for seed in range(options.seeds):
-            summary, _, _ = score(sampled_by(pipeline, plan, options.steps, seed), truths, f"{plan} {seed}")
+            windows = PlanOptions(kind=plan, window_frames=None if plan == "joint" else 4)  # type: ignore[arg-type]
+            method = sampled(pipeline, SamplerOptions(steps=options.steps), windows, seed)
+            summary, _, _ = score(method, truths, f"{plan} {seed}")
             rows.append([row.value for row in summary.rows])
         values = torch.tensor(rows)
         spread = (values.amax(0) - values.amin(0)) / 2

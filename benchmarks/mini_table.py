@@ -76,7 +76,7 @@ def retrieval(training: list[np.ndarray]) -> Method:
     return method
 
 
-def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions) -> Method:
+def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions, seed: int = 0) -> Method:
     """The model, by its own plan or another."""
 
     def method(truth: FrameGrid) -> Tensor:
@@ -87,7 +87,7 @@ def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions) -> M
             "sampler": sampler,
             "plan": plan,
         }
-        return pipeline(video, **options).frames  # type: ignore[arg-type]
+        return pipeline(video, **options, generator=torch.Generator().manual_seed(seed)).frames  # type: ignore[arg-type]
 
     return method
 
@@ -140,6 +140,7 @@ def main() -> int:
     parser.add_argument("--weights", default="mini")
     parser.add_argument("--steps", type=int, help="default: the model's")
     parser.add_argument("--shift", type=float, help="of the schedule; default: the model's")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_table")
     options = parser.parse_args()
@@ -156,10 +157,10 @@ def main() -> int:
         "input copied": copied,
         "copied, mirrored behind": mirrored,
         "nearest training instant": retrieval(truth.training),
-        "mini, frame by frame": sampled(pipeline, own, by_itself),
-        "mini, frame by frame, shared noise": sampled(pipeline, shared, by_itself),
-        "mini, all frames at once": sampled(pipeline, sampler, PlanOptions(kind="joint")),
-        "mini": sampled(pipeline, sampler, PlanOptions()),
+        "mini, frame by frame": sampled(pipeline, own, by_itself, options.seed),
+        "mini, frame by frame, shared noise": sampled(pipeline, shared, by_itself, options.seed),
+        "mini, all frames at once": sampled(pipeline, sampler, PlanOptions(kind="joint"), options.seed),
+        "mini": sampled(pipeline, sampler, PlanOptions(), options.seed),
     }
     summaries = {}
     options.out.mkdir(parents=True, exist_ok=True)
