@@ -2,8 +2,7 @@
 
     python benchmarks/mini_plans.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--seeds 2] [--limit 8]
 
-Windows of four frames over twelve frames of held-out clips; `joint` takes all twelve at once. The sampler takes more
-steps than mini's own, so that its noise shows in the result.
+Windows of four frames over twelve frames of held-out clips; `joint` takes all twelve at once.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def main() -> int:
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
     parser.add_argument("--weights", default="mini")
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="default: the model's")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--limit", type=int, default=8)
     options = parser.parse_args()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def retrieval(training: list[np.ndarray]) -> Method:
 
 
 def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions, seed: int = 0) -> Method:
-    """The model, by its own plan or another."""
+    """The model, by its own plan or another; each clip starts from noise of its own (for the Fréchet distances)."""
 
     def method(truth: FrameGrid) -> Tensor:
         video = to_uint8(rearrange(truth.frames[0], "f c h w -> f h w c"))
@@ -87,7 +88,8 @@ def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions, seed
             "sampler": sampler,
             "plan": plan,
         }
-        return pipeline(video, **options, generator=torch.Generator().manual_seed(seed)).frames  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{truth.provenance['id']}".encode()))
+        return pipeline(video, **options, generator=generator).frames  # type: ignore[arg-type]
 
     return method
 

@@ -1,7 +1,7 @@
 """Put the weights of a training run of mini into the package, in half precision, with the way to sample them.
 
     python tools/ship_mini.py runs/mini-critic/weights.safetensors viewtime/assets/mini.safetensors \\
-        --steps 4 --shift 0.3 --plan independent --plan-frames 2
+        --steps 5 --shift 0.15 --plan independent --plan-frames 2
 
 Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first.
 """
