@@ -18,14 +18,29 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from viewtime.errors import UserError  # noqa: E402
 from viewtime.sample.plans import PLANS  # noqa: E402
+from viewtime.weight_header import check_keys  # noqa: E402
 from viewtime.weights import read_header, save_weights  # noqa: E402
 
 SHIPPED = ROOT / "viewtime" / "assets" / "mini.safetensors"
 
 
+def mean_of(paths: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of the files' tensors, in float32.
+
+    Raises:
+        UserError: a file is no weight file, or its tensors are not those of the first.
+    """
+    shapes = [{name: info.shape for name, info in read_header(path)[1].items()} for path in paths]
+    for path, found in zip(paths, shapes, strict=True):
+        check_keys(path, found, shapes[0])
+    files = [load_file(path) for path in paths]
+    return {name: torch.stack([file[name].float() for file in files]).mean(dim=0) for name in shapes[0]}
+
+
 def main() -> int:
-    """Write viewtime/assets/mini.safetensors."""
+    """Write the file; 1 and a line that says why where it cannot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, required=True)
@@ -33,10 +48,14 @@ def main() -> int:
     parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
     parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()
+    try:
+        mean = mean_of(options.weights)
+    except UserError as error:
+        print(f"ship_mini.py: {error}", file=sys.stderr)
+        return 1
     config, _ = read_header(options.weights[0])
-    files = [load_file(path) for path in options.weights]
-    mean = {name: torch.stack([file[name].float() for file in files]).mean(dim=0) for name in files[0]}
     trained = {
         "views": 9,
         "frames": 12,
@@ -48,8 +67,8 @@ def main() -> int:
         "frame_noise": options.frame_noise,
     }
     halves = {name: tensor.to(torch.float16) for name, tensor in mean.items()}
-    save_weights(SHIPPED, halves, {**config, "trained": trained})
-    print(f"{SHIPPED} {SHIPPED.stat().st_size / 1e6:.1f} MB, {config['training']}")
+    save_weights(options.out, halves, {**config, "trained": trained})
+    print(f"{options.out} {options.out.stat().st_size / 1e6:.1f} MB, {config.get('training', 'no record of training')}")
     return 0
 
 

@@ -1,0 +1,55 @@
+"""The tool that puts mini into the package, run as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from viewtime.model.mini.config import MiniConfig
+from viewtime.model.mini.network import MiniNetwork
+from viewtime.weights import read_header, save_weights
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "ship_mini.py"
+
+
+def weights(path: Path, seed: int, depth: int = 2) -> Path:
+    config = MiniConfig(size=16, stem_widths=(8, 16), width=32, depth=depth, head_dim=16)
+    torch.manual_seed(seed)
+    record = {"model": {"name": "mini", "config": asdict(config)}, "of": seed}
+    return save_weights(path, MiniNetwork(config).state_dict(), record)
+
+
+def ship(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, TOOL, *arguments, "--steps", 5, "--shift", 0.15, "--plan", "sv4d", "--plan-frames", 4]
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+
+
+def test_the_mean_ships_in_half_precision_with_the_way_to_sample_it(tmp_path: Path):
+    paths = [weights(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1)]
+    out = tmp_path / "out.safetensors"
+    result = ship(*paths, "--out", out)
+    assert result.returncode == 0, result.stderr
+    one, other, mean = map(load_file, [*paths, out])
+    assert mean.keys() == one.keys()
+    for name, tensor in mean.items():
+        assert torch.equal(tensor, ((one[name] + other[name]) / 2).half())
+    record = read_header(out)[0]
+    assert record["of"] == 0
+    assert (record["trained"]["plan"], record["trained"]["plan_frames"], record["trained"]["steps"]) == ("sv4d", 4, 5)
+
+
+def test_networks_of_another_shape_or_no_file_are_refused_in_one_line(tmp_path: Path):
+    out = tmp_path / "out.safetensors"
+    shallow, deep = (weights(tmp_path / f"depth{depth}.safetensors", 0, depth) for depth in (2, 4))
+    for second in (deep, tmp_path / "nowhere.safetensors"):
+        for pair in ((shallow, second), (second, shallow)):
+            result = ship(*pair, "--out", out)
+            assert result.returncode == 1
+            assert result.stderr.startswith("ship_mini.py: ")
+            assert "Traceback" not in result.stderr
+    assert not out.exists()
