@@ -39,6 +39,7 @@ class FamilyConfig:
         recombined: further variants per training clip some of whose limbs move as in other training clips.
         limb_share: probability that a limb of a recombined variant does so.
         limb_turn: such a limb is also turned about a random axis by up to this many degrees.
+        limb_swing: and by up to this many more, about another axis at each of `swing_keys` evenly spaced times.
         plain_looks: share of the recombined variants that look like variant 0.
         views, frames, size, elevation: of each grid; views at regular azimuths, degrees.
         looser: the camera stands up to this factor further away than the tightest fit.
@@ -54,6 +55,8 @@ class FamilyConfig:
     recombined: int = 0
     limb_share: float = 1.0
     limb_turn: float = 0.0
+    limb_swing: float = 0.0
+    swing_keys: int = 4
     plain_looks: float = 0.0
     views: int = 9
     frames: int = 12
@@ -67,8 +70,8 @@ class FamilyConfig:
     def __post_init__(self) -> None:
         if both := set(self.held_out_clips) & set(self.left_out_clips):
             raise UserError(f"family: {', '.join(sorted(both))} is both held out and left out")
-        if min(self.variants, self.views, self.frames) < 1:
-            raise UserError("family: variants, views and frames must be at least 1")
+        if min(self.variants, self.views, self.frames, self.swing_keys) < 1:
+            raise UserError("family: variants, views, frames and swing_keys must be at least 1")
         if not (0 <= self.limb_share <= 1 and 0 <= self.plain_looks <= 1):
             raise UserError("family: limb_share and plain_looks must lie between 0 and 1")
         if self.recombined and (stiff := [asset.file for asset in self.assets if not asset.limbs]):

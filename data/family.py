@@ -14,7 +14,7 @@ import numpy as np
 
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.configs.family import FamilyAsset, FamilyConfig
-from viewtime.data.recombine import random_turn, recombine, turned
+from viewtime.data.recombine import quaternion_product, random_turn, recombine, turned
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
@@ -124,9 +124,17 @@ def motion_of(item: FamilyItem, scene: Scene, config: FamilyConfig) -> Clip:
     moved = [scene.names.index(name) for name in item.asset.limbs if float(rng.uniform()) < config.limb_share]
     limbs = {node: training[int(rng.integers(len(training)))] for node in moved}
     made = recombine(scene, clip, limbs)
-    if not config.limb_turn:
+    if not (config.limb_turn or config.limb_swing):
         return made
-    return turned(scene, made, {node: random_turn(rng, config.limb_turn) for node in limbs})
+    return turned(scene, made, {node: limb_turns(rng, config) for node in limbs})
+
+
+def limb_turns(rng: np.random.Generator, config: FamilyConfig) -> np.ndarray:
+    """Unit quaternions [swing_keys, 4]: a turn that stays over the clip, and one that differs from key to key."""
+    constant = random_turn(rng, config.limb_turn)
+    return np.stack(
+        [quaternion_product(constant, random_turn(rng, config.limb_swing)) for _ in range(config.swing_keys)]
+    )
 
 
 def hue_matrix(degrees: float) -> np.ndarray:

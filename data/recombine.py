@@ -10,6 +10,8 @@ import numpy as np
 from viewtime.render_objaverse.animation import Clip, Track
 from viewtime.render_objaverse.gltf import Scene
 
+TURN_SAMPLES = 8  # keys between two turns of a limb, where slerps are multiplied
+
 
 def recombine(scene: Scene, base: Clip, limbs: Mapping[int, Clip]) -> Clip:
     """`base`, but every limb follows its own clip, played at the speed that makes it last as long as `base`.
@@ -28,26 +30,42 @@ def recombine(scene: Scene, base: Clip, limbs: Mapping[int, Clip]) -> Clip:
 
 
 def turned(scene: Scene, clip: Clip, turns: Mapping[int, np.ndarray]) -> Clip:
-    """`clip`, but each named node is turned by a constant rotation, about its own axes, with all that hangs on it.
+    """`clip`, but each named node is turned, about its own axes, with all that hangs on it.
 
     Args:
-        turns: node -> unit quaternion (x, y, z, w).
+        turns: node -> unit quaternions [K, 4] (x, y, z, w) at K evenly spaced times from the clip's start to its end,
+            interpolated between them; a single one turns the node by the same rotation all the time.
     """
     tracks = []
     moved: set[int] = set()
     for track in clip.tracks:
-        if track.property == "rotation":
-            values = track.values.copy()
-            for channel, node in enumerate(track.nodes):
-                if node in turns:
-                    values[channel] = quaternion_product(values[channel], turns[node])
-                    moved.add(int(node))
-            track = replace(track, values=values)
-        tracks.append(track)
+        if track.property != "rotation":
+            tracks.append(track)
+            continue
+        for node in set(track.nodes.tolist()) & turns.keys():
+            tracks.append(_turned_track(_only(track, track.nodes == node), clip, turns[node]))
+            moved.add(node)
+        kept = ~np.isin(track.nodes, list(turns))
+        if kept.any():
+            tracks.append(_only(track, kept))
     for node in turns.keys() - moved:  # a node that rests in this clip
-        resting = quaternion_product(scene.rotations[node], turns[node])[None, None]
-        tracks.append(Track("rotation", "STEP", np.array([node]), np.array([clip.start]), resting))
+        resting = Track("rotation", "STEP", np.array([node]), np.array([clip.start]), scene.rotations[node][None, None])
+        tracks.append(_turned_track(resting, clip, turns[node]))
     return Clip(clip.name, clip.start, clip.end, tracks)
+
+
+def _only(track: Track, channels: np.ndarray) -> Track:
+    return replace(track, nodes=track.nodes[channels], values=track.values[channels])
+
+
+def _turned_track(track: Track, clip: Clip, turns: np.ndarray) -> Track:
+    """The rotation track with `turns` [K, 4] applied first, keyed at its own times and at a few between the turns'."""
+    own = np.linspace(clip.start, clip.end, len(turns))
+    between = np.linspace(clip.start, clip.end, TURN_SAMPLES * (len(turns) - 1) + 1)
+    held = np.nextafter(track.times[1:], -np.inf) if track.interpolation == "STEP" else track.times[:0]  # before a jump
+    times = np.unique(np.concatenate([track.times, held, between]))
+    turn = Track("rotation", "LINEAR", track.nodes[:1], own, turns[None].astype(np.float32)).sample(times)
+    return Track("rotation", "LINEAR", track.nodes, times, quaternion_product(track.sample(times), turn))
 
 
 def random_turn(rng: np.random.Generator, largest: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from small_gltf import Builder, octahedron
 
 from viewtime.configs.family import FamilyAsset, FamilyConfig
 from viewtime.data import family
-from viewtime.data.family import FamilyItem, family_items, look_of, motion_of, render_family
+from viewtime.data.family import FamilyItem, family_items, limb_turns, look_of, motion_of, render_family
 from viewtime.data.recombine import random_turn, recombine, turned
 from viewtime.errors import UserError
 from viewtime.render_objaverse.animation import Clip, Track
@@ -88,7 +88,7 @@ def test_a_turned_limb_carries_what_hangs_on_it_and_leaves_the_rest(scene: Scene
     swing = Track("rotation", "LINEAR", np.array([ARM]), np.array([0.0, 1.0]), tilted)
     clip = Clip("swing", 0.0, 1.0, [swing, track(HAND, [0], [2]), track(LEG, [0], [1])])
     times = np.array([0.0, 1.0])
-    before, after = (world_matrices(scene, c, times) for c in (clip, turned(scene, clip, {ARM: quarter})))
+    before, after = (world_matrices(scene, c, times) for c in (clip, turned(scene, clip, {ARM: quarter[None]})))
     spin = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     for frame in range(2):
         arm, hand = before[ARM, frame], before[HAND, frame]
@@ -96,8 +96,48 @@ def test_a_turned_limb_carries_what_hangs_on_it_and_leaves_the_rest(scene: Scene
         assert after[HAND, frame] == pytest.approx(arm @ spin @ np.linalg.inv(arm) @ hand, abs=1e-6)
         assert after[LEG, frame] == pytest.approx(before[LEG, frame])
     still = Clip("still", 0.0, 1.0, [])
-    resting, rest = (world_matrices(scene, c, times) for c in (turned(scene, still, {ARM: quarter}), still))
+    resting, rest = (world_matrices(scene, c, times) for c in (turned(scene, still, {ARM: quarter[None]}), still))
     assert resting[ARM, 1] == pytest.approx(rest[ARM, 1] @ spin, abs=1e-6)
+
+
+def about_z(degrees: float) -> np.ndarray:
+    half = np.radians(degrees) / 2
+    return np.array([0, 0, np.sin(half), np.cos(half)], np.float32)
+
+
+@pytest.mark.parametrize(("time", "turn"), [(2.0, 10.0), (3.0, 30.0), (4.0, 50.0), (5.0, 30.0), (6.0, 10.0)])
+def test_a_swing_passes_its_turns_at_even_times_on_top_of_the_clips_own_motion(
+    scene: Scene, time: float, turn: float
+) -> None:
+    own = Track("rotation", "LINEAR", np.array([ARM, HAND]), np.array([2.0, 6.0]), np.zeros((2, 2, 4), np.float32))
+    own.values[0] = about_z(-20), about_z(60)
+    own.values[1] = about_z(0), about_z(90)
+    clip = Clip("swing", 2.0, 6.0, [own, track(LEG, [2], [1])])
+    made = turned(scene, clip, {ARM: np.stack([about_z(a) for a in (10, 50, 10)])})
+    share = (time - 2) / 4
+    for node, degrees in ((ARM, -20 + 80 * share + turn), (HAND, 90 * share)):
+        (found,) = [t.sample(np.array([time]))[list(t.nodes).index(node), 0] for t in made.tracks if node in t.nodes]
+        assert found == pytest.approx(about_z(degrees), abs=1e-5)
+    assert where(made, LEG, share) == 1
+
+
+def test_a_turned_limb_that_jumps_still_jumps(scene: Scene) -> None:
+    jump = Track("rotation", "STEP", np.array([ARM]), np.array([0.0, 0.5]), np.stack([about_z(0), about_z(80)])[None])
+    (made,) = turned(scene, Clip("jump", 0.0, 1.0, [jump]), {ARM: np.stack([about_z(0), about_z(40)])}).tracks
+    for time, degrees in ((0.25, 10), (0.499999, 20), (0.5, 100), (1.0, 120)):
+        assert made.sample(np.array([time]))[0, 0] == pytest.approx(about_z(degrees), abs=1e-5)
+
+
+def test_a_limbs_turns_share_a_constant_and_differ_by_the_swing() -> None:
+    angle = lambda a, b: 2 * np.degrees(np.arccos(min(1.0, abs(float(a @ b)))))  # noqa: E731
+    still = limb_turns(np.random.default_rng(0), replace(CONFIG, limb_turn=30.0, swing_keys=3))
+    assert still.shape == (3, 4)
+    assert np.ptp(still, axis=0) == pytest.approx(0, abs=1e-7)
+    drawn = [limb_turns(np.random.default_rng(s), replace(CONFIG, limb_swing=20.0, swing_keys=3)) for s in range(200)]
+    apart = [angle(turns[0], turns[1]) for turns in drawn]
+    assert max(apart) <= 40.0
+    assert np.mean(apart) > 5.0
+    assert max(angle(turn, about_z(0)) for turns in drawn for turn in turns) <= 20.0 + 1e-3
 
 
 def test_random_turns_are_rotations_up_to_the_limit_and_new_poses_for_recombined_variants_alone(scene: Scene) -> None:
