@@ -9,7 +9,6 @@ and hurt on held-out ones have been learned by heart.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,12 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.mini_table import sampled, score  # noqa: E402
-from benchmarks.mini_truth import FRAMES, VIEWS, frame_grid  # noqa: E402
-from viewtime.configs.family import FamilyConfig  # noqa: E402
-from viewtime.configs.load import build, load_preset  # noqa: E402
+from benchmarks.mini_truth import family, family_parser, frame_grid  # noqa: E402
 from viewtime.configs.sample import PlanOptions, SamplerOptions  # noqa: E402
-from viewtime.data.family import render_family  # noqa: E402
-from viewtime.data.family_source import FamilySource  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.log import set_up_logging  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
@@ -33,10 +28,9 @@ WINDOWS = (1, 6, 12)
 MEASURES = ("object_crop_psnr", "mask_iou", "flicker")
 
 
-def clips(folder: Path, config: FamilyConfig, limit: int) -> dict[str, list[FrameGrid]]:
+def clips(assets: Path, folder: Path, limit: int) -> dict[str, list[FrameGrid]]:
     """At most `limit` random grids of each kind."""
-    training, held_out = (FamilySource(folder, only, VIEWS, FRAMES) for only in (False, True))
-    recombined = np.array([record["variant"] >= config.variants for record in training.records])
+    training, recombined, held_out = family(assets, folder)
     kinds = {
         "training clips": (training, np.flatnonzero(~recombined)),
         "training clips, recombined": (training, np.flatnonzero(recombined)),
@@ -51,21 +45,16 @@ def clips(folder: Path, config: FamilyConfig, limit: int) -> dict[str, list[Fram
 
 def main() -> int:
     """Score every kind of clip with every window; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
-    parser.add_argument("--weights", default="mini")
-    parser.add_argument("--limit", type=int, default=24)
-    options = parser.parse_args()
+    options = family_parser(__doc__, limit=24).parse_args()
     set_up_logging()
-    config = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
-    kinds = clips(render_family(config, options.assets, options.folder), config, options.limit)
+    kinds = clips(options.assets, options.folder, options.limit)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     print(f"| first prediction | window | {' | '.join(MEASURES)} |\n|---|---|{'---|' * len(MEASURES)}")
     for name, truths in kinds.items():
         for frames in WINDOWS:
             plan = PlanOptions(kind="independent", window_frames=frames)
-            summary, _, _ = score(sampled(pipeline, SamplerOptions(steps=1), plan), truths, f"{name}, {frames}")
+            method = sampled(pipeline, SamplerOptions(steps=1), plan)
+            summary, _, _ = score(method, truths, f"{name}, {frames}", MEASURES)
             values = {row.metric: row.value for row in summary.rows}
             cells = " | ".join(f"{values[measure]:.4f}" for measure in MEASURES)
             print(f"| {name} | {frames} | {cells} |", flush=True)

@@ -7,7 +7,6 @@ Windows of four frames over twelve frames of held-out clips; `joint` takes all t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.mini_table import METRICS, sampled, score  # noqa: E402
-from benchmarks.mini_truth import family_truth  # noqa: E402
+from benchmarks.mini_truth import family_parser, family_truth  # noqa: E402
 from viewtime.configs.sample import PlanOptions, SamplerOptions  # noqa: E402
 from viewtime.log import set_up_logging  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
@@ -27,13 +26,9 @@ PLANS = ("sv4d", "independent", "interleaved", "sv4d2", "joint")
 
 def main() -> int:
     """Score every plan with every seed; print mean and half range over the seeds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
-    parser.add_argument("--weights", default="mini")
+    parser = family_parser(__doc__, limit=8)
     parser.add_argument("--steps", type=int, help="default: the model's")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=8)
     options = parser.parse_args()
     set_up_logging()
     truths = family_truth(options.assets, options.folder, options.limit).held_out

@@ -10,7 +10,6 @@ in the two held-out ones. The first clip's pictures are written to --out: truth,
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
 import sys
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.mini_table import sampled  # noqa: E402
-from benchmarks.mini_truth import VIEWS, family_truth  # noqa: E402
+from benchmarks.mini_truth import VIEWS, family_parser, family_truth  # noqa: E402
 from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig  # noqa: E402
 from viewtime.configs.sample import PlanOptions, SamplerOptions  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
@@ -53,11 +52,7 @@ def fitted(grid: FrameGrid, changes: dict, remedies: ImperfectOptions) -> FrameG
 
 def main() -> int:
     """Sample, fit, score, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
-    parser.add_argument("--weights", default="mini")
-    parser.add_argument("--limit", type=int, default=4)
+    parser = family_parser(__doc__, limit=4)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_recon")
     options = parser.parse_args()
     truths = family_truth(options.assets, options.folder, options.limit).held_out

@@ -94,10 +94,12 @@ def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions, seed
     return method
 
 
-def score(method: Method, truths: list[FrameGrid], name: str) -> tuple[Summary, list[FrameGrid], list[float]]:
+def score(
+    method: Method, truths: list[FrameGrid], name: str, metrics: tuple[str, ...] = METRICS
+) -> tuple[Summary, list[FrameGrid], list[float]]:
     """Run a method over all clips."""
     bank = FilterBank()
-    evaluator = GridEvaluator(Settings(metrics=METRICS), bank, {"lpips_star": LpipsStar(bank)})
+    evaluator = GridEvaluator(Settings(metrics=metrics), bank, {"lpips_star": LpipsStar(bank)})
     made, iou = [], []
     for truth in progress(truths, name):
         grid = FrameGrid(method(truth), truth.known, truth.cameras, truth.fps, truth.provenance)

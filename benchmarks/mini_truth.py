@@ -5,6 +5,7 @@ All grids have nine regular views, of which view 0 is the input, and twelve fram
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from viewtime.data.stream import AssetSource
 from viewtime.grid import FrameGrid
 
 VIEWS, FRAMES = 9, 12
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,30 @@ def frame_grid(sample: GridSample) -> FrameGrid:
     return FrameGrid(sample.frames.float() / 255, known, sample.cameras, sample.fps, {"id": sample.id})
 
 
-def family_truth(assets: Path, folder: Path, limit: int) -> Truth:
-    """At most `limit` of the specialist's held-out clips, spread over all; rendered into `folder` where missing."""
+def family_parser(text: str | None, limit: int) -> argparse.ArgumentParser:
+    """The options of a benchmark of weights on the specialist's family; `text` is its docstring."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
+    parser.add_argument("--weights", default="mini")
+    parser.add_argument("--limit", type=int, default=limit)
+    return parser
+
+
+def family(assets: Path, folder: Path) -> tuple[FamilySource, np.ndarray, FamilySource]:
+    """Training grids, which of them are recombined (bool), held-out grids; rendered into `folder` where missing."""
     config = build(FamilyConfig, load_preset("families/kaykit"), where="families/kaykit")
     rendered = render_family(config, assets, folder)
-    source = FamilySource(rendered, True, VIEWS, FRAMES)
+    training, held_out = (FamilySource(rendered, only, VIEWS, FRAMES) for only in (False, True))
+    return training, np.array([record["variant"] >= config.variants for record in training.records]), held_out
+
+
+def family_truth(assets: Path, folder: Path, limit: int) -> Truth:
+    """At most `limit` of the specialist's held-out clips, spread over all."""
+    training, recombined, source = family(assets, folder)
     chosen = list(range(len(source.records)))[:: max(1, len(source.records) // limit)][:limit]
     held_out = [frame_grid(source.whole(index)) for index in chosen]
-    training = FamilySource(rendered, False, VIEWS, FRAMES)
-    plain = [record["variant"] < config.variants for record in training.records]
-    return Truth(held_out, [grid for grid, kept in zip(training.grids, plain, strict=True) if kept])
+    return Truth(held_out, [grid for grid, other in zip(training.grids, recombined, strict=True) if not other])
 
 
 def character_truth(curated: Path, clips: int = 2) -> Truth:

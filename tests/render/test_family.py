@@ -129,7 +129,9 @@ def test_a_turned_limb_that_jumps_still_jumps(scene: Scene) -> None:
 
 
 def test_a_limbs_turns_share_a_constant_and_differ_by_the_swing() -> None:
-    angle = lambda a, b: 2 * np.degrees(np.arccos(min(1.0, abs(float(a @ b)))))  # noqa: E731
+    def angle(a: np.ndarray, b: np.ndarray) -> float:
+        return 2 * float(np.degrees(np.arccos(min(1.0, abs(float(a @ b))))))
+
     still = limb_turns(np.random.default_rng(0), replace(CONFIG, limb_turn=30.0, swing_keys=3))
     assert still.shape == (3, 4)
     assert np.ptp(still, axis=0) == pytest.approx(0, abs=1e-7)
