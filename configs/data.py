@@ -55,6 +55,10 @@ class OnTheFly:
     """Probability of new colours for the parts of an asset."""
     vary_proportions: float = 0.0
     """Probability of new bone lengths, left and right alike."""
+    vary_poses: float = 0.0
+    """Probability of a pose in which some joints are turned."""
+    vary_stretch: float = 0.0
+    """Probability of a new width, depth and height of the whole object."""
     cached_assets: int = 64
     """Assets kept loaded in each worker."""
     smallest_cover: float = 0.01
@@ -63,7 +67,7 @@ class OnTheFly:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The data of a training run: up to three sources mixed by weight, one batch form."""
+    """The data of a training run: up to four sources mixed by weight, one batch form."""
 
     shards: str = ""
     """Folder or glob of training shards (`viewtime encode`)."""
@@ -80,6 +84,8 @@ class DataConfig:
     shard_weight: float = 1.0
     asset_weight: float = 1.0
     video_weight: float = 1.0
+    creature_weight: float = 0.0
+    """Of random procedural creatures (`data.creatures`), rendered while training; 0 leaves them out."""
     kind: Literal["pixels", "latents"] = "pixels"
     channels: int = 4
     """Of a pixel model: 3 (RGB) or 4 (RGBA)."""

@@ -27,7 +27,7 @@ def build_mixture(config: DataConfig) -> Mixture:
     if config.shards:
         shards = ShardSource(config.shards, **size, kind=config.kind, shuffle_shards=config.shuffle_shards)
         present.append((shards, config.shard_weight))
-    if config.kind == "latents" and (config.assets or config.videos):
+    if config.kind == "latents" and (config.assets or config.videos or config.creature_weight):
         raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
     if config.assets:
         from viewtime.data.asset_list import list_assets, split_assets
@@ -40,6 +40,11 @@ def build_mixture(config: DataConfig) -> Mixture:
             options=config.on_the_fly,
         )
         present.append((assets, config.asset_weight))
+    if config.creature_weight:
+        from viewtime.data.creatures.source import CreatureSource
+
+        creatures = CreatureSource(**size, resolution=frame_size, options=config.on_the_fly)
+        present.append((creatures, config.creature_weight))
     if config.videos:
         present.append((Pseudo4DSource(config.videos, **size, resolution=frame_size), config.video_weight))
     return Mixture([source for source, _ in present], [weight for _, weight in present])

@@ -1,14 +1,20 @@
-"""Random changes to an asset before it is rendered: light, colours of parts, proportions, what it carries."""
+"""Random changes to an asset before it is rendered: light, colours of parts, proportions, pose, what it carries."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from viewtime.data.recombine import random_turn, turned
+from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.gl import Light
 from viewtime.render_objaverse.gltf import Scene
+from viewtime.render_objaverse.pose import Posed
 
 SLOT = "slot"  # in the name of a bone that carries one thing at a time, e.g. "handslot.r"
 LONGEST_BONE_CHANGE = 1.25
+LARGEST_STRETCH = 1.6
+TURNED_SHARE = 0.3  # of the joints, in a changed pose
+LARGEST_TURN = 35.0  # degrees
 
 
 def draw_light(rng: np.random.Generator) -> Light:
@@ -41,6 +47,25 @@ def draw_proportions(rng: np.random.Generator, scene: Scene) -> dict[int, float]
         depth_share = 0.5  # children inherit: full changes would add up along a limb
         chosen[joint] = scales.setdefault(_sideless(scene.names[joint]), factor**depth_share)
     return chosen
+
+
+def draw_pose(rng: np.random.Generator, scene: Scene, clip: Clip) -> Clip:
+    """The clip with some joints turned, for its whole length, each by its own random rotation."""
+    joints = sorted({int(joint) for skin in scene.skins for joint in skin.joints})
+    chosen = [joint for joint in joints if rng.random() < TURNED_SHARE]
+    return turned(scene, clip, {joint: random_turn(rng, LARGEST_TURN)[None] for joint in chosen})
+
+
+def draw_stretch(rng: np.random.Generator) -> np.ndarray:
+    """Factors [3] on width, depth and height of the whole object."""
+    return np.exp(rng.uniform(-1, 1, size=3) * np.log(LARGEST_STRETCH) / 2).astype(np.float32)
+
+
+def stretched(posed: Posed, factors: np.ndarray) -> Posed:
+    """The posed scene, scaled along the world's axes by `factors` [3]."""
+    normals = posed.normals / factors
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-20)
+    return Posed(posed.scene, posed.parts, posed.positions * factors, normals, posed.times)
 
 
 def _sideless(name: str) -> str:

@@ -215,7 +215,7 @@ def test_what_the_stream_renders_lies_where_its_cameras_say(boxes):
     source = AssetSource(
         list_assets(str(boxes)), 5, 4, 128, 3, OnTheFly(orbit="static", elevation_min=20, elevation_max=20)
     )
-    sample = source._render(*_green(source), generator_for(5))
+    sample = _draw_green(source, generator_for(5))
     azimuth = sample.cameras.azimuth + sample.provenance["azimuth"]
     cameras = Cameras(sample.cameras.elevation, azimuth, sample.cameras.distance, sample.cameras.fov_y)
     # The box of size 1 × .6 × .4 slides by 1 along x in 2 s: 2 long over the clip, so everything is halved.
@@ -231,17 +231,16 @@ def test_what_the_stream_renders_lies_where_its_cameras_say(boxes):
             assert (last - pixels[view, frame].amax(0)).abs().max() < 1
 
 
-def _green(source):
-    asset = next(asset for asset in source.assets if asset.id == "green")
-    loaded = source._load(asset)
-    return asset, loaded.scene, loaded.clips[0]
+def _draw_green(source, rng):
+    loaded = source._load(next(asset for asset in source.assets if asset.id == "green"))
+    return source.renderer.draw(source.name, "green", loaded.scene, loaded.clips[0], rng)
 
 
 def test_the_object_is_whole_in_every_cell(boxes):
     from viewtime.data.stream import AssetSource
 
     source = AssetSource(list_assets(str(boxes)), 8, 5, 48, 4)
-    sample = source._render(*_green(source), generator_for(1))
+    sample = _draw_green(source, generator_for(1))
     alpha = sample.frames[:, :, 3]
     border = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., 0], alpha[..., -1]], dim=-1)
     assert (border < 64).all()  # a fringe at most: the samples of an edge pixel reach half a pixel beyond it

@@ -51,6 +51,10 @@ class Posed:
     normals: np.ndarray
     times: np.ndarray
 
+    def first(self, frames: int) -> Posed:
+        """The first `frames` times alone."""
+        return Posed(self.scene, self.parts, self.positions[:frames], self.normals[:frames], self.times[:frames])
+
 
 def pose_scene(
     scene: Scene,

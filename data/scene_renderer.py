@@ -1,0 +1,150 @@
+"""Renders one training grid of a scene: a random moment of a clip, a random orbit, random changes to the scene."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from viewtime.cameras import Cameras
+from viewtime.configs.data import OnTheFly
+from viewtime.data.samples import CorruptSampleError, GridSample
+from viewtime.data.scene_variation import (
+    draw_light,
+    draw_part_colours,
+    draw_parts,
+    draw_pose,
+    draw_proportions,
+    draw_stretch,
+    stretched,
+)
+from viewtime.errors import UserError
+from viewtime.render_objaverse.animation import Clip
+from viewtime.render_objaverse.framing import camera_distance, normalise
+from viewtime.render_objaverse.gltf import Scene
+from viewtime.render_objaverse.orbits import dynamic_orbit, with_distance
+from viewtime.render_objaverse.pose import pose_scene
+
+PLACING_POSES = 8  # instants of the whole clip that decide the object's size and place
+
+
+class SceneRenderer:
+    """Draws grids with the GL engine, whose context is made in the process that draws first.
+
+    Args:
+        views, frames: of the grids; max_stride: largest step between frames, in frames of `options.fps`.
+        resolution: pixels; side of a square, or (height, width).
+    """
+
+    def __init__(
+        self, views: int, frames: int, resolution: int | tuple[int, int], max_stride: int, options: OnTheFly
+    ) -> None:
+        self.views, self.frames, self.max_stride = views, frames, max_stride
+        self.options = options
+        height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+        self.size = (height * options.supersample, width * options.supersample)
+        if options.elevation_min > options.elevation_max or options.fps <= 0:
+            raise UserError(
+                f"elevations {options.elevation_min:g} … {options.elevation_max:g} degrees at "
+                f"{options.fps:g} frames/s: the first must not exceed the second, and fps must be positive"
+            )
+        self._renderer: tuple[int, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_renderer": None}
+
+    def _engine(self) -> Any:
+        from viewtime.render_objaverse.gl import GLRenderer
+
+        if self._renderer is None or self._renderer[0] != os.getpid():
+            self._renderer = (os.getpid(), GLRenderer(self.size))
+        return self._renderer[1]
+
+    def draw(
+        self, source: str, name: str, scene: Scene, clip: Clip, rng: np.random.Generator, *, caption: str = ""
+    ) -> GridSample:
+        """A grid of the clip, for the source of that name; everything random comes from `rng`.
+
+        Raises:
+            AssetError: the pose is not finite. CorruptSampleError: the object covers too little.
+        """
+        options = self.options
+        times, fps = draw_times(rng, clip, self.frames, self.max_stride, options.fps)
+        cameras = draw_orbit(rng, self.views, self.frames, options)
+        light = draw_light(rng) if options.vary_light else None
+        colours = draw_part_colours(rng, scene) if rng.random() < options.vary_colours else None
+        proportions = draw_proportions(rng, scene) if rng.random() < options.vary_proportions else None
+        parts = draw_parts(rng, scene)
+        motion = draw_pose(rng, scene, clip) if rng.random() < options.vary_poses else clip
+        stretch = draw_stretch(rng) if rng.random() < options.vary_stretch else None
+        all_times = np.concatenate([times, clip.frame_times(PLACING_POSES)])
+        posed = pose_scene(scene, motion, all_times, parts=parts, node_scale=proportions)
+        if stretch is not None:
+            posed = stretched(posed, stretch)
+        placement = normalise(posed.positions)
+        posed = posed.first(len(times))
+        points = placement.apply(posed.positions)
+        rotations = cameras.camera_to_world()[..., :3, :3].numpy()
+        height, width = self.size
+        distance = camera_distance(points, rotations, fov_y=cameras.fov_y, fit=options.fit, aspect=width / height)
+        cameras = with_distance(cameras, distance)
+        images = self._engine().draw(
+            posed,
+            cameras.camera_to_world().numpy(),
+            cameras.fov_y,
+            placement=placement,
+            part_colours=colours,
+            light=light,
+        )
+        cover = float((images[..., 3] > 127).mean())
+        if cover < options.smallest_cover:
+            raise CorruptSampleError(f"{name}, clip {clip.name}: the object covers {cover:.2%} of the pixels")
+        frames = rearrange(torch.from_numpy(images), "v f h w c -> v f c h w").contiguous()
+        facts = {"asset": name, "clip": clip.name, "times": times.tolist(), "azimuth": float(cameras.azimuth[0, 0])}
+        return GridSample(
+            f"{name}/{clip.name}",
+            source,
+            frames,
+            cameras.rezero(0),
+            fps,
+            caption=caption,
+            provenance=facts,
+        )
+
+
+def draw_times(
+    rng: np.random.Generator, clip: Clip, frames: int, max_stride: int, fps: float
+) -> tuple[np.ndarray, float]:
+    """Seconds [F] of a random window of the clip at a random stride, and its frames per second.
+
+    A clip too short for the stride is stretched over the frames from its first to its last key.
+    """
+    stride = int(rng.integers(1, max_stride + 1))
+    step = stride / fps
+    if frames > 1:
+        step = min(step, clip.duration / (frames - 1))
+    start = clip.start + float(rng.random()) * (clip.duration - (frames - 1) * step)
+    return start + step * np.arange(frames), 1 / step
+
+
+def draw_orbit(rng: np.random.Generator, views: int, frames: int, options: OnTheFly) -> Cameras:
+    """A random orbit [V, F] around the object, view 0 (the input) at a random azimuth of the object.
+
+    Distances are placeholders; `camera_distance` sets them.
+    """
+    start = float(rng.uniform(0, 360))
+    limits = (options.elevation_min, options.elevation_max)
+    if options.orbit == "dynamic":
+        orbit = dynamic_orbit(views, frames, rng, elevation=limits)
+        azimuth, elevation = orbit.azimuth[:, :1], orbit.elevation[:, :1]
+    else:
+        elevation = torch.full((views, 1), float(rng.uniform(*limits)))
+        azimuth = torch.arange(views, dtype=torch.float32)[:, None] * (360.0 / views)
+    if options.azimuth == "random":
+        others = np.sort(rng.uniform(0, 360, size=views - 1))
+        azimuth = torch.tensor([0.0, *others.tolist()])[:, None]
+    azimuth = torch.remainder(azimuth + start, 360.0).expand(views, frames)
+    return Cameras(elevation.expand(views, frames), azimuth, torch.full((views, frames), 2.0))
