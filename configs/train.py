@@ -51,6 +51,7 @@ class ModelSection:
         name: a key of `viewtime.train.registry.MODELS`, or "package.module:function".
         config: arguments of the builder.
         weights: file to start from, or mini for those that ship; None starts from the initialisation.
+        grown: the weights are of a smaller network; tensors that they lack keep their initialisation.
         train: parameter groups; empty trains everything at the stage's learning rate. Parameters that no group
             matches are frozen when the list is not empty.
         lora: train adapters only.
@@ -62,6 +63,7 @@ class ModelSection:
     name: str
     config: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    grown: bool = False
     train: list[ParameterGroup] = field(default_factory=list)
     lora: LoraSection | None = None
     activation_checkpointing: bool = False

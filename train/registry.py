@@ -74,7 +74,8 @@ def build_model(section: ModelSection) -> nn.Module:
     if section.weights is not None:
         from viewtime.sample.models import find_weights
 
-        load_weights(network_of(denoiser), find_weights(section.weights), dtype=torch.float32)
+        path = find_weights(section.weights)
+        load_weights(network_of(denoiser), path, dtype=torch.float32, grown=section.grown)
     return denoiser
 
 

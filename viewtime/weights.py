@@ -137,6 +137,7 @@ def load_weights(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     key_map: Callable[[str], str | None] | None = None,
+    grown: bool = False,
 ) -> nn.Module:
     """Load a file strictly into a module.
 
@@ -144,6 +145,7 @@ def load_weights(
         module: the module, best built on the meta device, or a function that builds it (called on the meta device).
         device, dtype: where and as what the tensors end; dtype None keeps what the file holds.
         key_map: name in the file -> name in the module, or None for a tensor that is not wanted. Identity if absent.
+        grown: the module (not on the meta device) may have tensors that the file lacks; they stay as they are.
 
     Returns:
         The module, its tensors replaced.
@@ -159,9 +161,11 @@ def load_weights(
     renamed = {key: key_map(key) if key_map else key for key in opened.entries}
     found = {key: name for key, name in renamed.items() if name is not None}
     shapes = {name: opened.entries[key].shape for key, name in found.items()}
+    if grown:
+        wanted = {key: shape for key, shape in wanted.items() if key in shapes}
     check_keys(path, wanted, shapes)
     loaded = {found[key]: tensor for key, tensor in read_tensors(opened, found, device, dtype)}
-    module.load_state_dict(loaded, strict=True, assign=True)
+    module.load_state_dict(loaded, strict=not grown, assign=True)
     left = [name for name, tensor in module.named_buffers() if tensor.is_meta]
     assert not left, f"buffers outside the state dict cannot be loaded: {left}"
     return module

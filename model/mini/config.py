@@ -20,6 +20,8 @@ class MiniConfig:
             independent (the ablation's "frame by frame").
         view_attention: whether the other layers attend over all views of an instant, or each view alone.
         lift_channels: of the volume that the known views' features are lifted into (`lift.Lift`); 0 leaves it out.
+        frustum_width: of the network that turns the input view into a solid (`frustum.Frustum`), whose pictures
+            the rest corrects; 0 leaves it out. With depth 0 those pictures are the prediction.
         camera_conditioning: whether the network sees the cameras at all.
     """
 
@@ -30,6 +32,7 @@ class MiniConfig:
     depth: int = 8
     head_dim: int = 48
     lift_channels: int = 0
+    frustum_width: int = 0
     frame_attention: bool = True
     view_attention: bool = True
     camera_conditioning: bool = True
@@ -41,3 +44,7 @@ class MiniConfig:
             raise UserError(f"mini: width {self.width} must be a multiple of an even head_dim ({self.head_dim})")
         if self.depth % 2:
             raise UserError(f"mini: depth {self.depth} must be even: view and frame layers alternate")
+        if self.frustum_width % 8 or (self.frustum_width and self.channels != 4):
+            raise UserError(f"mini: frustum_width {self.frustum_width} must be a multiple of 8, and channels 4")
+        if not (self.depth or self.frustum_width):
+            raise UserError("mini: depth 0 needs a frustum_width, else there is no network")

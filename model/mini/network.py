@@ -14,7 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.lift import Lift
+from viewtime.model.mini.frustum import Frustum
+from viewtime.model.mini.lift import Lift, camera_axes
 from viewtime.model.mini.stem import StemDecoder, StemEncoder
 
 NOISE_FREQUENCIES = 64
@@ -101,7 +102,11 @@ class MiniNetwork(nn.Module):
         super().__init__()
         self.config = config
         C, side = config.width, config.size // 8
-        self.encoder = StemEncoder(config.channels + 1, config.stem_widths, C)
+        self.frustum = Frustum(config.frustum_width, config.size) if config.frustum_width else None
+        if not config.depth:
+            return
+        shown = config.channels if config.frustum_width else 0
+        self.encoder = StemEncoder(config.channels + 1 + shown, config.stem_widths, C)
         self.lift = (
             Lift(config.stem_widths[1], config.lift_channels, config.size // 4) if config.lift_channels else None
         )
@@ -130,10 +135,14 @@ class MiniNetwork(nn.Module):
         """See the class."""
         B, V, F_ = x.shape[:3]
         known = cond["known"]
+        start = self._start(x, known, cond)
+        if not self.config.depth:
+            return start
         x = torch.where(known[..., None, None, None], cond["known_frames"], x)
         t = torch.where(known, torch.zeros_like(t), t)
         flag = known[..., None, None, None].to(x).expand(-1, -1, -1, 1, *x.shape[-2:])
-        cells = rearrange(torch.cat([x, flag], dim=3), "b v f c h w -> (b v f) c h w")
+        inputs = [x, flag, start.to(x)] if self.frustum is not None else [x, flag]
+        cells = rearrange(torch.cat(inputs, dim=3), "b v f c h w -> (b v f) c h w")
         half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last))
         if self.lift is not None:
             grid = rearrange(quarter, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_)
@@ -149,9 +158,23 @@ class MiniNetwork(nn.Module):
         side = self.config.size // 8
         features = rearrange(self.norm(tokens), "b v f (h w) c -> (b v f) c h w", h=side)
         x0 = self.decoder(features.contiguous(memory_format=torch.channels_last), half, quarter)
-        x0 = rearrange(x0, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_)
+        return rearrange(x0, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_) + start
+
+    def _start(self, x: Tensor, known: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """What the layers correct, broadcastable to x: what cameras see of the input view's solid, or empty cells."""
         # An empty cell is white and transparent: start there, not at grey.
-        return x0 + x0.new_tensor([1.0, 1.0, 1.0, -1.0])[: self.config.channels, None, None]
+        empty = x.new_tensor([1.0, 1.0, 1.0, -1.0])[: self.config.channels, None, None]
+        if self.frustum is None:
+            return empty
+        B, V = x.shape[:2]
+        axes = camera_axes(cond["elevation"].float(), cond["azimuth"].float())
+        axes = rearrange(axes, "b v f i j -> (b f) v i j")
+        picture = cond["known_frames"][:, 0].flatten(0, 1).float()
+        seen = self.frustum(picture, axes[:, 0], axes[:, 1:])
+        seen = F.interpolate(seen.flatten(0, 1), size=x.shape[-2:], mode="bilinear", align_corners=False)
+        seen = torch.cat([picture[:, None], seen.unflatten(0, (-1, V - 1))], dim=1)
+        seen = rearrange(seen, "(b f) v c h w -> b v f c h w", b=B)
+        return torch.where(known[:, :1, :, None, None, None], seen, empty)
 
     def _embed_cells(self, t: Tensor, known: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(embedding of noise level, camera and flag; camera embedding alone), each [B, V, F, C]."""

@@ -1,0 +1,123 @@
+"""The input view as a solid: a 2D network gives each of its pixels colours and densities along the ray.
+
+One picture says little of depth, but everything about the outline: no density lies on a ray that misses the object,
+and a pixel's colours start as its own. What is left to learn is how deep things are and what their far side looks
+like. Channels serve as depth (a volume in the frustum of the input camera), so that the network itself is a cheap
+picture-to-picture U-net.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from viewtime.model.mini.lift import SLOPE, voxel_centres
+from viewtime.model.mini.stem import GROUPS, ResidualBlock
+
+HEAD_DIM = 32
+MIDDLE_BLOCKS = 4
+DENSITY_GAIN = 4.0
+STARTING_THICKNESS = 0.25  # of the denser layer before training, in half heights of the picture
+DARKEST = 0.02  # colours are kept this far from 0 and 1 before the logit
+
+
+class PictureAttention(nn.Module):
+    """Self-attention over the pixels of a feature map, beside the identity; starts at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.qkv, self.out = nn.Conv2d(width, 3 * width, 1), nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, h, w] -> same."""
+        q, k, v = rearrange(self.qkv(self.norm(x)), "n (s a d) h w -> s n a (h w) d", s=3, d=HEAD_DIM)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(rearrange(mixed, "n a (h w) d -> n (a d) h w", h=x.shape[-2]))
+
+
+class PictureNet(nn.Module):
+    """U-net with attention at 1/8 of the size: [N, channels, S, S] -> [N, out, S/2, S/2]."""
+
+    def __init__(self, channels: int, width: int, out: int, size: int) -> None:
+        super().__init__()
+        deep, side = 4 * width, size // 8
+        self.enter = nn.Conv2d(4 * channels, width, 3, padding=1)
+        self.half_in = ResidualBlock(width)
+        self.down_half = nn.Conv2d(width, 2 * width, 2, stride=2)
+        self.quarter_in = nn.Sequential(ResidualBlock(2 * width), ResidualBlock(2 * width))
+        self.down_quarter = nn.Conv2d(2 * width, deep, 2, stride=2)
+        self.position = nn.Parameter(0.02 * torch.randn(deep, side, side))
+        layers = [layer for _ in range(MIDDLE_BLOCKS) for layer in (ResidualBlock(deep), PictureAttention(deep))]
+        self.middle = nn.Sequential(*layers)
+        self.up_quarter = nn.Conv2d(deep, 8 * width, 1)
+        self.quarter_out = nn.Sequential(ResidualBlock(2 * width), ResidualBlock(2 * width))
+        self.up_half = nn.Conv2d(2 * width, 4 * width, 1)
+        self.half_out = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
+        self.leave = nn.Conv2d(width, out, 3, padding=1)
+        nn.init.normal_(self.leave.weight, std=0.01)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        half = self.half_in(self.enter(F.pixel_unshuffle(x, 2)))
+        quarter = self.quarter_in(self.down_half(half))
+        deep = self.middle(self.down_quarter(quarter) + self.position)
+        quarter = self.quarter_out(F.pixel_shuffle(self.up_quarter(deep), 2) + quarter)
+        return self.leave(self.half_out(F.pixel_shuffle(self.up_half(quarter), 2) + half))
+
+
+class Frustum(nn.Module):
+    """A picture of the object -> what every camera sees of it, by volume rendering.
+
+    Args:
+        width: of the U-net at half the size; a multiple of 8.
+        size: side S of the pictures; the volume has S/2 cells along each edge, and a ray S/2 samples.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.side = size // 2
+        self.network = PictureNet(4, width, 4 * self.side, size)
+
+    def forward(self, picture: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
+        """picture [N, 4, S, S] in [-1, 1], on white; its camera axes [N, 3, 3]; axes [N, V, 3, 3].
+
+        Returns:
+            [N, V, 4, S/2, S/2] in [-1, 1], on white.
+        """
+        return self.render(self.fill(picture), axes_in, axes)
+
+    def fill(self, picture: Tensor) -> Tensor:
+        """Colour in [0, 1] and density, in the input camera's frustum: float32 [N, 4, depth, S/2, S/2]."""
+        drawn = rearrange(self.network(picture).float(), "n (c z) y x -> n c z y x", c=4)
+        seen = (F.avg_pool2d(picture.float(), 2) + 1) / 2
+        own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
+        colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
+        depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
+        start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
+        density = F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
+        density = DENSITY_GAIN * density * seen[:, 3:, None]
+        return torch.cat([colour, density], dim=1)
+
+    @torch.compiler.disable  # compiled grid sampling is slower on the CPU
+    def render(self, volume: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
+        """Composite the volume along the rays of every view."""
+        rays = voxel_centres(self.side, axes.device)
+        Z = rays[..., 2:]
+        rays = torch.cat([rays[..., :2] * (1 + SLOPE * Z), Z], dim=-1)
+        turned = torch.einsum("nij,nvkj->nvik", axes_in, axes)
+        points = torch.einsum("nvij,zyxj->nvzyxi", turned, rays)
+        points = torch.cat([points[..., :2] / (1 + SLOPE * points[..., 2:]), points[..., 2:]], dim=-1)
+        samples = F.grid_sample(volume, rearrange(points, "n v z y x i -> n (v z) y x i"), align_corners=False)
+        samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=axes.shape[1])
+        density = samples[:, :, :, 3:]
+        through = torch.exp(-(density.cumsum(dim=2) - density))
+        weight = through * (1 - torch.exp(-density))
+        opacity = weight.sum(dim=2)
+        colour = (weight * samples[:, :, :, :3]).sum(dim=2) + 1 - opacity
+        return torch.cat([colour, opacity], dim=2) * 2 - 1

@@ -1,0 +1,154 @@
+"""The input view's solid: its outline before training, its place in every view, and its part in the network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from viewtime.cameras import DEFAULT_FOV_Y, Cameras
+from viewtime.errors import UserError
+from viewtime.model.mini.config import MiniConfig
+from viewtime.model.mini.frustum import Frustum
+from viewtime.model.mini.lift import SLOPE, camera_axes
+from viewtime.model.mini.network import MiniNetwork
+from viewtime.weights import load_weights, save_weights
+
+SIZE = 32
+HALF = SIZE // 2
+DISTANCE = 1 / math.tan(math.radians(DEFAULT_FOV_Y) / 2)  # the distance at which half a picture's height is 1
+EMPTY = torch.tensor([1.0, 1.0, 1.0, -1.0])[:, None, None]
+
+
+def lopsided() -> Tensor:
+    """A red L on white, opaque: [4, SIZE, SIZE] in [-1, 1]."""
+    picture = EMPTY.expand(4, SIZE, SIZE).clone()
+    for rows, columns in ((slice(6, 26), slice(8, 14)), (slice(20, 26), slice(8, 26))):
+        picture[:, rows, columns] = torch.tensor([1.0, -1.0, -1.0, 1.0])[:, None, None]
+    return picture
+
+
+def axes_at(*azimuth: float) -> Tensor:
+    return camera_axes(torch.zeros(1, len(azimuth)), torch.tensor([azimuth]))
+
+
+def outline(seen: Tensor) -> Tensor:
+    return seen[3] > 0
+
+
+def shrunk(picture: Tensor) -> Tensor:
+    return torch.nn.functional.avg_pool2d(picture, 2)
+
+
+def test_before_training_it_shows_the_input_in_the_input_view() -> None:
+    axes = axes_at(0)
+    seen, wanted = Frustum(8, SIZE)(lopsided()[None], axes[:, 0], axes)[0, 0], shrunk(lopsided())
+    assert (outline(seen) == outline(wanted)).all()
+    assert (seen[:3, outline(wanted)] - torch.tensor([1.0, -1.0, -1.0])[:, None]).abs().max() < 0.2
+
+
+def test_from_behind_a_thin_solid_is_its_own_mirror_image() -> None:
+    frustum, axes = Frustum(8, SIZE), axes_at(0, 180)
+    thin = torch.zeros(1, 4, HALF, HALF, HALF)
+    thin[:, 3, HALF // 2 - 1 : HALF // 2 + 1] = 0.5 * outline(shrunk(lopsided()))
+    back = frustum.render(thin, axes[:, 0], axes)[0, 1]
+    assert (outline(back) == outline(shrunk(lopsided()).flip(-1))).float().mean() > 0.95
+
+
+def test_rays_that_miss_the_object_stay_empty_whatever_the_network_says() -> None:
+    torch.manual_seed(0)
+    frustum, axes = Frustum(8, SIZE), axes_at(0)
+    torch.nn.init.normal_(frustum.network.leave.weight)  # a network that says anything
+    seen = frustum(lopsided()[None], axes[:, 0], axes)[0, 0]
+    away = torch.nn.functional.max_pool2d(shrunk(lopsided())[None, 3:], 3, 1, 1)[0, 0] < 0
+    assert away.sum() > 50
+    torch.testing.assert_close(seen[:, away], EMPTY[:, 0].expand(4, int(away.sum())), atol=1e-5, rtol=0)
+
+
+def test_an_opaque_cell_of_the_frustum_appears_at_its_projection_in_every_view() -> None:
+    azimuth = torch.tensor([[0.0], [40.0], [130.0], [250.0]])
+    elevation = torch.tensor([[15.0], [-10.0], [35.0], [0.0]])
+    cameras = Cameras(elevation, azimuth, torch.full((4, 1), DISTANCE))
+    axes = camera_axes(elevation, azimuth)[:, 0][None]
+    volume = torch.zeros(1, 4, HALF, HALF, HALF)
+    z, y, x = 11, 6, 10
+    volume[0, 3, z, y, x] = 100.0
+    seen = Frustum(8, SIZE).render(volume, axes[:, 0], axes)[0, :, 3]
+    u, v, depth = ((torch.tensor([x, y, z]) + 0.5) / HALF * 2 - 1).tolist()
+    point = torch.tensor([u * (1 + SLOPE * depth), v * (1 + SLOPE * depth), depth]) @ axes[0, 0]
+    pixels, _ = cameras.project(point[None], HALF, HALF)
+    row, column = torch.meshgrid(torch.arange(HALF) + 0.5, torch.arange(HALF) + 0.5, indexing="ij")
+    for view, opacity in enumerate((seen + 1) / 2):
+        centre = torch.stack([(opacity * column).sum(), (opacity * row).sum()]) / opacity.sum()
+        assert (centre - pixels[view, 0, 0]).norm() < 0.7, view
+
+
+def batch(views: int = 3, frames: int = 2) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    grid = lopsided().expand(1, views, frames, 4, SIZE, SIZE).clone()
+    known = torch.zeros(1, views, frames, dtype=torch.bool)
+    known[:, 0, 0] = True
+    azimuth = torch.linspace(0, 240, views)[None, :, None].expand(1, views, frames)
+    cond = {"known": known, "known_frames": grid, "elevation": torch.zeros_like(azimuth), "azimuth": azimuth}
+    return torch.randn(grid.shape), torch.ones(known.shape), cond
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_an_untrained_network_predicts_the_solid_where_the_input_view_is_known(depth: int) -> None:
+    config = MiniConfig(size=SIZE, depth=depth, width=32, head_dim=16, stem_widths=(8, 16), frustum_width=8)
+    network = MiniNetwork(config)
+    x, t, cond = batch()
+    x0 = network(x, t, cond).detach()
+    torch.testing.assert_close(x0[0, 0, 0], lopsided())
+    assert outline(x0[0, 1, 0]).sum() > 50
+    torch.testing.assert_close(x0[0, :, 1], EMPTY.expand(3, 4, SIZE, SIZE))  # its input is not known
+
+
+def test_the_solid_learns_how_deep_a_ball_is() -> None:
+    """From the front a ball and a pole along the line of sight look alike; views from the side tell them apart."""
+    torch.manual_seed(0)
+    network = MiniNetwork(MiniConfig(size=SIZE, depth=0, frustum_width=8))
+    row, column = torch.meshgrid(torch.arange(SIZE) + 0.5 - HALF, torch.arange(SIZE) + 0.5 - HALF, indexing="ij")
+    ball = EMPTY.expand(4, SIZE, SIZE).clone()
+    ball[:, row**2 + column**2 < 100] = torch.tensor([-1.0, -1.0, 1.0, 1.0])[:, None]
+    x, t, cond = batch(frames=1)
+    cond["known_frames"] = ball.expand(x.shape)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    errors = []
+    for _ in range(40):
+        error = (network(x, t, cond) - cond["known_frames"])[:, 1:].square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.3 * errors[0]
+
+
+def test_a_solid_grows_into_a_whole_network(tmp_path: Path) -> None:
+    sizes = {"size": SIZE, "width": 32, "head_dim": 16, "stem_widths": (8, 16), "frustum_width": 8}
+    small, whole = MiniNetwork(MiniConfig(depth=0, **sizes)), MiniNetwork(MiniConfig(depth=2, **sizes))
+    path = save_weights(tmp_path / "small.safetensors", dict(small.state_dict()), {})
+    before = whole.layers[0].mlp_in.weight.detach().clone()
+    load_weights(whole, path, grown=True)
+    torch.testing.assert_close(whole.frustum.network.enter.weight, small.frustum.network.enter.weight)
+    torch.testing.assert_close(whole.layers[0].mlp_in.weight, before)
+    with pytest.raises(UserError, match="missing"):
+        load_weights(whole, path)
+    whole_path = save_weights(tmp_path / "whole.safetensors", dict(whole.state_dict()), {})
+    with pytest.raises(UserError, match="unexpected"):
+        load_weights(small, whole_path, grown=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"frustum_width": 12}, "multiple of 8"),
+        ({"frustum_width": 8, "channels": 3}, "channels 4"),
+        ({"depth": 0}, "no network"),
+    ],
+)
+def test_sizes_that_make_no_network_are_refused(options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        MiniConfig(**options)
