@@ -44,6 +44,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "instants": INSTANTS,
     "instants, no lifting": INSTANTS | {"model.config.lift_channels": 0},
     "instants, no mass at pure noise": INSTANTS | {"loss.point_mass": 0.0, "loss.logit_mean": 0.0},
+    "instants, solid": INSTANTS | {"model.config.frustum_width": 32},
+    "instants, solid in place of lifting": INSTANTS
+    | {"model.config.frustum_width": 32, "model.config.lift_channels": 0},
+    "instants, solid alone": INSTANTS | {"model.config.frustum_width": 32, "model.config.depth": 0},
     "instants, four views": {"stage.batch_size": 9, "stage.data": {"views": 4}},
     "instants, adamw": INSTANTS | {"optimizer.name": "adamw", "stage.lr": 1.0e-3},
     "moving": MOVING,

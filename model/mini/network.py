@@ -106,7 +106,7 @@ class MiniNetwork(nn.Module):
         if not config.depth:
             return
         shown = config.channels if config.frustum_width else 0
-        self.encoder = StemEncoder(config.channels + 1 + shown, config.stem_widths, C)
+        self.encoder = StemEncoder(config.channels + 1, config.stem_widths, C, shown)
         self.lift = (
             Lift(config.stem_widths[1], config.lift_channels, config.size // 4) if config.lift_channels else None
         )
@@ -141,9 +141,9 @@ class MiniNetwork(nn.Module):
         x = torch.where(known[..., None, None, None], cond["known_frames"], x)
         t = torch.where(known, torch.zeros_like(t), t)
         flag = known[..., None, None, None].to(x).expand(-1, -1, -1, 1, *x.shape[-2:])
-        inputs = [x, flag, start.to(x)] if self.frustum is not None else [x, flag]
-        cells = rearrange(torch.cat(inputs, dim=3), "b v f c h w -> (b v f) c h w")
-        half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last))
+        cells = rearrange(torch.cat([x, flag], dim=3), "b v f c h w -> (b v f) c h w")
+        shown = rearrange(start, "b v f c h w -> (b v f) c h w").to(cells) if self.frustum is not None else None
+        half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last), shown)
         if self.lift is not None:
             grid = rearrange(quarter, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_)
             seen = self.lift(grid, known, cond["elevation"], cond["azimuth"])

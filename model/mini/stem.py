@@ -25,19 +25,29 @@ class ResidualBlock(nn.Module):
 
 
 class StemEncoder(nn.Module):
-    """Cells to the skips at S/2 and S/4, and by `down_quarter` to token features [N, width, S/8, S/8]."""
+    """Cells to the skips at S/2 and S/4, and by `down_quarter` to token features [N, width, S/8, S/8].
 
-    def __init__(self, channels: int, widths: tuple[int, int], width: int) -> None:
+    Args:
+        shown: channels of pictures that are seen beside the cells; their weights start at zero.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int], width: int, shown: int = 0) -> None:
         super().__init__()
         self.enter = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.show = nn.Conv2d(4 * shown, widths[0], 3, padding=1, bias=False) if shown else None
+        if self.show is not None:
+            nn.init.zeros_(self.show.weight)
         self.block_half = ResidualBlock(widths[0])
         self.down_half = nn.Conv2d(widths[0], widths[1], 2, stride=2)
         self.block_quarter = ResidualBlock(widths[1])
         self.down_quarter = nn.Conv2d(widths[1], width, 2, stride=2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, channels, S, S] -> (skip at S/2, skip at S/4)."""
-        half = self.block_half(self.enter(F.pixel_unshuffle(x, 2)))
+    def forward(self, x: Tensor, shown: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[N, channels, S, S] and [N, shown, S, S] -> (skip at S/2, skip at S/4)."""
+        half = self.enter(F.pixel_unshuffle(x, 2))
+        if self.show is not None and shown is not None:
+            half = half + self.show(F.pixel_unshuffle(shown, 2))
+        half = self.block_half(half)
         return half, self.block_quarter(self.down_half(half))
 
 
