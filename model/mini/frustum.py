@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.model.mini.lift import SLOPE, voxel_centres
+from viewtime.model.mini.rays import SLOPE, ray_points, ray_weights, sample_volume
 from viewtime.model.mini.stem import GROUPS, ResidualBlock
 
 HEAD_DIM = 32
@@ -104,20 +104,14 @@ class Frustum(nn.Module):
         density = DENSITY_GAIN * density * seen[:, 3:, None]
         return torch.cat([colour, density], dim=1)
 
-    @torch.compiler.disable  # compiled grid sampling is slower on the CPU
     def render(self, volume: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
         """Composite the volume along the rays of every view."""
-        rays = voxel_centres(self.side, axes.device)
-        Z = rays[..., 2:]
-        rays = torch.cat([rays[..., :2] * (1 + SLOPE * Z), Z], dim=-1)
         turned = torch.einsum("nij,nvkj->nvik", axes_in, axes)
-        points = torch.einsum("nvij,zyxj->nvzyxi", turned, rays)
+        points = torch.einsum("nvij,zyxj->nvzyxi", turned, ray_points(self.side, axes.device))
         points = torch.cat([points[..., :2] / (1 + SLOPE * points[..., 2:]), points[..., 2:]], dim=-1)
-        samples = F.grid_sample(volume, rearrange(points, "n v z y x i -> n (v z) y x i"), align_corners=False)
+        samples = sample_volume(volume, rearrange(points, "n v z y x i -> n (v z) y x i"))
         samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=axes.shape[1])
-        density = samples[:, :, :, 3:]
-        through = torch.exp(-(density.cumsum(dim=2) - density))
-        weight = through * (1 - torch.exp(-density))
+        weight = ray_weights(samples[:, :, :, 3:], dim=2)
         opacity = weight.sum(dim=2)
         colour = (weight * samples[:, :, :, :3]).sum(dim=2) + 1 - opacity
         return torch.cat([colour, opacity], dim=2) * 2 - 1

@@ -1,38 +1,16 @@
 """Lifting: features of the known views put into a coarse volume, and the volume rendered to every view.
 
 The geometry that attention would have to learn is written down: a point of the volume lies where the cameras say.
-Lengths are counted in half heights of the picture at the orbit's centre, so the camera's distance is not needed: a
-point at (X, Y, Z) of a camera's axes (Z towards the object's far side) is seen at X / (1 + Z · tan(fov / 2)).
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.cameras import DEFAULT_FOV_Y
-
-SLOPE = math.tan(math.radians(DEFAULT_FOV_Y) / 2)
-
-
-def camera_axes(elevation: Tensor, azimuth: Tensor) -> Tensor:
-    """Rows right, down, forward of orbit cameras (`viewtime.cameras`): degrees [...] -> [..., 3, 3]."""
-    e, a = torch.deg2rad(elevation), torch.deg2rad(azimuth)
-    zero = torch.zeros_like(a)
-    right = torch.stack([a.cos(), a.sin(), zero], dim=-1)
-    forward = torch.stack([-e.cos() * a.sin(), e.cos() * a.cos(), -e.sin()], dim=-1)
-    return torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
-
-
-def voxel_centres(side: int, device: torch.device) -> Tensor:
-    """(x, y, z) of the centres of side³ voxels of [-1, 1]³, indexed [z, y, x]: [side, side, side, 3]."""
-    centres = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
-    z, y, x = torch.meshgrid(centres, centres, centres, indexing="ij")
-    return torch.stack([x, y, z], dim=-1)
+from viewtime.model.mini.rays import SLOPE, camera_axes, ray_points, ray_weights, voxel_centres
 
 
 class VolumeBlock(nn.Module):
@@ -111,20 +89,15 @@ class Lift(nn.Module):
         shaded = self.shade(volume).float()
         # Outside the volume sampling gives zero: no density.
         scene = torch.cat([shaded[:, :-1], F.softplus(shaded[:, -1:] - 2.0)], dim=1)
-        # A pixel's ray meets the plane Z at (u, v) · (1 + SLOPE · Z).
-        rays = voxel_centres(self.side, axes.device)
-        Z = rays[..., 2:]
-        rays = torch.cat([rays[..., :2] * (1 + SLOPE * Z), Z], dim=-1)
+        rays = ray_points(self.side, axes.device)
         points = torch.einsum("bvfij,zyxi->bvfzyxj", axes, rays)
         points = rearrange(points, "b v f z y x j -> (b f) (v z) y x j")
         samples = F.grid_sample(scene, points, align_corners=False)
         samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=V)
-        density = samples[:, :, :, -1:]
-        through = torch.exp(-(density.cumsum(dim=2) - density))
-        weight = through * (1 - torch.exp(-density))
+        weight = ray_weights(samples[:, :, :, -1:], dim=2)
         picture = (weight * samples[:, :, :, :-1]).sum(dim=2)
         opacity = weight.sum(dim=2)
-        depth = (weight * Z[:, None, :, :, 0]).sum(dim=2)
+        depth = (weight * rays[:, None, ..., 2]).sum(dim=2)
         picture = torch.cat([picture, opacity, depth], dim=2)
         picture = self.leave(rearrange(picture, "n v c y x -> (n v) c y x"))
         return rearrange(picture, "(b f v) c y x -> b v f c y x", b=B, f=F_)

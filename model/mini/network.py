@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from viewtime.model.mini.config import MiniConfig
 from viewtime.model.mini.frustum import Frustum
-from viewtime.model.mini.lift import Lift, camera_axes
+from viewtime.model.mini.lift import Lift
+from viewtime.model.mini.rays import camera_axes
 from viewtime.model.mini.stem import StemDecoder, StemEncoder
 
 NOISE_FREQUENCIES = 64

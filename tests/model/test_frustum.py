@@ -13,8 +13,8 @@ from viewtime.cameras import DEFAULT_FOV_Y, Cameras
 from viewtime.errors import UserError
 from viewtime.model.mini.config import MiniConfig
 from viewtime.model.mini.frustum import Frustum
-from viewtime.model.mini.lift import SLOPE, camera_axes
 from viewtime.model.mini.network import MiniNetwork
+from viewtime.model.mini.rays import SLOPE, camera_axes
 from viewtime.weights import load_weights, save_weights
 
 SIZE = 32

@@ -8,8 +8,9 @@ import torch
 
 from viewtime.cameras import DEFAULT_FOV_Y, Cameras
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.lift import Lift, camera_axes, voxel_centres
+from viewtime.model.mini.lift import Lift
 from viewtime.model.mini.network import MiniNetwork
+from viewtime.model.mini.rays import camera_axes, voxel_centres
 
 SIDE = 16
 DISTANCE = 1 / math.tan(math.radians(DEFAULT_FOV_Y) / 2)  # the distance at which half a picture's height is 1
