@@ -128,9 +128,26 @@ def sample_errors(denoised: Tensor, x0: Tensor, unknown: Tensor) -> Tensor:
     return (per_cell * unknown).flatten(1).sum(1) / unknown.flatten(1).sum(1)
 
 
+def outline_errors(denoised: Tensor, x0: Tensor, unknown: Tensor) -> Tensor:
+    """1 − soft IoU of alpha, the mean over each sample's unknown cells, [B] (SoftRas, Liu et al. 2019, eq. 10).
+
+    Raises:
+        UserError: the grid has no alpha channel.
+    """
+    if x0.shape[3] != 4:
+        raise UserError(f"loss.outline needs RGBA grids; these have {x0.shape[3]} channels")
+    made, true = ((grid[:, :, :, 3].float().clamp(-1, 1) + 1) / 2 for grid in (denoised, x0))
+    both = (made * true).sum(dim=(-2, -1))
+    either = (made + true - made * true).sum(dim=(-2, -1))
+    per_cell = 1 - both / either.clamp_min(1.0)
+    return (per_cell * unknown).flatten(1).sum(1) / unknown.flatten(1).sum(1)
+
+
 def denoising_loss(denoised: Tensor, x0: Tensor, noised: Noised, loss: LossSection) -> tuple[Tensor, Tensor]:
     """(scalar loss, loss of each sample [B] detached)."""
     per_sample = weight(noised.level, loss) * sample_errors(denoised, x0, noised.unknown)
+    if loss.outline:
+        per_sample = per_sample + loss.outline * outline_errors(denoised, x0, noised.unknown)
     return per_sample.mean(), per_sample.detach()
 
 

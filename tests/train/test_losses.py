@@ -14,6 +14,7 @@ from viewtime.train.losses import (
     denoising_loss,
     draw_level,
     noised_batch,
+    outline_errors,
     sample_errors,
     sample_generator,
     weight,
@@ -133,3 +134,48 @@ def test_analytic_gaussian_denoiser_minimises_the_loss(kind: str):
         assert float(total(torch.tensor(change), offset)) > 1.005 * float(best)
     for change in (-0.1, 0.1):
         assert float(total(slope, torch.tensor(change))) > 1.005 * float(best)
+
+
+def test_outlines_that_agree_cost_nothing_and_those_that_miss_cost_one():
+    x0 = -torch.ones(1, 2, 1, 4, 8, 8)
+    x0[:, :, :, 3, :4] = 1.0
+    unknown = torch.tensor([[[False], [True]]])
+    assert outline_errors(x0, x0, unknown).item() == 0.0
+    assert outline_errors(-x0, x0, unknown).item() == 1.0
+    half = x0.clone()
+    half[:, 1, :, 3, :2] = -1.0
+    assert outline_errors(half, x0, unknown).item() == pytest.approx(0.5)
+    half[:, 0] = -x0[:, 0]  # a known cell
+    assert outline_errors(half, x0, unknown).item() == pytest.approx(0.5)
+
+
+def test_unsure_outlines_are_decided_where_the_squared_error_leaves_them_open():
+    """Two equally likely outlines, one inside the other: the best alpha of the rest is 1/2, or all of it."""
+    inside = torch.zeros(8, 8)
+    inside[2:6, 2:6] = 1
+    outside = torch.zeros(8, 8)
+    outside[1:7, 1:7] = 1
+    x0 = torch.ones(2, 1, 1, 4, 8, 8)
+    x0[0, 0, 0, 3], x0[1, 0, 0, 3] = inside * 2 - 1, outside * 2 - 1
+    unknown = torch.ones(2, 1, 1, dtype=torch.bool)
+    alphas = torch.linspace(0, 1, 21)
+
+    def best(error) -> float:
+        guesses = []
+        for alpha in alphas:
+            guess = torch.ones(2, 1, 1, 4, 8, 8)
+            guess[:, :, :, 3] = (inside + alpha * (outside - inside)) * 2 - 1
+            guesses.append(float(error(guess, x0, unknown).mean()))
+        return float(alphas[guesses.index(min(guesses))])
+
+    assert best(sample_errors) == pytest.approx(0.5)
+    assert best(outline_errors) in (0.0, 1.0)
+
+
+def test_outlines_need_alpha_and_a_weight_that_is_not_negative():
+    x0 = torch.zeros(1, 1, 1, 3, 4, 4)
+    noised = noised_batch(x0, None, LossSection(), [sample_generator(0, 0)])
+    with pytest.raises(UserError, match="3 channels"):
+        denoising_loss(x0, x0, noised, LossSection(outline=0.5))
+    with pytest.raises(UserError, match="outline is -1"):
+        LossSection(outline=-1)
