@@ -143,7 +143,7 @@ def test_bad_configs_are_refused(tiny, changes: dict, said: str):
 
 
 def test_a_preset_starts_from_the_shipped_half_precision_weights_in_float32():
-    section = parse_overrides(TrainConfig, ["--config", "mini-generalist-cpu"], "train").model
+    section = parse_overrides(TrainConfig, ["--config", "mini-critic"], "train").model
     network = network_of(build_model(section))
     shipped = load_file(find_weights("mini"))
     assert {tensor.dtype for tensor in shipped.values()} == {torch.float16}
