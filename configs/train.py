@@ -70,6 +70,10 @@ class ModelSection:
     compile: bool = False
     channels_last: bool = False
 
+    def __post_init__(self) -> None:
+        if self.grown and self.weights is None:
+            raise UserError("model.grown needs model.weights, the file of the smaller network")
+
 
 @dataclass(frozen=True)
 class DataSection:
@@ -107,8 +111,9 @@ class LossSection:
             default; the other models need `--sampler.frame-noise shared`.
         adversarial: strength of a critic's pull on the prediction, as a share of the squared error's own; see
             `viewtime.train.adversarial`.
-        outline: weight of 1 − soft IoU of the alpha channel (SoftRas, Liu et al. 2019, eq. 10), for RGBA. The squared
-            error leaves alpha between 0 and 1 wherever it is unsure; this decides, so that masks overlap most.
+        outline: weight of 1 − soft IoU of the alpha channel (Liu et al. 2019, Soft Rasterizer), for flows of RGBA
+            pixels. The squared error leaves alpha between 0 and 1 wherever it is unsure; this decides, so that masks
+            overlap most.
         drafted: flow: share of samples that are noised from the model's own prediction at t = 1 instead of the truth,
             at a t drawn without the point mass; see `viewtime.train.drafts`.
     """
@@ -141,6 +146,8 @@ class LossSection:
             raise UserError(f'loss.adversarial is {self.adversarial}; it needs known_cells "clean" and is not below 0')
         if self.outline < 0:
             raise UserError(f"loss.outline is {self.outline}; it must not be below 0")
+        if self.outline and (self.kind, self.known_cells) != ("flow", "clean"):
+            raise UserError('loss.outline needs loss.kind "flow" and loss.known_cells "clean"')
         if self.kind == "edm" and self.weighting == "v":
             raise UserError('loss.weighting "v" needs loss.kind "flow"; use "edm", "x0" or "min_snr"')
         if self.kind == "flow" and self.weighting == "edm":

@@ -22,13 +22,16 @@ def main() -> int:
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    view = OnTheFly(elevation_min=12, elevation_max=12)
+    view = OnTheFly(elevation_min=12, elevation_max=12, smallest_cover=0.0)
     config = DataConfig(creature_weight=1.0, views=options.views, frames=1, resolution=96, on_the_fly=view)
     source = build_mixture(config).sources[0]
-    grids = [source.draw(Consumer(0), row, generator_for(options.seed, row)) for row in range(options.rows)]
-    frames = torch.stack([grid.frames[:, 0] for grid in grids if grid.frames is not None]).float() / 255
+    rows = []
+    for row in range(options.rows):
+        frames = source.draw(Consumer(0), row, generator_for(options.seed, row)).frames
+        assert frames is not None  # a rendered grid has pixels
+        rows.append(frames[:, 0].float() / 255)
     labels = [f"{360 * view / options.views:.0f}°" for view in range(options.views)]
-    print(contact_sheet(frames, options.out, column_labels=labels))
+    print(contact_sheet(torch.stack(rows), options.out, column_labels=labels))
     return 0
 
 

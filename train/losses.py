@@ -44,10 +44,17 @@ def sample_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator
 
 
 def stage_loss(config: TrainConfig, stage: Stage) -> LossSection:
-    """The loss of a stage: `config.loss` with the stage's keys over it."""
-    if not stage.loss:
-        return config.loss
-    return build(LossSection, {**plain(config.loss), **stage.loss}, f"stage {stage.name}: loss")
+    """The loss of a stage: `config.loss` with the stage's keys over it.
+
+    Raises:
+        UserError: an unknown key, a bad value, or a loss of outlines on latents, whose fourth channel is no alpha.
+    """
+    loss = config.loss
+    if stage.loss:
+        loss = build(LossSection, {**plain(config.loss), **stage.loss}, f"stage {stage.name}: loss")
+    if loss.outline and {**config.data.options, **stage.data}.get("kind") == "latents":
+        raise UserError("loss.outline needs alpha, but data.options.kind is latents; set loss.outline to 0")
+    return loss
 
 
 def draw_level(loss: LossSection, generator: torch.Generator) -> float:
@@ -124,12 +131,11 @@ def weight(level: Tensor, loss: LossSection) -> Tensor:
 
 def sample_errors(denoised: Tensor, x0: Tensor, unknown: Tensor) -> Tensor:
     """Mean squared error over each sample's unknown cells, [B]; the mean over channels and pixels comes first."""
-    per_cell = (denoised.float() - x0).square().mean(dim=(-3, -2, -1))
-    return (per_cell * unknown).flatten(1).sum(1) / unknown.flatten(1).sum(1)
+    return _mean_over((denoised.float() - x0).square().mean(dim=(-3, -2, -1)), unknown)
 
 
 def outline_errors(denoised: Tensor, x0: Tensor, unknown: Tensor) -> Tensor:
-    """1 − soft IoU of alpha, the mean over each sample's unknown cells, [B] (SoftRas, Liu et al. 2019, eq. 10).
+    """1 − soft IoU of alpha, the mean over each sample's unknown cells, [B] (Liu et al. 2019, Soft Rasterizer).
 
     Raises:
         UserError: the grid has no alpha channel.
@@ -139,7 +145,11 @@ def outline_errors(denoised: Tensor, x0: Tensor, unknown: Tensor) -> Tensor:
     made, true = ((grid[:, :, :, 3].float().clamp(-1, 1) + 1) / 2 for grid in (denoised, x0))
     both = (made * true).sum(dim=(-2, -1))
     either = (made + true - made * true).sum(dim=(-2, -1))
-    per_cell = 1 - both / either.clamp_min(1.0)
+    return _mean_over(1 - both / either.clamp_min(1.0), unknown)
+
+
+def _mean_over(per_cell: Tensor, unknown: Tensor) -> Tensor:
+    """[B, V, F] -> the mean over each sample's unknown cells, [B]."""
     return (per_cell * unknown).flatten(1).sum(1) / unknown.flatten(1).sum(1)
 
 

@@ -84,29 +84,24 @@ def _legs(rng: np.random.Generator, creature: Creature, torso: _Torso) -> None:
     pairs = {"lying": [0, 0, 1, 2, 2, 2, 2, 3, 4], "upright": [1], "round": [0, 1, 1, 2]}[torso.posture]
     count = int(rng.choice(pairs))
     spread = rng.uniform(0, 75) if count > 2 else rng.uniform(0, 20)
-    lengths, thick, colours = _segments(rng, rng.uniform(0.2, 0.9))
+    lengths, radii, colours = _segments(rng, rng.uniform(0.2, 0.9))
     bend = turn(0, rng.uniform(-50, 50)) @ turn(2, -spread * rng.uniform())
     squareness, swing = _squareness(rng), _swing(rng, 40, axis=LEFT)
     foot = rng.uniform(0.8, 2.0) if rng.random() < 0.6 else 0.0
-    for number, place in enumerate(np.linspace(-0.85, 0.85, count) if count > 1 else [0.0]):
-        if number >= count:
-            break
+    for number, place in enumerate(np.linspace(-0.85, 0.85, count) if count > 1 else [0.0] * count):
         start = torso.at(float(place)) - 0.3 * torso.thick * UP if torso.lies else torso.at(-0.75)
         root = start + 0.7 * torso.wide * LEFT
         direction = turn(2, spread) @ -UP
-        chain = Chain(root, direction, lengths, thick, bend, colours, swing.later(number * np.pi), squareness)
+        chain = Chain(root, direction, lengths, radii, bend, colours, swing.later(number * np.pi), squareness)
         for bone, end in creature.pair(torso.bone(start), chain, alternate=True):
             if foot:
-                radius = foot * float(thick[-1])
-                centre = end + 0.5 * radius * FORWARD
-                shape = Shape(
-                    (0.9 * radius, 0.5 * radius, 1.4 * radius), np.eye(3), centre, squareness, colour=colours[-1]
-                )
-                creature.solid(bone, shape)
+                size = foot * float(radii[-1])
+                half = (0.9 * size, 0.5 * size, 1.4 * size)
+                creature.solid(bone, Shape(half, np.eye(3), end + 0.5 * size * FORWARD, squareness, colour=colours[-1]))
 
 
 def _arms(rng: np.random.Generator, creature: Creature, torso: _Torso) -> None:
-    """Arms, or flat wings and fins."""
+    """Arms, or flat wings and fins whose broad side looks forward."""
     flat = rng.random() < (0.25 if torso.posture == "upright" else 0.75)
     lengths, radii, colours = _segments(rng, rng.uniform(0.25, 0.8))
     drop = rng.uniform(-60, 40) if flat else rng.uniform(0, 85)
@@ -117,7 +112,6 @@ def _arms(rng: np.random.Generator, creature: Creature, torso: _Torso) -> None:
     bend = turn(2 if flat else 0, rng.uniform(-40, 40))
     swing, squareness = _swing(rng, 50, axis=axis), _squareness(rng)
     flatness = rng.uniform(0.1, 0.3) if flat else 1.0
-    # A flat limb's width lies along the body: its frame's x must.
     wide = radii * (rng.uniform(1.5, 4.0) if flat else 1.0)
     chain = Chain(root, direction, lengths, wide, bend, colours, swing, squareness, flatness)
     creature.pair(torso.bone(start), chain, alternate=not flat)

@@ -99,7 +99,7 @@ class Creature:
 
 
 def frame(direction: np.ndarray) -> np.ndarray:
-    """Right-handed axes [3, 3] in columns whose y is `direction`, mirrored for mirrored directions."""
+    """Right-handed axes [3, 3] in columns whose y is `direction`; z is as nearly forward as that allows."""
     up = direction / np.linalg.norm(direction)
     forward = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.9 else np.array([0.0, 1.0, 0.0])
     side = np.cross(up, forward)

@@ -16,7 +16,7 @@ class Shape:
 
     Attributes:
         radii: half extents along its own axes x, y, z.
-        axes: float [3, 3], columns: its own axes in the bone's frame.
+        axes: float [3, 3], columns: its own axes in the bone's frame, right-handed.
         centre: in the bone's frame.
         squareness: exponents along y and around y; 1 is round, 0.2 nearly a box.
         taper: relative change of the cross section from the middle to the ends of y, -1 … 1.
@@ -51,8 +51,6 @@ def surface(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     points = (points * shape.radii) @ shape.axes.T + shape.centre
     corners = points[triangles()]
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    if np.linalg.det(shape.axes) < 0:
-        faces = -faces
     normals = np.zeros_like(points)
     for corner in range(3):
         np.add.at(normals, triangles()[:, corner], faces)

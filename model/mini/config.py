@@ -20,8 +20,9 @@ class MiniConfig:
             independent (the ablation's "frame by frame").
         view_attention: whether the other layers attend over all views of an instant, or each view alone.
         lift_channels: of the volume that the known views' features are lifted into (`lift.Lift`); 0 leaves it out.
-        frustum_width: of the network that turns the input view into a solid (`frustum.Frustum`), whose pictures
-            the rest corrects; 0 leaves it out. With depth 0 those pictures are the prediction.
+        frustum_width: of the network that turns the input view, the grid's first, into a solid
+            (`frustum.Frustum`), whose pictures the rest corrects; 0 leaves it out. With depth 0 those pictures are
+            the prediction, and of the other sizes only `size` and `channels` count.
         camera_conditioning: whether the network sees the cameras at all.
     """
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.model.mini.rays import SLOPE, camera_axes, ray_points, ray_weights, voxel_centres
+from viewtime.model.mini.rays import SLOPE, camera_axes, ray_points, ray_weights, sample_volume, voxel_centres
 
 
 class VolumeBlock(nn.Module):
@@ -92,7 +92,7 @@ class Lift(nn.Module):
         rays = ray_points(self.side, axes.device)
         points = torch.einsum("bvfij,zyxi->bvfzyxj", axes, rays)
         points = rearrange(points, "b v f z y x j -> (b f) (v z) y x j")
-        samples = F.grid_sample(scene, points, align_corners=False)
+        samples = sample_volume(scene, points)
         samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=V)
         weight = ray_weights(samples[:, :, :, -1:], dim=2)
         picture = (weight * samples[:, :, :, :-1]).sum(dim=2)

@@ -45,7 +45,8 @@ class StemEncoder(nn.Module):
     def forward(self, x: Tensor, shown: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """[N, channels, S, S] and [N, shown, S, S] -> (skip at S/2, skip at S/4)."""
         half = self.enter(F.pixel_unshuffle(x, 2))
-        if self.show is not None and shown is not None:
+        if self.show is not None:
+            assert shown is not None
             half = half + self.show(F.pixel_unshuffle(shown, 2))
         half = self.block_half(half)
         return half, self.block_quarter(self.down_half(half))

@@ -106,7 +106,7 @@ def test_creatures_are_a_source_of_grids_that_repeats():
     assert ((cover > 0.01) & (cover < 0.9)).all()
 
 
-def test_creatures_mix_with_assets_by_weight_and_not_with_latents(tmp_path):
+def test_creatures_are_pixels_and_left_out_unless_asked_for():
     with pytest.raises(UserError, match="latents comes from shards alone"):
         build_mixture(DataConfig(creature_weight=1.0, kind="latents"))
     with pytest.raises(UserError, match="no data"):

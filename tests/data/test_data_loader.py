@@ -236,6 +236,14 @@ def _draw_green(source, rng):
     return source.renderer.draw(source.name, "green", loaded.scene, loaded.clips[0], rng)
 
 
+def test_creatures_mix_with_assets_by_weight(boxes):
+    from viewtime.data.build import build_mixture
+
+    mixture = build_mixture(DataConfig(assets=str(boxes), creature_weight=3.0, views=2, frames=1, resolution=16))
+    assert [source.name for source in mixture.sources] == ["assets", "creatures"]
+    assert mixture.shares.tolist() == [0.25, 0.75]
+
+
 def test_the_object_is_whole_in_every_cell(boxes):
     from viewtime.data.stream import AssetSource
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from viewtime.configs.train import LossSection
+from viewtime.configs.train import DataSection, LossSection, ModelSection, Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.train.losses import (
     add_noise,
@@ -17,6 +17,7 @@ from viewtime.train.losses import (
     outline_errors,
     sample_errors,
     sample_generator,
+    stage_loss,
     weight,
 )
 
@@ -179,3 +180,14 @@ def test_outlines_need_alpha_and_a_weight_that_is_not_negative():
         denoising_loss(x0, x0, noised, LossSection(outline=0.5))
     with pytest.raises(UserError, match="outline is -1"):
         LossSection(outline=-1)
+    with pytest.raises(UserError, match=r"outline needs loss\.kind"):
+        LossSection(kind="edm", weighting="edm", outline=0.5)
+
+
+def test_outlines_of_latents_are_refused_before_training():
+    stage = Stage("only", lr=1e-3, batch_size=1, steps=1, loss={"outline": 0.5})
+    model = ModelSection("mini")
+    pixels, latents = (DataSection("grids", {"kind": kind}) for kind in ("pixels", "latents"))
+    assert stage_loss(TrainConfig(model, pixels, stages=[stage]), stage).outline == 0.5
+    with pytest.raises(UserError, match="outline needs alpha"):
+        stage_loss(TrainConfig(model, latents, stages=[stage]), stage)

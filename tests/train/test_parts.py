@@ -152,6 +152,11 @@ def test_a_preset_starts_from_the_shipped_half_precision_weights_in_float32():
         assert torch.equal(parameter, shipped[name].float())
 
 
+def test_nothing_grows_from_no_weights():
+    with pytest.raises(UserError, match=r"model\.grown needs model\.weights"):
+        ModelSection("mini", grown=True)
+
+
 def test_weights_that_are_not_there_are_one_line():
     with pytest.raises(UserError, match=r"no such weights: nowhere\.safetensors"):
         build_model(ModelSection("mini", weights="nowhere.safetensors"))
