@@ -11,7 +11,7 @@ from viewtime.render_objaverse.gltf import Scene
 from viewtime.render_objaverse.pose import Posed
 
 SLOT = "slot"  # in the name of a bone that carries one thing at a time, e.g. "handslot.r"
-LONGEST_BONE_CHANGE = 1.25
+LONGEST_BONE_CHANGE = 1.7
 LARGEST_STRETCH = 1.6
 TURNED_SHARE = 0.3  # of the joints, in a changed pose
 LARGEST_TURN = 35.0  # degrees

@@ -81,9 +81,9 @@ def _torso(rng: np.random.Generator, creature: Creature, posture: Posture) -> _T
 
 def _legs(rng: np.random.Generator, creature: Creature, torso: _Torso) -> None:
     """Pairs from hind to fore, each pair half a period from the next."""
-    pairs = {"lying": [0, 0, 1, 2, 2, 2, 2, 3, 4], "upright": [1], "round": [0, 1, 1, 2]}[torso.posture]
+    pairs = {"lying": [0, 0, 1, 2, 2, 2, 2, 3, 4, 4], "upright": [1], "round": [0, 1, 1, 2]}[torso.posture]
     count = int(rng.choice(pairs))
-    spread = rng.uniform(0, 75) if count > 2 else rng.uniform(0, 20)
+    spread = rng.uniform(0, 130) if count > 2 else rng.uniform(0, 20)
     lengths, radii, colours = _segments(rng, rng.uniform(0.2, 0.9))
     bend = turn(0, rng.uniform(-50, 50)) @ turn(2, -spread * rng.uniform())
     squareness, swing = _squareness(rng), _swing(rng, 40, axis=LEFT)
@@ -114,7 +114,20 @@ def _arms(rng: np.random.Generator, creature: Creature, torso: _Torso) -> None:
     flatness = rng.uniform(0.1, 0.3) if flat else 1.0
     wide = radii * (rng.uniform(1.5, 4.0) if flat else 1.0)
     chain = Chain(root, direction, lengths, wide, bend, colours, swing, squareness, flatness)
-    creature.pair(torso.bone(start), chain, alternate=not flat)
+    hands = creature.pair(torso.bone(start), chain, alternate=not flat)
+    if not flat and rng.random() < 0.5:
+        bone, end = hands[int(rng.integers(2))]
+        _held(rng, creature, bone, end)
+
+
+def _held(rng: np.random.Generator, creature: Creature, bone: int, hand: np.ndarray) -> None:
+    """A staff, a blade or a shield in a hand."""
+    long, thick = rng.uniform(0.1, 0.6), float(np.exp(rng.uniform(np.log(0.01), np.log(0.05))))
+    wide = thick if rng.random() < 0.6 else rng.uniform(thick, 0.6 * long)
+    axes = turn(1, rng.uniform(0, 360)) @ turn(0, rng.uniform(-120, 120))
+    centre = hand + rng.uniform(0.0, 0.9) * long * axes[:, 1]
+    shape = Shape((wide, long, thick), axes, centre, _squareness(rng), rng.uniform(-0.6, 0.3), int(rng.integers(0, 5)))
+    creature.solid(bone, shape)
 
 
 def _head(rng: np.random.Generator, creature: Creature, torso: _Torso) -> None:
