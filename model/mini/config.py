@@ -16,8 +16,8 @@ class MiniConfig:
         channels: channels of a cell; RGB composited on white, and alpha.
         stem_widths: channels of the convolutional stem at 1/2 and 1/4 of the size.
         width, depth, head_dim: of the transformer, which works at 1/8 of the size.
-        frame_attention: whether every second layer attends over the frames of a view; without it frames are
-            independent (the ablation's "frame by frame").
+        frame_attention: whether every second layer attends over the frames of a view, in the solid over all frames of
+            the input view; without it frames are independent (the ablation's "frame by frame").
         view_attention: whether the other layers attend over all views of an instant, or each view alone.
         lift_channels: of the volume that the known views' features are lifted into (`lift.Lift`); 0 leaves it out.
         frustum_width: of the network that turns the input view, the grid's first, into a solid

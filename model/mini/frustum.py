@@ -24,7 +24,7 @@ DARKEST = 0.02  # colours are kept this far from 0 and 1 before the logit
 
 
 class PictureAttention(nn.Module):
-    """Self-attention over the pixels of a feature map, beside the identity; starts at zero."""
+    """Self-attention over the pixels of the feature maps of an object, beside the identity; starts at zero."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -33,15 +33,15 @@ class PictureAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, h, w] -> same."""
-        q, k, v = rearrange(self.qkv(self.norm(x)), "n (s a d) h w -> s n a (h w) d", s=3, d=HEAD_DIM)
+    def forward(self, x: Tensor, maps: int) -> Tensor:
+        """[N · maps, C, h, w] -> same; pixels attend to those of the `maps` that follow each other."""
+        q, k, v = rearrange(self.qkv(self.norm(x)), "(n m) (s a d) h w -> s n a (m h w) d", s=3, d=HEAD_DIM, m=maps)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(rearrange(mixed, "n a (h w) d -> n (a d) h w", h=x.shape[-2]))
+        return x + self.out(rearrange(mixed, "n a (m h w) d -> (n m) (a d) h w", h=x.shape[-2], m=maps))
 
 
 class PictureNet(nn.Module):
-    """U-net with attention at 1/8 of the size: [N, channels, S, S] -> [N, out, S/2, S/2]."""
+    """U-net with attention at 1/8 of the size, in turn within a picture and over all frames of an object."""
 
     def __init__(self, channels: int, width: int, out: int, size: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class PictureNet(nn.Module):
         self.down_quarter = nn.Conv2d(2 * width, deep, 2, stride=2)
         self.position = nn.Parameter(0.02 * torch.randn(deep, side, side))
         layers = [layer for _ in range(MIDDLE_BLOCKS) for layer in (ResidualBlock(deep), PictureAttention(deep))]
-        self.middle = nn.Sequential(*layers)
+        self.middle = nn.ModuleList(layers)
         self.up_quarter = nn.Conv2d(deep, 8 * width, 1)
         self.quarter_out = nn.Sequential(ResidualBlock(2 * width), ResidualBlock(2 * width))
         self.up_half = nn.Conv2d(2 * width, 4 * width, 1)
@@ -62,17 +62,23 @@ class PictureNet(nn.Module):
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """[N · frames, channels, S, S] -> [N · frames, out, S/2, S/2]; frames: 1 keeps them apart."""
         half = self.half_in(self.enter(F.pixel_unshuffle(x, 2)))
         quarter = self.quarter_in(self.down_half(half))
-        deep = self.middle(self.down_quarter(quarter) + self.position)
+        deep = self.down_quarter(quarter) + self.position
+        for number in range(MIDDLE_BLOCKS):
+            deep = self.middle[2 * number](deep)
+            deep = self.middle[2 * number + 1](deep, frames if number % 2 else 1)
         quarter = self.quarter_out(F.pixel_shuffle(self.up_quarter(deep), 2) + quarter)
         return self.leave(self.half_out(F.pixel_shuffle(self.up_half(quarter), 2) + half))
 
 
 class Frustum(nn.Module):
-    """A picture of the object -> what every camera sees of it, by volume rendering.
+    """Pictures of the object from one camera -> what every camera sees of it, by volume rendering.
+
+    Each frame has a solid of its own. What one frame hides another may show: half of the network's attention goes over
+    all frames.
 
     Args:
         width: of the U-net at half the size; a multiple of 8.
@@ -84,17 +90,20 @@ class Frustum(nn.Module):
         self.side = size // 2
         self.network = PictureNet(4, width, 4 * self.side, size)
 
-    def forward(self, picture: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
+    def forward(self, picture: Tensor, axes_in: Tensor, axes: Tensor, frames: int = 1) -> Tensor:
         """picture [N, 4, S, S] in [-1, 1], on white; its camera axes [N, 3, 3]; axes [N, V, 3, 3].
+
+        Args:
+            frames: N is a multiple of it; so many pictures in a row are frames of one object.
 
         Returns:
             [N, V, 4, S/2, S/2] in [-1, 1], on white.
         """
-        return self.render(self.fill(picture), axes_in, axes)
+        return self.render(self.fill(picture, frames), axes_in, axes)
 
-    def fill(self, picture: Tensor) -> Tensor:
+    def fill(self, picture: Tensor, frames: int = 1) -> Tensor:
         """Colour in [0, 1] and density, in the input camera's frustum: float32 [N, 4, depth, S/2, S/2]."""
-        drawn = rearrange(self.network(picture).float(), "n (c z) y x -> n c z y x", c=4)
+        drawn = rearrange(self.network(picture, frames).float(), "n (c z) y x -> n c z y x", c=4)
         seen = (F.avg_pool2d(picture.float(), 2) + 1) / 2
         own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
         colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])

@@ -170,8 +170,10 @@ class MiniNetwork(nn.Module):
         B, V = x.shape[:2]
         axes = camera_axes(cond["elevation"].float(), cond["azimuth"].float())
         axes = rearrange(axes, "b v f i j -> (b f) v i j")
-        picture = cond["known_frames"][:, 0].flatten(0, 1).float()
-        seen = self.frustum(picture, axes[:, 0], axes[:, 1:])
+        picture = torch.where(known[:, 0, :, None, None, None], cond["known_frames"][:, 0], empty)
+        picture = picture.flatten(0, 1).float()
+        frames = x.shape[2] if self.config.frame_attention else 1
+        seen = self.frustum(picture, axes[:, 0], axes[:, 1:], frames)
         seen = F.interpolate(seen.flatten(0, 1), size=x.shape[-2:], mode="bilinear", align_corners=False)
         seen = torch.cat([picture[:, None], seen.unflatten(0, (-1, V - 1))], dim=1)
         seen = rearrange(seen, "(b f) v c h w -> b v f c h w", b=B)

@@ -12,7 +12,7 @@ from torch import Tensor
 from viewtime.cameras import DEFAULT_FOV_Y, Cameras
 from viewtime.errors import UserError
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.frustum import Frustum
+from viewtime.model.mini.frustum import Frustum, PictureAttention
 from viewtime.model.mini.network import MiniNetwork
 from viewtime.model.mini.rays import SLOPE, camera_axes
 from viewtime.weights import load_weights, save_weights
@@ -104,6 +104,45 @@ def test_an_untrained_network_predicts_the_solid_where_the_input_view_is_known(d
     torch.testing.assert_close(x0[0, 0, 0], lopsided())
     assert outline(x0[0, 1, 0]).sum() > 50
     torch.testing.assert_close(x0[0, :, 1], EMPTY.expand(3, 4, SIZE, SIZE))  # its input is not known
+
+
+def frames_that_differ(*, frame_attention: bool, known: list[bool]) -> tuple[Tensor, Tensor]:
+    """Side views of the first of two frames, before and after the second one changed."""
+    torch.manual_seed(0)
+    config = MiniConfig(size=SIZE, depth=0, frustum_width=8, frame_attention=frame_attention)
+    network = MiniNetwork(config)
+    torch.nn.init.normal_(network.frustum.network.leave.weight, std=0.1)
+    for module in network.modules():
+        if isinstance(module, PictureAttention):
+            torch.nn.init.normal_(module.out.weight, std=0.1)
+    x, t, cond = batch()
+    cond["known"][:, 0] = torch.tensor(known)
+    before = network(x, t, cond)[:, 1, 0]
+    cond["known_frames"][:, 0, 1] = lopsided().flip(-1)
+    return before.detach(), network(x, t, cond)[:, 1, 0].detach()
+
+
+def test_a_frame_learns_from_the_others() -> None:
+    before, after = frames_that_differ(frame_attention=True, known=[True, True])
+    assert (before - after).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("attention", "known"), [(False, [True, True]), (True, [True, False])])
+def test_frames_without_attention_or_unknown_ones_change_nothing(attention: bool, known: list[bool]) -> None:
+    before, after = frames_that_differ(frame_attention=attention, known=known)
+    torch.testing.assert_close(before, after)
+
+
+def test_the_order_of_objects_and_frames_is_kept() -> None:
+    """Two objects of two frames at once are what each object gives alone."""
+    torch.manual_seed(0)
+    frustum, axes = Frustum(8, SIZE), axes_at(0, 70).expand(4, -1, -1, -1)
+    torch.nn.init.normal_(frustum.network.middle[3].out.weight, std=0.1)
+    torch.nn.init.normal_(frustum.network.leave.weight, std=0.1)
+    objects = torch.stack([lopsided(), lopsided().flip(-1), lopsided().flip(-2), lopsided().transpose(-1, -2)])
+    together = frustum(objects, axes[:, 0], axes, 2)
+    alone = [frustum(part, axes[:2, 0], axes[:2], 2) for part in objects.split(2)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
 
 def test_the_solid_learns_how_deep_a_ball_is() -> None:
