@@ -339,8 +339,13 @@ def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed
         raise UserError(
             "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
         )
+    contrast = pick(options.alpha_contrast, default.alpha_contrast)
+    if contrast <= 0 or (contrast != 1 and traits.channels != 4):
+        made = "alpha" if traits.channels == 4 else "no alpha"
+        raise UserError(f"--sampler.alpha-contrast {contrast:g}: it must be above 0, and {traits.name} makes {made}")
     noise = partial(cell_noise, shared=pick(options.frame_noise, default.frame_noise) == "shared")
-    return Settings(schedule, pick(options.name, default.name), guidance, seed, cache=options.cache, noise=noise)
+    name = pick(options.name, default.name)
+    return Settings(schedule, name, guidance, seed, cache=options.cache, noise=noise, alpha_contrast=contrast)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

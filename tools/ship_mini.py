@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--shift", type=float, required=True)
     parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
+    parser.add_argument("--alpha-contrast", type=float, default=1.0)
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
     parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
     parser.add_argument("--out", type=Path, default=SHIPPED)
@@ -65,6 +66,7 @@ def main() -> int:
         "steps": options.steps,
         "shift": options.shift,
         "frame_noise": options.frame_noise,
+        "alpha_contrast": options.alpha_contrast,
     }
     halves = {name: tensor.to(torch.float16) for name, tensor in mean.items()}
     save_weights(options.out, halves, {**config, "trained": trained})

@@ -23,6 +23,8 @@ class MiniConfig:
         frustum_width: of the network that turns the input view, the grid's first, into a solid
             (`frustum.Frustum`), whose pictures the rest corrects; 0 leaves it out. With depth 0 those pictures are
             the prediction, and of the other sizes only `size` and `channels` count.
+        frustum_rays: that volume rendering casts along a picture's side: half the size (also 0), or the size, which
+            takes eight times the samples.
         camera_conditioning: whether the network sees the cameras at all.
     """
 
@@ -34,6 +36,7 @@ class MiniConfig:
     head_dim: int = 48
     lift_channels: int = 0
     frustum_width: int = 0
+    frustum_rays: int = 0
     frame_attention: bool = True
     view_attention: bool = True
     camera_conditioning: bool = True
@@ -47,5 +50,7 @@ class MiniConfig:
             raise UserError(f"mini: depth {self.depth} must be even: view and frame layers alternate")
         if self.frustum_width % 8 or (self.frustum_width and self.channels != 4):
             raise UserError(f"mini: frustum_width {self.frustum_width} must be a multiple of 8, and channels 4")
+        if self.frustum_rays not in (0, self.size // 2, self.size):
+            raise UserError(f"mini: frustum_rays {self.frustum_rays}; choose {self.size // 2} or {self.size}")
         if not (self.depth or self.frustum_width):
             raise UserError("mini: depth 0 needs a frustum_width, else there is no network")

@@ -82,12 +82,14 @@ class Frustum(nn.Module):
 
     Args:
         width: of the U-net at half the size; a multiple of 8.
-        size: side S of the pictures; the volume has S/2 cells along each edge, and a ray S/2 samples.
+        size: side S of the pictures; the network draws S/2 cells along each edge.
+        rays: R along a side of the pictures that it makes, each with R samples; S/2 or S. With S the drawn cells are
+            interpolated, and outline and colours of the input are taken in full.
     """
 
-    def __init__(self, width: int, size: int) -> None:
+    def __init__(self, width: int, size: int, rays: int) -> None:
         super().__init__()
-        self.side = size // 2
+        self.side, self.rays = size // 2, rays
         self.network = PictureNet(4, width, 4 * self.side, size)
 
     def forward(self, picture: Tensor, axes_in: Tensor, axes: Tensor, frames: int = 1) -> Tensor:
@@ -97,26 +99,29 @@ class Frustum(nn.Module):
             frames: N is a multiple of it; so many pictures in a row are frames of one object.
 
         Returns:
-            [N, V, 4, S/2, S/2] in [-1, 1], on white.
+            [N, V, 4, R, R] in [-1, 1], on white.
         """
         return self.render(self.fill(picture, frames), axes_in, axes)
 
     def fill(self, picture: Tensor, frames: int = 1) -> Tensor:
-        """Colour in [0, 1] and density, in the input camera's frustum: float32 [N, 4, depth, S/2, S/2]."""
+        """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, R (depth), R, R]."""
         drawn = rearrange(self.network(picture, frames).float(), "n (c z) y x -> n c z y x", c=4)
-        seen = (F.avg_pool2d(picture.float(), 2) + 1) / 2
-        own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
-        colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
-        density = F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
-        density = DENSITY_GAIN * density * seen[:, 3:, None]
+        density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
+        drawn = torch.cat([drawn[:, :3], density], dim=1)
+        if self.rays != self.side:
+            drawn = F.interpolate(drawn, size=(self.rays,) * 3, mode="trilinear")
+        seen = (F.avg_pool2d(picture.float(), picture.shape[-1] // self.rays) + 1) / 2
+        own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
+        colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
+        density = drawn[:, 3:] * seen[:, 3:, None] * (self.side / self.rays)
         return torch.cat([colour, density], dim=1)
 
     def render(self, volume: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
         """Composite the volume along the rays of every view."""
         turned = torch.einsum("nij,nvkj->nvik", axes_in, axes)
-        points = torch.einsum("nvij,zyxj->nvzyxi", turned, ray_points(self.side, axes.device))
+        points = torch.einsum("nvij,zyxj->nvzyxi", turned, ray_points(self.rays, axes.device))
         points = torch.cat([points[..., :2] / (1 + SLOPE * points[..., 2:]), points[..., 2:]], dim=-1)
         samples = sample_volume(volume, rearrange(points, "n v z y x i -> n (v z) y x i"))
         samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=axes.shape[1])

@@ -103,7 +103,8 @@ class MiniNetwork(nn.Module):
         super().__init__()
         self.config = config
         C, side = config.width, config.size // 8
-        self.frustum = Frustum(config.frustum_width, config.size) if config.frustum_width else None
+        rays = config.frustum_rays or config.size // 2
+        self.frustum = Frustum(config.frustum_width, config.size, rays) if config.frustum_width else None
         if not config.depth:
             return
         shown = config.channels if config.frustum_width else 0

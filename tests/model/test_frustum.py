@@ -45,13 +45,28 @@ def shrunk(picture: Tensor) -> Tensor:
 
 def test_before_training_it_shows_the_input_in_the_input_view() -> None:
     axes = axes_at(0)
-    seen, wanted = Frustum(8, SIZE)(lopsided()[None], axes[:, 0], axes)[0, 0], shrunk(lopsided())
+    seen, wanted = Frustum(8, SIZE, HALF)(lopsided()[None], axes[:, 0], axes)[0, 0], shrunk(lopsided())
     assert (outline(seen) == outline(wanted)).all()
     assert (seen[:3, outline(wanted)] - torch.tensor([1.0, -1.0, -1.0])[:, None]).abs().max() < 0.2
 
 
+def test_with_as_many_rays_as_pixels_the_outline_is_the_inputs_own() -> None:
+    axes = axes_at(0)
+    seen = Frustum(8, SIZE, SIZE)(lopsided()[None], axes[:, 0], axes)[0, 0]
+    assert (outline(seen) == outline(lopsided())).all()
+
+
+def test_more_rays_show_the_same_solid() -> None:
+    """From the side, where thickness counts: as opaque and as wide."""
+    coarse, fine, axes = Frustum(8, SIZE, HALF), Frustum(8, SIZE, SIZE), axes_at(0, 75)
+    fine.load_state_dict(coarse.state_dict())
+    one, other = (frustum(lopsided()[None], axes[:, 0], axes)[0, 1] for frustum in (coarse, fine))
+    assert (one - shrunk(other))[3].abs().mean() < 0.05  # alpha counts from -1 to 1
+    assert outline(other).sum().item() == pytest.approx(4 * outline(one).sum().item(), rel=0.05)
+
+
 def test_from_behind_a_thin_solid_is_its_own_mirror_image() -> None:
-    frustum, axes = Frustum(8, SIZE), axes_at(0, 180)
+    frustum, axes = Frustum(8, SIZE, HALF), axes_at(0, 180)
     thin = torch.zeros(1, 4, HALF, HALF, HALF)
     thin[:, 3, HALF // 2 - 1 : HALF // 2 + 1] = 0.5 * outline(shrunk(lopsided()))
     back = frustum.render(thin, axes[:, 0], axes)[0, 1]
@@ -60,7 +75,7 @@ def test_from_behind_a_thin_solid_is_its_own_mirror_image() -> None:
 
 def test_rays_that_miss_the_object_stay_empty_whatever_the_network_says() -> None:
     torch.manual_seed(0)
-    frustum, axes = Frustum(8, SIZE), axes_at(0)
+    frustum, axes = Frustum(8, SIZE, HALF), axes_at(0)
     torch.nn.init.normal_(frustum.network.leave.weight)  # a network that says anything
     seen = frustum(lopsided()[None], axes[:, 0], axes)[0, 0]
     away = torch.nn.functional.max_pool2d(shrunk(lopsided())[None, 3:], 3, 1, 1)[0, 0] < 0
@@ -76,7 +91,7 @@ def test_an_opaque_cell_of_the_frustum_appears_at_its_projection_in_every_view()
     volume = torch.zeros(1, 4, HALF, HALF, HALF)
     z, y, x = 11, 6, 10
     volume[0, 3, z, y, x] = 100.0
-    seen = Frustum(8, SIZE).render(volume, axes[:, 0], axes)[0, :, 3]
+    seen = Frustum(8, SIZE, HALF).render(volume, axes[:, 0], axes)[0, :, 3]
     u, v, depth = ((torch.tensor([x, y, z]) + 0.5) / HALF * 2 - 1).tolist()
     point = torch.tensor([u * (1 + SLOPE * depth), v * (1 + SLOPE * depth), depth]) @ axes[0, 0]
     pixels, _ = cameras.project(point[None], HALF, HALF)
@@ -136,7 +151,7 @@ def test_frames_without_attention_or_unknown_ones_change_nothing(attention: bool
 def test_the_order_of_objects_and_frames_is_kept() -> None:
     """Two objects of two frames at once are what each object gives alone."""
     torch.manual_seed(0)
-    frustum, axes = Frustum(8, SIZE), axes_at(0, 70).expand(4, -1, -1, -1)
+    frustum, axes = Frustum(8, SIZE, HALF), axes_at(0, 70).expand(4, -1, -1, -1)
     torch.nn.init.normal_(frustum.network.middle[3].out.weight, std=0.1)
     torch.nn.init.normal_(frustum.network.leave.weight, std=0.1)
     objects = torch.stack([lopsided(), lopsided().flip(-1), lopsided().flip(-2), lopsided().transpose(-1, -2)])
@@ -186,6 +201,7 @@ def test_a_solid_grows_into_a_whole_network(tmp_path: Path) -> None:
         ({"frustum_width": 12}, "multiple of 8"),
         ({"frustum_width": 8, "channels": 3}, "channels 4"),
         ({"depth": 0}, "no network"),
+        ({"frustum_width": 8, "frustum_rays": 48}, "choose 32 or 64"),
     ],
 )
 def test_sizes_that_make_no_network_are_refused(options: dict, words: str) -> None:
