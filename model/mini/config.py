@@ -24,7 +24,7 @@ class MiniConfig:
             (`frustum.Frustum`), whose pictures the rest corrects; 0 leaves it out. With depth 0 those pictures are
             the prediction, and of the other sizes only `size` and `channels` count.
         frustum_rays: that volume rendering casts along a picture's side: half the size (also 0), or the size, which
-            takes eight times the samples.
+            takes four times the samples.
         camera_conditioning: whether the network sees the cameras at all.
     """
 

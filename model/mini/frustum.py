@@ -83,8 +83,8 @@ class Frustum(nn.Module):
     Args:
         width: of the U-net at half the size; a multiple of 8.
         size: side S of the pictures; the network draws S/2 cells along each edge.
-        rays: R along a side of the pictures that it makes, each with R samples; S/2 or S. With S the drawn cells are
-            interpolated, and outline and colours of the input are taken in full.
+        rays: R along a side of the pictures that it makes, each with S/2 samples; S/2 or S. With S the drawn cells
+            are interpolated, and outline and colours of the input are taken in full.
     """
 
     def __init__(self, width: int, size: int, rays: int) -> None:
@@ -104,24 +104,24 @@ class Frustum(nn.Module):
         return self.render(self.fill(picture, frames), axes_in, axes)
 
     def fill(self, picture: Tensor, frames: int = 1) -> Tensor:
-        """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, R (depth), R, R]."""
+        """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, S/2 (depth), R, R]."""
         drawn = rearrange(self.network(picture, frames).float(), "n (c z) y x -> n c z y x", c=4)
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
         density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
         drawn = torch.cat([drawn[:, :3], density], dim=1)
         if self.rays != self.side:
-            drawn = F.interpolate(drawn, size=(self.rays,) * 3, mode="trilinear")
+            drawn = F.interpolate(drawn, size=(self.side, self.rays, self.rays), mode="trilinear")
         seen = (F.avg_pool2d(picture.float(), picture.shape[-1] // self.rays) + 1) / 2
         own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
         colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
-        density = drawn[:, 3:] * seen[:, 3:, None] * (self.side / self.rays)
+        density = drawn[:, 3:] * seen[:, 3:, None]
         return torch.cat([colour, density], dim=1)
 
     def render(self, volume: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
         """Composite the volume along the rays of every view."""
         turned = torch.einsum("nij,nvkj->nvik", axes_in, axes)
-        points = torch.einsum("nvij,zyxj->nvzyxi", turned, ray_points(self.rays, axes.device))
+        points = torch.einsum("nvij,zyxj->nvzyxi", turned, ray_points(self.rays, self.side, axes.device))
         points = torch.cat([points[..., :2] / (1 + SLOPE * points[..., 2:]), points[..., 2:]], dim=-1)
         samples = sample_volume(volume, rearrange(points, "n v z y x i -> n (v z) y x i"))
         samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=axes.shape[1])

@@ -71,7 +71,7 @@ class Lift(nn.Module):
     def fill(self, features: Tensor, known: Tensor, axes: Tensor) -> Tensor:
         """The volume of each instant, the mean over its known views: [(B F), channels, D, D, D]."""
         B, V = known.shape[:2]
-        points = torch.einsum("bvfij,zyxj->bvfzyxi", axes, voxel_centres(self.side, axes.device))
+        points = torch.einsum("bvfij,zyxj->bvfzyxi", axes, voxel_centres(self.side, self.side, axes.device))
         seen = points[..., :2] / (1 + SLOPE * points[..., 2:])
         pictures = self.enter(rearrange(features, "b v f c h w -> (b v f) c h w"))
         seen = rearrange(seen, "b v f z y x i -> (b v f) (z y) x i")
@@ -89,7 +89,7 @@ class Lift(nn.Module):
         shaded = self.shade(volume).float()
         # Outside the volume sampling gives zero: no density.
         scene = torch.cat([shaded[:, :-1], F.softplus(shaded[:, -1:] - 2.0)], dim=1)
-        rays = ray_points(self.side, axes.device)
+        rays = ray_points(self.side, self.side, axes.device)
         points = torch.einsum("bvfij,zyxi->bvfzyxj", axes, rays)
         points = rearrange(points, "b v f z y x j -> (b f) (v z) y x j")
         samples = sample_volume(scene, points)

@@ -26,16 +26,16 @@ def camera_axes(elevation: Tensor, azimuth: Tensor) -> Tensor:
     return torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
 
 
-def voxel_centres(side: int, device: torch.device) -> Tensor:
-    """(x, y, z) of the centres of side³ voxels of [-1, 1]³, indexed [z, y, x]: [side, side, side, 3]."""
-    centres = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
-    z, y, x = torch.meshgrid(centres, centres, centres, indexing="ij")
+def voxel_centres(side: int, depths: int, device: torch.device) -> Tensor:
+    """(x, y, z) of the centres of depths × side × side voxels of [-1, 1]³: [z, y, x, 3]."""
+    z, across = ((torch.arange(count, device=device) + 0.5) / count * 2 - 1 for count in (depths, side))
+    z, y, x = torch.meshgrid(z, across, across, indexing="ij")
     return torch.stack([x, y, z], dim=-1)
 
 
-def ray_points(side: int, device: torch.device) -> Tensor:
-    """Points of the rays of side × side pixels, in a camera's axes, at `side` depths: [Z, y, x, 3]."""
-    rays = voxel_centres(side, device)
+def ray_points(side: int, depths: int, device: torch.device) -> Tensor:
+    """Points of the rays of side × side pixels, in a camera's axes, at so many depths: [Z, y, x, 3]."""
+    rays = voxel_centres(side, depths, device)
     Z = rays[..., 2:]
     return torch.cat([rays[..., :2] * (1 + SLOPE * Z), Z], dim=-1)
 

@@ -36,7 +36,7 @@ def test_a_voxel_holds_what_its_projection_shows() -> None:
     coordinates = torch.stack([x, y])[None, None, None]
     axes = camera_axes(cameras.elevation, cameras.azimuth)[None]
     volume = lift.fill(coordinates, torch.ones(1, 1, 1, dtype=torch.bool), axes)
-    voxels = voxel_centres(SIDE, torch.device("cpu"))
+    voxels = voxel_centres(SIDE, SIDE, torch.device("cpu"))
     inside = voxels.reshape(-1, 3).abs().amax(dim=1) < 0.55
     points = voxels.reshape(-1, 3)[inside]
     pixels, _ = cameras.project(points, SIDE, SIDE)
@@ -50,7 +50,7 @@ def test_an_opaque_voxel_appears_at_its_projection_in_every_view() -> None:
     volume[:, 2] = -20.0
     volume[0, 2, 11, 5, 9] = 100.0
     seen = lift.render(volume, camera_axes(cameras.elevation, cameras.azimuth)[None])[0, :, 0, 2]
-    voxels = voxel_centres(SIDE, torch.device("cpu"))
+    voxels = voxel_centres(SIDE, SIDE, torch.device("cpu"))
     pixels, _ = cameras.project(voxels[11, 5, 9][None], SIDE, SIDE)
     y, x = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
     for view, opacity in enumerate(seen):
