@@ -43,7 +43,7 @@ class PictureAttention(nn.Module):
 class PictureNet(nn.Module):
     """U-net with attention at 1/8 of the size, in turn within a picture and over all frames of an object."""
 
-    def __init__(self, channels: int, width: int, out: int, own: int, size: int) -> None:
+    def __init__(self, channels: int, width: int, out: int, size: int) -> None:
         super().__init__()
         deep, side = 4 * width, size // 8
         self.enter = nn.Conv2d(4 * channels, width, 3, padding=1)
@@ -61,12 +61,9 @@ class PictureNet(nn.Module):
         self.leave = nn.Conv2d(width, out, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
-        self.leave_own = nn.Conv2d(width, own, 1)
-        nn.init.zeros_(self.leave_own.weight)
-        nn.init.zeros_(self.leave_own.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """[N · frames, channels, S, S] -> [N · frames, out + own, S/2, S/2]; frames: 1 keeps them apart."""
+        """[N · frames, channels, S, S] -> [N · frames, out, S/2, S/2]; frames: 1 keeps them apart."""
         half = self.half_in(self.enter(F.pixel_unshuffle(x, 2)))
         quarter = self.quarter_in(self.down_half(half))
         deep = self.down_quarter(quarter) + self.position
@@ -74,8 +71,7 @@ class PictureNet(nn.Module):
             deep = self.middle[2 * number](deep)
             deep = self.middle[2 * number + 1](deep, frames if number % 2 else 1)
         quarter = self.quarter_out(F.pixel_shuffle(self.up_quarter(deep), 2) + quarter)
-        half = self.half_out(F.pixel_shuffle(self.up_half(quarter), 2) + half)
-        return torch.cat([self.leave(half), self.leave_own(half)], dim=1)
+        return self.leave(self.half_out(F.pixel_shuffle(self.up_half(quarter), 2) + half))
 
 
 class Frustum(nn.Module):
@@ -94,7 +90,7 @@ class Frustum(nn.Module):
     def __init__(self, width: int, size: int, rays: int) -> None:
         super().__init__()
         self.side, self.rays = size // 2, rays
-        self.network = PictureNet(4, width, 4 * self.side, self.side, size)
+        self.network = PictureNet(4, width, 4 * self.side, size)
 
     def forward(self, picture: Tensor, axes_in: Tensor, axes: Tensor, frames: int = 1) -> Tensor:
         """picture [N, 4, S, S] in [-1, 1], on white; its camera axes [N, 3, 3]; axes [N, V, 3, 3].
@@ -109,17 +105,17 @@ class Frustum(nn.Module):
 
     def fill(self, picture: Tensor, frames: int = 1) -> Tensor:
         """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, S/2 (depth), R, R]."""
-        drawn = rearrange(self.network(picture, frames).float(), "n (c z) y x -> n c z y x", c=5)
+        drawn = rearrange(self.network(picture, frames).float(), "n (c z) y x -> n c z y x", c=4)
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
-        density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:4] + start[:, None, None])
-        drawn = torch.cat([drawn[:, :3], density, drawn[:, 4:]], dim=1)
+        density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
+        drawn = torch.cat([drawn[:, :3], density], dim=1)
         if self.rays != self.side:
             drawn = F.interpolate(drawn, size=(self.side, self.rays, self.rays), mode="trilinear")
         seen = (F.avg_pool2d(picture.float(), picture.shape[-1] // self.rays) + 1) / 2
         own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
-        colour = torch.sigmoid(drawn[:, :3] + (1 + drawn[:, 4:]) * own[:, :, None])
-        density = drawn[:, 3:4] * seen[:, 3:, None]
+        colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
+        density = drawn[:, 3:] * seen[:, 3:, None]
         return torch.cat([colour, density], dim=1)
 
     def render(self, volume: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:

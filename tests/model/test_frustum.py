@@ -50,19 +50,6 @@ def test_before_training_it_shows_the_input_in_the_input_view() -> None:
     assert (seen[:3, outline(wanted)] - torch.tensor([1.0, -1.0, -1.0])[:, None]).abs().max() < 0.2
 
 
-def test_cells_may_leave_the_pictures_colours() -> None:
-    """With none of its own colour a solid is grey in all views; how opaque it is stays."""
-    frustum, axes = Frustum(8, SIZE, SIZE), axes_at(0, 75)
-    torch.nn.init.zeros_(frustum.network.leave.weight)
-    before = frustum(lopsided()[None], axes[:, 0], axes)[0]
-    torch.nn.init.constant_(frustum.network.leave_own.bias, -1.0)
-    after = frustum(lopsided()[None], axes[:, 0], axes)[0]
-    torch.testing.assert_close(after[:, 3], before[:, 3])
-    torch.testing.assert_close(after[:, 0], after[:, 1])
-    torch.testing.assert_close(after[:, 0], after[:, 2])
-    assert (before[:, 0] - before[:, 1]).amax(dim=(1, 2)).min() > 0.5  # red
-
-
 def test_with_as_many_rays_as_pixels_the_outline_is_the_inputs_own() -> None:
     axes = axes_at(0)
     seen = Frustum(8, SIZE, SIZE)(lopsided()[None], axes[:, 0], axes)[0, 0]
