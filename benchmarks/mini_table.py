@@ -144,7 +144,7 @@ def main() -> int:
     parser.add_argument("--weights", default="mini")
     parser.add_argument("--steps", type=int, help="default: the model's")
     parser.add_argument("--shift", type=float, help="of the schedule; default: the model's")
-    parser.add_argument("--alpha-contrast", type=float, help="default: the model's")
+    parser.add_argument("--alpha-range", type=float, nargs=2, help="default: the model's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_table")
@@ -155,7 +155,8 @@ def main() -> int:
     else:
         truth = family_truth(options.assets, options.folder, options.limit)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
-    sampler = SamplerOptions(steps=options.steps, shift=options.shift, alpha_contrast=options.alpha_contrast)
+    alpha_range = tuple(options.alpha_range) if options.alpha_range else None
+    sampler = SamplerOptions(steps=options.steps, shift=options.shift, alpha_range=alpha_range)
     own, shared = (replace(sampler, frame_noise=kind) for kind in ("independent", "shared"))
     by_itself = PlanOptions(kind="independent", window_frames=1)  # no frame attention
     methods: dict[str, Method] = {

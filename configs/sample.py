@@ -71,8 +71,8 @@ class SamplerOptions:
         shift: time shift of the flow schedule; above 1 spends more steps at high noise.
         frame_noise: whether the frames of a view start from the same noise; default: independent, for mini what its
             file says.
-        alpha_contrast: of the result about one half, for models that make alpha. Few steps predict a mean over the
-            shapes that are possible, half transparent wherever they differ; 5 makes 0.4 … 0.6 the whole range.
+        alpha_range: alpha of the result that becomes 0 and 1, for models that make alpha. Few steps predict a mean over
+            the shapes that are possible, half transparent wherever they differ; 0.3 0.4 decides it.
     """
 
     name: Literal["euler", "heun", "midpoint", "dpmpp-2m"] | None = None
@@ -86,7 +86,7 @@ class SamplerOptions:
     sigma_min: float = 0.002
     shift: float | None = None
     frame_noise: Literal["independent", "shared"] | None = None
-    alpha_contrast: float | None = None
+    alpha_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class SamplerDefaults:
     guidance_high: float = 2.0
     shift: float = 1.0
     frame_noise: str = "independent"
-    alpha_contrast: float = 1.0
+    alpha_range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class MiniModel:
                 steps=int(trained.get("steps", MINI_STEPS)),
                 shift=float(trained.get("shift", 1.0)),
                 frame_noise=str(trained.get("frame_noise", "independent")),
-                alpha_contrast=float(trained.get("alpha_contrast", 1.0)),
+                alpha_range=tuple(trained.get("alpha_range", (0.0, 1.0))),
             ),
         )
         self._record = record or {}

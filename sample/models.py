@@ -12,7 +12,8 @@ from viewtime.errors import UserError
 from viewtime.sample.grid_model import GridModel
 from viewtime.weights import read_header
 
-SHIPPED = {"mini": Path(viewtime.__file__).resolve().parent / "assets" / "mini.safetensors"}
+ASSETS = Path(viewtime.__file__).resolve().parent / "assets"
+SHIPPED = {"mini": ASSETS / "mini.safetensors", "mini-generalist": ASSETS / "mini_generalist.safetensors"}
 PUBLISHED = {
     "sv4d": "stabilityai/sv4d",
     "sv4d2": "stabilityai/sv4d2.0",

@@ -339,13 +339,14 @@ def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed
         raise UserError(
             "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
         )
-    contrast = pick(options.alpha_contrast, default.alpha_contrast)
-    if contrast <= 0 or (contrast != 1 and traits.channels != 4):
-        made = "alpha" if traits.channels == 4 else "no alpha"
-        raise UserError(f"--sampler.alpha-contrast {contrast:g}: it must be above 0, and {traits.name} makes {made}")
+    low, high = alpha_range = pick(options.alpha_range, default.alpha_range)
+    if not 0 <= low < high <= 1:
+        raise UserError(f"--sampler.alpha-range {low:g} {high:g}: the first must be below the second, both from 0 to 1")
+    if traits.channels != 4 and alpha_range != (0.0, 1.0):
+        raise UserError(f"--sampler.alpha-range {low:g} {high:g}: {traits.name} makes no alpha; leave it out")
     noise = partial(cell_noise, shared=pick(options.frame_noise, default.frame_noise) == "shared")
     name = pick(options.name, default.name)
-    return Settings(schedule, name, guidance, seed, cache=options.cache, noise=noise, alpha_contrast=contrast)
+    return Settings(schedule, name, guidance, seed, cache=options.cache, noise=noise, alpha_range=alpha_range)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -35,7 +35,7 @@ class Settings:
         batch_windows: windows of one wave in one batch; changes memory and speed, not the result.
         split_guidance: see `WindowDenoiser`.
         noise: where start noise comes from; called as `cell_noise`.
-        alpha_contrast: see `SamplerOptions`; 1 leaves alpha as it is.
+        alpha_range: see `SamplerOptions`; (0, 1) leaves alpha as it is.
     """
 
     schedule: Schedule
@@ -46,7 +46,7 @@ class Settings:
     split_guidance: bool = False
     cache: CacheKind = "none"
     noise: NoiseSource = cell_noise
-    alpha_contrast: float = 1.0
+    alpha_range: tuple[float, float] = (0.0, 1.0)
 
 
 def run_plan(
@@ -168,15 +168,15 @@ def _denoise(
             bar.advance(len(batch))
 
     latents = get_sampler(settings.sampler)(denoise, x, schedule, on_step)
-    made = [_decide_alpha(model.decode(grid), settings.alpha_contrast) for grid in latents]
+    made = [_decide_alpha(model.decode(grid), *settings.alpha_range) for grid in latents]
     return [_keep_known(window, cells, store) for window, cells in zip(batch, made)]
 
 
-def _decide_alpha(cells: Tensor, contrast: float) -> Tensor:
-    """Raise the contrast of alpha about one half; the colours, which are straight, stay. [V, F, C, H, W] -> same."""
-    if contrast == 1:
+def _decide_alpha(cells: Tensor, low: float, high: float) -> Tensor:
+    """Stretch alpha from `low` … `high` to 0 … 1; the colours, which are straight, stay. [V, F, C, H, W] -> same."""
+    if (low, high) == (0, 1):
         return cells
-    alpha = ((cells[:, :, 3:] - 0.5) * contrast + 0.5).clamp(0, 1)
+    alpha = ((cells[:, :, 3:] - low) / (high - low)).clamp(0, 1)
     return torch.cat([cells[:, :, :3], alpha], dim=2)
 
 

@@ -3,13 +3,17 @@
     python tools/ship_mini.py runs/mini-critic/weights.safetensors viewtime/assets/mini.safetensors \\
         --steps 5 --shift 0.15 --plan independent --plan-frames 2
 
-Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first.
+Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first. The generalist:
+
+    python tools/ship_mini.py runs/mini-generalist-cpu/weights.safetensors --steps 1 --shift 1 --plan independent \\
+        --alpha-range 0.3 0.4 --frustum-rays 64 --out viewtime/assets/mini_generalist.safetensors
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from viewtime.errors import UserError  # noqa: E402
+from viewtime.model.mini.config import MiniConfig  # noqa: E402
 from viewtime.sample.plans import PLANS  # noqa: E402
 from viewtime.weight_header import check_keys  # noqa: E402
 from viewtime.weights import read_header, save_weights  # noqa: E402
@@ -46,17 +51,21 @@ def main() -> int:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--shift", type=float, required=True)
     parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
-    parser.add_argument("--alpha-contrast", type=float, default=1.0)
+    parser.add_argument("--alpha-range", type=float, nargs=2, default=(0.0, 1.0))
+    parser.add_argument("--frustum-rays", type=int, help="of sampling; default: those of training")
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
     parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()
     try:
         mean = mean_of(options.weights)
+        config, _ = read_header(options.weights[0])
+        if options.frustum_rays is not None:
+            shape = MiniConfig(**{**config["model"]["config"], "frustum_rays": options.frustum_rays})
+            config = {**config, "model": {**config["model"], "config": asdict(shape)}}
     except UserError as error:
         print(f"ship_mini.py: {error}", file=sys.stderr)
         return 1
-    config, _ = read_header(options.weights[0])
     trained = {
         "views": 9,
         "frames": 12,
@@ -66,7 +75,7 @@ def main() -> int:
         "steps": options.steps,
         "shift": options.shift,
         "frame_noise": options.frame_noise,
-        "alpha_contrast": options.alpha_contrast,
+        "alpha_range": options.alpha_range,
     }
     halves = {name: tensor.to(torch.float16) for name, tensor in mean.items()}
     save_weights(options.out, halves, {**config, "trained": trained})

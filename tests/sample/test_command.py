@@ -90,24 +90,24 @@ def test_the_weight_file_says_how_it_is_sampled(tmp_path):
     assert (other.plan.name, len(other.plan.windows), other.settings.schedule.steps) == ("joint", 1, 2)
 
 
-def test_alpha_contrast_decides_what_is_half_transparent_and_keeps_colours_and_the_input(tmp_path):
+def test_an_alpha_range_decides_what_is_half_transparent_and_keeps_colours_and_the_input(tmp_path):
     plain, firm = (
-        Pipeline.from_pretrained(mini_weights(tmp_path, steps=1, alpha_contrast=contrast), device="cpu")(
+        Pipeline.from_pretrained(mini_weights(tmp_path, steps=1, alpha_range=stretched), device="cpu")(
             ball(2), views=3, seed=0
         ).frames
-        for contrast in (1.0, 4.0)
+        for stretched in ((0.0, 1.0), (0.3, 0.5))
     )
-    torch.testing.assert_close(firm[1:, :, 3], ((plain[1:, :, 3] - 0.5) * 4 + 0.5).clamp(0, 1), atol=0.02, rtol=0)
+    torch.testing.assert_close(firm[1:, :, 3], ((plain[1:, :, 3] - 0.3) * 5).clamp(0, 1), atol=0.02, rtol=0)
     assert (firm[1:, :, 3] - plain[1:, :, 3]).abs().max() > 0.1
     torch.testing.assert_close(firm[:, :, :3], plain[:, :, :3])
     torch.testing.assert_close(firm[0], plain[0])
 
 
-def test_alpha_contrast_that_cannot_be(command, tmp_path):
+def test_an_alpha_range_that_cannot_be(command, tmp_path):
     video = write_video(tmp_path / "ball.mp4", ball(), 10.0)
-    code, _, err = command(video, "--sampler.alpha-contrast", 0)
+    code, _, err = command(video, "--sampler.alpha-range", 0.5, 0.5)
     assert code == 1
-    one_line(err, "--sampler.alpha-contrast 0", "above 0")
+    one_line(err, "--sampler.alpha-range 0.5 0.5", "below the second")
 
 
 def test_inputs_that_are_no_video(command, tmp_path):

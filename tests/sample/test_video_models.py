@@ -9,7 +9,7 @@ from viewtime.errors import UserError
 from viewtime.model.identify import file_config
 from viewtime.model.presets import load_model_config
 from viewtime.model.video_model import VideoModel
-from viewtime.sample.models import find_weights
+from viewtime.sample.models import SHIPPED, find_weights
 from viewtime.sample.pipeline import Pipeline
 from viewtime.weights import save_weights
 
@@ -85,11 +85,26 @@ def test_wrong_and_missing_weights():
         find_weights("sv4d")
 
 
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_what_ships_makes_an_object_in_every_view_and_fits_the_package(name):
+    pipe = Pipeline.from_pretrained(name, device="cpu")
+    alpha = pipe(ball(2), views=3, sampler=SamplerOptions(steps=1)).frames[:, :, 3]
+    assert (alpha > 0.5).float().mean(dim=(-1, -2)).min() > 0.02
+    assert find_weights(name).stat().st_size < 16e6
+
+
 def test_weights_of_another_model(weights):
     with pytest.raises(UserError, match="not sv4d"):
         Pipeline.from_pretrained(weights["sv3d"], model="sv4d", device="cpu")
     with pytest.raises(UserError, match="takes at most 2 at once"):
         Pipeline.from_pretrained(weights["sv4d2"], device="cpu").prepare(ball(3), views=3)
+
+
+def test_a_model_without_alpha_has_no_alpha_range(weights):
+    with pytest.raises(UserError, match="makes no alpha"):
+        Pipeline.from_pretrained(weights["sv4d2"], device="cpu").prepare(
+            ball(2), sampler=SamplerOptions(alpha_range=(0.3, 0.4))
+        )
 
 
 def test_a_model_that_makes_no_grid(tmp_path):
