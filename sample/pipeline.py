@@ -284,6 +284,7 @@ def provenance(job: Job, traits: ModelTraits) -> dict[str, Any]:
         "sampler": job.settings.sampler,
         "steps": job.settings.schedule.steps,
         "guidance": job.settings.guidance.kind,
+        "alpha_range": list(job.settings.alpha_range),
         "seed": job.settings.seed,
         "input": job.prepared.record(),
     }

@@ -71,8 +71,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo")
     options = parser.parse_args()
     started = time.monotonic()
-    weights = "mini" if options.video == EXAMPLE_VIDEO else "mini-generalist"
-    looked_at = demo(options.video, weights, options.out)
+    video = options.video.resolve()
+    weights = "mini" if video == EXAMPLE_VIDEO else "mini-generalist"
+    looked_at = demo(video, weights, options.out)
     print(f"\n{WHAT_IT_KNOWS[weights]}")
     print(f"done in {time.monotonic() - started:.0f} s; look at")
     for path in looked_at:
