@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 
@@ -24,4 +25,21 @@ def require(module: str, extra: str) -> ModuleType:
             raise UserError(
                 f"{module} is installed but cannot be imported: {error}; reinstall with pip install 'viewtime[{extra}]'"
             ) from error
-        raise UserError(f"this needs {top_level}, which is not installed: pip install 'viewtime[{extra}]'") from error
+        raise missing(top_level, extra) from error
+
+
+def require_installed(module: str, extra: str) -> None:
+    """Check for an optional dependency that a process of its own will import.
+
+    bpy is one: imported here in a thread, it crashes this process as it exits.
+
+    Raises:
+        UserError: the module, a top-level one, is not installed; names the extra of this package that brings it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise missing(module, extra)
+
+
+def missing(module: str, extra: str) -> UserError:
+    """The error that names the extra of this package which brings `module`."""
+    return UserError(f"this needs {module}, which is not installed: pip install 'viewtime[{extra}]'")

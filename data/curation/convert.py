@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from viewtime.data.curation.guard import GuardedError
-from viewtime.errors import require
+from viewtime.errors import require_installed
 from viewtime.files import atomic_path
 
 WORKER = Path(__file__).resolve().parent / "blender_convert.py"
@@ -22,7 +22,7 @@ def convert_to_glb(source: Path, target: Path, timeout_s: float, memory_gb: floa
         GuardedError: Blender cannot read it ("unreadable"), or takes too long ("timeout").
         UserError: bpy is not installed.
     """
-    require("bpy", "render")
+    require_installed("bpy", "render")
     if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
         return target
     limit = int(memory_gb * 2**30)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError, require, require_installed
 from viewtime.files import append_jsonl, atomic_folder, atomic_path, read_jsonl
 
 
@@ -46,9 +46,10 @@ def test_jsonl_survives_a_line_cut_off_at_the_end(tmp_path):
         read_jsonl(path)
 
 
-def test_missing_extras_name_the_way_out():
-    with pytest.raises(UserError, match=r"pip install 'viewtime\[view\]'"):
-        require("a_module_that_nobody_has", "view")
+@pytest.mark.parametrize("check", [require, require_installed])
+def test_missing_extras_name_the_way_out(check):
+    with pytest.raises(UserError, match=r"needs a_module_that_nobody_has, .* pip install 'viewtime\[view\]'"):
+        check("a_module_that_nobody_has", "view")
 
 
 def test_help_does_not_import_torch():

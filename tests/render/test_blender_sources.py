@@ -60,6 +60,13 @@ def test_both_are_curated_and_a_repeated_object_is_kept_once(sources: Path, tmp_
         assert clip["displacement"] > 0.1
 
 
+def test_the_command_ends_well_after_a_conversion(sources: Path, tmp_path: Path) -> None:
+    """Blender, imported into the command's own process, would crash it as it exits."""
+    words = ["curate", str(sources), "--out", str(tmp_path), "--licence", "CC0"]
+    subprocess.run([sys.executable, "-m", "viewtime.cli", *words], check=True, capture_output=True)
+    assert (tmp_path / "manifest.jsonl").is_file()
+
+
 @pytest.mark.parametrize("suffix", ["fbx", "blend"])
 def test_seconds_do_not_depend_on_the_rate_that_the_file_was_made_at(sources: Path, suffix: str) -> None:
     with Blender() as blender:

@@ -244,8 +244,8 @@ def test_a_ray_cluster_renders_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
 def test_cycles_through_the_command_with_geometry(tmp_path: Path) -> None:
-    pytest.importorskip("bpy")
     path = moving(tmp_path / "a.glb")
     framing = Framing(orbit="both")
     base = config(path, tmp_path / "out", engine="cycles", views=2, frames=2, framing=framing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from viewtime.cameras import Cameras, opengl_from_opencv
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError, require_installed
 from viewtime.images import read_image
 
 from .gltf_file import AssetError
@@ -53,8 +52,7 @@ class Blender:
     """
 
     def __init__(self, cpus: Sequence[int] = (), threads: int = 1, log_file: Path | None = None) -> None:
-        if importlib.util.find_spec("bpy") is None:
-            require("bpy", "render")
+        require_installed("bpy", "render")
         self._log = open(os.devnull if log_file is None else log_file, "ab")  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(WORKER), ",".join(map(str, cpus)), str(threads)],
