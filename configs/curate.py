@@ -23,7 +23,9 @@ class CurationLimits:
     max_mb: float = 200.0
     """Larger files are never opened."""
     max_triangles: int = 1_000_000
+    """Assets of more are rejected."""
     max_vertices: int = 1_000_000
+    """Assets of more are rejected."""
     max_clips: int = 200
     """Clips of one file that are looked at."""
     timeout_s: float = 60.0
@@ -45,6 +47,7 @@ class CurateConfig:
     licence_table: str | None = None
     """JSON table of licences by file; licences.json or INDEX.json in the folder where not given."""
     workers: int = 2
+    """Files read at the same time, each in a process of its own."""
     max_failed_share: float = 0.5
     """Exit with failure when more than this share could not be had at all (downloads)."""
     limits: CurationLimits = field(default_factory=CurationLimits)

@@ -27,9 +27,13 @@ class Augment:
     """Probability of each augmentation; the same change on every cell of a grid."""
 
     mirror: float = 0.5
+    """Of left and right exchanged."""
     reverse: float = 0.5
+    """Of time running backwards."""
     colour: float = 0.0
+    """Of other colours."""
     colour_strength: float = 0.5
+    """How far these may be from the true ones, 0 to 1 (a size, no probability)."""
     background: float = 0.0
     """Probability of a random background colour instead of white."""
 
@@ -39,8 +43,11 @@ class OnTheFly:
     """How the endless stream renders assets (`data.stream`)."""
 
     orbit: Literal["static", "dynamic"] = "static"
+    """static: one elevation; dynamic: it wanders, and azimuths are jittered."""
     elevation_min: float = -5.0
+    """Lowest elevation that is drawn for an orbit, degrees."""
     elevation_max: float = 30.0
+    """Highest elevation, degrees."""
     azimuth: Literal["regular", "random"] = "regular"
     """Views at equal steps around the object, or anywhere."""
     fit: Literal["projected", "grow"] = "projected"
@@ -82,15 +89,21 @@ class DataConfig:
     """Folder of ordinary videos, turned into pseudo-4D grids by 2D camera moves; NAME.txt beside NAME.mp4 is a
     video's caption."""
     shard_weight: float = 1.0
+    """Of the shards; a source is drawn from in proportion to its weight."""
     asset_weight: float = 1.0
+    """Of the assets."""
     video_weight: float = 1.0
+    """Of the videos."""
     creature_weight: float = 0.0
     """Of random procedural creatures (`data.creatures`), rendered while training; 0 leaves them out."""
     kind: Literal["pixels", "latents"] = "pixels"
+    """What the model sees; latents come from shards alone."""
     channels: int = 4
     """Of a pixel model: 3 (RGB) or 4 (RGBA)."""
     views: int = 8
+    """Of each grid, the input view among them."""
     frames: int = 5
+    """Of each grid."""
     max_stride: int = 1
     """Largest step between drawn frames; 1 draws neighbours."""
     resolution: int = 64
@@ -98,10 +111,13 @@ class DataConfig:
     width: int | None = None
     """Width of the frames of assets and videos, at least the height; square where not given."""
     batch_size: int = 1
+    """Grids in a batch; a run's stages set it."""
     workers: int = 2
+    """Processes that load data; 0: the training process itself."""
     prefetch: int = 2
     """Batches each worker prepares ahead."""
     seed: int = 0
+    """Of every random choice; a run sets it."""
     shuffle_shards: int = 4
     """Shards whose samples are mixed with each other at a time."""
     max_failed_share: float = 0.2

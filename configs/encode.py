@@ -19,6 +19,7 @@ class EncodeConfig:
     kind: Literal["pixels", "latents"] = "pixels"
     """Compressed video for pixel-space models, or VAE latents and CLIP embeddings for latent ones."""
     samples_per_shard: int = 100
+    """Grids in each shard."""
     resolution: int | None = None
     """Shrink frames to this shorter side; as rendered where not given."""
     quality: int = 28
@@ -28,6 +29,7 @@ class EncodeConfig:
     chunk: int = 8
     """Images encoded at a time; changes memory, not results."""
     device: str = "cpu"
+    """Where VAE and CLIP run: cpu, cuda."""
     workers: int = 2
     """Processes for pixels; latents are made by one."""
     max_failed_share: float = 0.05

@@ -23,7 +23,8 @@ class ExportConfig:
         formats: glb (animated), obj, mesh_ply and gaussian_ply (one file per frame), orbit, turntable (GIF), depth,
             normal, view (fixed camera at `azimuth`), html (a page that plays the asset). Assets only.
         grid: the grid that the asset was fitted to; its masks refine the mesh.
-        azimuth: of the fixed view, degrees. size: of videos, pixels.
+        azimuth: of the fixed view, degrees.
+        size: height and width of videos, pixels.
         layout: for weight files: stability (one file), viewtime (one file, our names) or diffusers (a folder).
         preset_of_weights: which model a weight file holds, where its header fits two.
     """

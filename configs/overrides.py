@@ -7,26 +7,32 @@ file; here every key of the mapping can be set, and the schema checks the result
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import textwrap
 import typing
 from typing import Any, TypeVar
 
 import yaml
 
+from viewtime.configs.field_help import field_help
 from viewtime.configs.load import build, load_preset, presets
 from viewtime.errors import UserError
 
 Schema = TypeVar("Schema")
 
 
-def parse_overrides(schema: type[Schema], argv: list[str], prog: str) -> Schema:
+def parse_overrides(schema: type[Schema], argv: list[str], prog: str, parts: dict[str, type] | None = None) -> Schema:
     """`--config NAME` and any number of `--section.key value` or `--flag` (true).
+
+    Args:
+        parts: dataclasses of free-form keys of the schema, which `--help` lists too.
 
     Raises:
         UserError: no config, an unknown or missing key, or a value of the wrong type.
         SystemExit: `--help`.
     """
     if "--help" in argv or "-h" in argv:
-        print(help_text(schema, prog))
+        print(help_text(schema, prog, parts))
         raise SystemExit(0)
     pairs = list(_pairs(argv))
     names = [value for key, value in pairs if key == "config"]
@@ -75,29 +81,41 @@ def _assign(mapping: dict[str, Any], path: list[str], value: Any, whole: str) ->
                 raise UserError(f"--{whole}: {'.'.join(path[: position + 1])} is a single value, {target!r}")
 
 
-def help_text(schema: type, prog: str) -> str:
-    """One line for each key of the schema with its type and default, and the presets."""
-    lines = [f"usage: {prog} --config NAME|FILE.yaml [--section.key value ...]", "", "keys:"]
-    lines += _describe(schema, "")
-    return "\n".join([*lines, "", f"presets: {', '.join(presets())}"])
+def help_text(schema: type, prog: str, parts: dict[str, type] | None = None) -> str:
+    """Each key of the schema with its type, default and meaning, and the presets; `parts`: see `parse_overrides`."""
+    width = shutil.get_terminal_size().columns
+    lines = [f"usage: {prog} --config NAME|FILE.yaml [--section.key value ...]"]
+    lines += _describe(schema, "", parts or {}, width)
+    return "\n".join([*lines, "", *textwrap.wrap(f"presets: {', '.join(presets())}", width)])
 
 
-def _describe(schema: type, prefix: str) -> list[str]:
-    hints = typing.get_type_hints(schema)
-    lines: list[str] = []
+def _describe(schema: type, prefix: str, parts: dict[str, type], width: int) -> list[str]:
+    """The keys of one section, then the sections below it."""
+    hints, meanings = typing.get_type_hints(schema), field_help(schema)
+    title = f"{prefix.rstrip('.')}: " if prefix else ""
+    lines = ["", *textwrap.wrap(f"{title}{(schema.__doc__ or '').partition(chr(10))[0]}", width)]
+    below: list[str] = []
     for item in dataclasses.fields(schema):  # type: ignore[arg-type]
         hint, name = hints[item.name], f"{prefix}{item.name}"
         inner = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
         if inner:
             number = "0." if typing.get_origin(hint) is list else ""
-            lines += _describe(typing.cast(type, inner[0]), f"{name}.{number}")
+            below += _describe(typing.cast(type, inner[0]), f"{name}.{number}", parts, width)
             continue
-        kind = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
-        if item.default is not dataclasses.MISSING:
-            default = f" (default {item.default!r})"
-        elif item.default_factory is not dataclasses.MISSING:
-            default = f" (default {item.default_factory()!r})"
-        else:
-            default = " (required)"
-        lines.append(f"  --{name}  {kind.replace('typing.', '')}{default}")
-    return lines
+        lines.append(f"  --{name}  {_type_and_default(hint, item)}")
+        indent = " " * 6
+        lines += textwrap.wrap(meanings[item.name], width, initial_indent=indent, subsequent_indent=indent)
+        if name in parts:
+            below += _describe(parts[name], f"{name}.", parts, width)
+    return lines + below
+
+
+def _type_and_default(hint: Any, item: dataclasses.Field) -> str:
+    kind = str(hint) if typing.get_args(hint) else getattr(hint, "__name__", str(hint))
+    if item.default is not dataclasses.MISSING:
+        default = f"default {item.default!r}"
+    elif item.default_factory is not dataclasses.MISSING:
+        default = f"default {item.default_factory()!r}"
+    else:
+        default = "required"
+    return f"{kind.replace('typing.', '')} ({default})"

@@ -40,7 +40,8 @@ class GaussianOptions:
         control_points: their number, for `motion` control_points.
         static_iterations: steps on the canonical frame alone; 0 fits all frames jointly from the start.
         dynamic_iterations: steps on all frames.
-        frames_per_step, views_per_step: one step renders their product of cells.
+        frames_per_step: frames that one step renders.
+        views_per_step: views in which it renders each of them.
         curriculum: frames enter one by one over the first 40 % of the dynamic stage.
         densify: number of times the Gaussians with the largest image gradient are split during the dynamic stage.
         prune_opacity: Gaussians below this opacity are dropped (boundary floaters).

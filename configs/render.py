@@ -18,15 +18,19 @@ class Framing:
     orbits: int = 1
     """Samples (orbits) of each kind per clip."""
     elevation_min: float = -5.0
-    """Degrees; the elevation of an orbit is drawn between the two."""
+    """Lowest elevation that is drawn for an orbit, degrees."""
     elevation_max: float = 30.0
+    """Highest elevation, degrees."""
     fit: Literal["grow", "projected"] = "grow"
     """grow: the distance grows from `base_distance` until everything fits; projected: the smallest that fits."""
     base_distance: float = 2.0
+    """First distance that `grow` tries, in sizes of the object."""
     growth: float = 1.05
+    """Factor by which `grow` steps back."""
     margin: float = 0.04
     """Share of the half image that stays empty at each side."""
     fov_y: float = 33.8
+    """Vertical field of view, degrees."""
     base_fps: float = 24.0
     """Key frames are multiples of 1/base_fps seconds apart; a clip too short for that is spread evenly."""
     motion_threshold: float = 0.03
@@ -42,11 +46,15 @@ class Quality:
     samples: int = 16
     """Camera rays a pixel."""
     denoise: bool = True
+    """Run Blender's denoiser on each image."""
     world: str = "all"
     """HDRI light: all (of bpy's), names of them with commas, or a folder of .exr and .hdr files."""
     world_strength: float = 1.0
+    """Factor on the light of the HDRI."""
     depth: bool = False
+    """Also write depth.npz, float32 [V, F, H, W]: planar depth in world units, 0 beside the object."""
     normals: bool = False
+    """Also write normals.npz, float16 [V, F, H, W, 3]: unit normals in world axes."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,17 @@ class RenderConfig:
     source: Annotated[Path, tyro.conf.Positional]
     """A manifest of `viewtime curate`, a folder of assets, or one file (glb, gltf; fbx, blend with cycles)."""
     out: Path = Path("runs/render")
+    """Folder for the grids, the contact sheets and report.json."""
     engine: Literal["cycles", "gl"] = "cycles"
     """cycles: path traced, data set quality; gl: hundreds of images a second."""
     views: int = 21
+    """Cameras around the object."""
     frames: int = 21
+    """Instants of the clip, each rendered from every camera."""
     size: int = 576
     """Pixels along each side."""
     seed: int = 0
+    """Of every random choice: elevations, jitter, lights."""
     clips: list[str] = field(default_factory=list)
     """Names of the clips to render; all by default."""
     limit: int = 0

@@ -64,10 +64,15 @@ class SamplerOptions:
     """Sampler, schedule and guidance; defaults that are None come with the model.
 
     Attributes:
+        name: of the method that solves the sampling equation.
+        steps: of the schedule; more are slower and finer.
         guidance: course of the guidance scale over the cells, between `guidance_low` and `guidance_high`.
+        guidance_low: smallest scale of classifier-free guidance.
+        guidance_high: largest scale.
         guidance_interval: noise levels between which to guide.
         cache: reuse predictions to save network evaluations; see `benchmarks/sampling_speedups.py` for the cost.
-        sigma_max, sigma_min: ends of the EDM ladder.
+        sigma_max: highest noise level of the EDM ladder.
+        sigma_min: lowest noise level before 0.
         shift: time shift of the flow schedule; above 1 spends more steps at high noise.
         frame_noise: whether the frames of a view start from the same noise; default: independent, for mini what its
             file says.
@@ -96,7 +101,8 @@ class PlanOptions:
     Attributes:
         kind: default: the plan the model was made for.
         overlap: views or frames that consecutive sliding windows share.
-        window_views, window_frames: largest window; default: what the model takes, or what its own plan does.
+        window_views: most views in a window; default: what the model takes, or what its own plan does.
+        window_frames: most frames in a window; default: likewise.
     """
 
     kind: Literal["joint", "sv4d", "independent", "interleaved", "sv4d2", "autoregressive"] | None = None

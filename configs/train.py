@@ -33,8 +33,10 @@ class LoraSection:
     """Low-rank adapters through peft; everything else is frozen.
 
     Attributes:
-        rank, alpha, dropout: of the adapters.
         target_modules: regular expression of the linear layers' names.
+        rank: of the adapters.
+        alpha: their scale times the rank.
+        dropout: probability of zeroing an adapter's input in training.
     """
 
     target_modules: str
@@ -81,7 +83,8 @@ class DataSection:
 
     Attributes:
         factory: a key of `viewtime.train.registry.STREAMS`, or "package.module:function".
-        options: arguments of the factory; a stage's `data` overrides single keys.
+        options: arguments of the factory (listed below: those of grids and family); a stage's `data` overrides single
+            keys.
     """
 
     factory: str
@@ -95,11 +98,14 @@ class LossSection:
     Attributes:
         kind: "flow" (x_t = (1 − t) x0 + t e) or "edm" (x = x0 + sigma e).
         times: flow: how t is drawn.
-        logit_mean, logit_std: of the logit-normal.
+        logit_mean: of the logit-normal.
+        logit_std: of the logit-normal.
         shift: flow: t -> s t / (1 + (s − 1) t); above 1 moves mass to high noise.
         point_mass: flow: share of samples drawn at t uniform in [point_mass_from, 1].
-        log_sigma_mean, log_sigma_std: EDM's log-normal.
-        sigma_data: EDM.
+        point_mass_from: lower end of that interval.
+        log_sigma_mean: of EDM's log-normal noise levels.
+        log_sigma_std: of EDM's log-normal noise levels.
+        sigma_data: EDM's standard deviation of the data.
         weighting: of the squared error in x0. "v": 1/max(t, floor)^2; "edm": (s²+d²)/(s d)²; "x0": 1;
             "min_snr": min(SNR, gamma).
         weight_floor: smallest t in the "v" weight.
@@ -177,7 +183,9 @@ class OptimizerSection:
 
     Attributes:
         name: "adamw" or "muon".
-        betas, eps, weight_decay: of AdamW; weight decay applies to matrices only.
+        betas: of AdamW.
+        eps: of AdamW.
+        weight_decay: of AdamW, on matrices only.
         muon_lr_scale: Muon's learning rate is the stage's learning rate times this.
         muon_momentum: Nesterov momentum of Muon.
         clip_norm: global gradient norm limit; 0 switches clipping off.
@@ -203,6 +211,8 @@ class ScheduleSection:
     Attributes:
         warmup_steps: linear rise from 0.
         decay: "constant", "linear" or "cosine" fall to `final` over the last `decay_share` of the run.
+        decay_share: share of the run that the fall takes.
+        final: share of the learning rate that is left at its end.
     """
 
     warmup_steps: int = 100
@@ -219,7 +229,8 @@ class Stage:
         name: shown in logs.
         lr: learning rate.
         batch_size: samples per process and micro-batch.
-        steps, seconds: length; exactly one of the two.
+        steps: length in steps; exactly one of this and `seconds`.
+        seconds: length in seconds of training.
         data: keys of `data.options` that differ in this stage (orbits, resolution, views, frames…).
         factory: another stream than `data.factory`.
         loss: keys of `loss` that differ in this stage.
@@ -261,7 +272,8 @@ class CheckpointSection:
     """When the state is written.
 
     Attributes:
-        every_steps, every_seconds: whichever comes first; 0 switches that one off.
+        every_steps: steps between checkpoints; 0: only `every_seconds` counts.
+        every_seconds: the same in seconds, whichever comes first; 0: only `every_steps` counts.
         keep_last: newest checkpoints kept.
         keep_every: checkpoints at multiples of this many steps are kept for ever; 0 keeps none.
     """
@@ -278,8 +290,10 @@ class Gate:
 
     Attributes:
         metric: name in the validation record, e.g. "val/mse@1.0".
-        below, above: limit, one of the two.
-        at_step, at_seconds: from here on the newest validation must meet the limit.
+        below: upper limit; exactly one of this and `above`.
+        above: lower limit.
+        at_step: from here on the newest validation must meet the limit; exactly one of this and `at_seconds`.
+        at_seconds: the same in seconds of training.
     """
 
     metric: str
@@ -300,10 +314,12 @@ class ValidationSection:
     """Held-out data through the EMA weights.
 
     Attributes:
-        every_steps, every_seconds: whichever comes first; 0 switches that one off.
+        every_steps: steps between validations; 0: only `every_seconds` counts.
+        every_seconds: the same in seconds, whichever comes first; 0: only `every_steps` counts.
         data: keys of `data.options` for the held-out stream; must differ from training.
         factory: another stream than `data.factory`.
-        batches: how many batches of `batch_size` samples, the same ones each time.
+        batches: how many, the same ones each time.
+        batch_size: samples in each of them.
         levels: noise levels (t, or sigma for EDM) at which the error in x0 is measured.
         sample_steps: sampler steps of the sampled grids; 0 samples none.
         sample_grids: how many grids are sampled, with PSNR and LPIPS, and written as a picture.
@@ -346,7 +362,6 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        model, data, stages, critic: see their classes.
         config: preset or YAML file that this came from.
         output: run folder; the same command resumes there.
         seed: of noise, masks and data.
@@ -393,6 +408,7 @@ class TrainCommand(TrainConfig):
     @staticmethod
     def from_argv(argv: list[str], prog: str) -> TrainConfig:
         """See `viewtime.configs.overrides.parse_overrides`."""
+        from viewtime.configs.data import DataConfig
         from viewtime.configs.overrides import parse_overrides
 
-        return parse_overrides(TrainConfig, argv, prog)
+        return parse_overrides(TrainConfig, argv, prog, {"data.options": DataConfig})

@@ -22,6 +22,7 @@ from .targets import make_targets
 from .web_page import write_page
 
 DEFAULT = MeshOptions()
+FILES = (".glb", ".gltf", ".obj", ".ply", ".splat", ".html", ".mp4", ".gif")
 MESHES = ("glb", "obj", "mesh_ply", "html")
 
 
@@ -41,6 +42,8 @@ def export_asset(config: ExportConfig) -> list[Path]:
     asset = GaussianAsset.load(config.source)
     if not config.formats:
         raise UserError(f"nothing to export: --formats takes {', '.join(get_args(Format))}")
+    if config.out is not None and config.out.suffix in FILES:
+        raise UserError(f"--out {config.out} is named like a file; it is the folder that --formats go to")
     out = config.out or config.source
     out.mkdir(parents=True, exist_ok=True)
     mesh = _mesh(asset, config) if any(kind in MESHES for kind in config.formats) else None

@@ -138,6 +138,13 @@ def test_a_kept_mesh_is_exported_again(asset, tmp_path):
         load_mesh(tmp_path)
 
 
+def test_a_file_is_no_place_for_several_formats(asset, tmp_path):
+    asset.save(tmp_path / "asset")
+    with pytest.raises(UserError, match=r"--out .*x\.glb is named like a file"):
+        export_asset(ExportConfig(tmp_path / "asset", out=tmp_path / "x.glb"))
+    assert not (tmp_path / "x.glb").exists()
+
+
 def test_server_plays_the_asset(asset):
     pytest.importorskip("viser")
     server, player = start_server(asset, 0)

@@ -1,0 +1,61 @@
+"""`--help` of every command: no option goes unexplained, none is explained under another's name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+
+import pytest
+
+from viewtime.cli import COMMANDS, config_class
+from viewtime.configs.data import DataConfig
+from viewtime.configs.field_help import field_help
+from viewtime.configs.train import TrainConfig
+
+SCHEMAS = [TrainConfig, DataConfig] + [config_class(COMMANDS[name]) for name in COMMANDS if name != "train"]
+
+
+def sections(schema: type) -> Iterator[tuple[type, list[str]]]:
+    """The schema and those inside it, each with the names of its own options."""
+    hints, options = typing.get_type_hints(schema), []
+    for item in dataclasses.fields(schema):
+        kinds = (hints[item.name], *typing.get_args(hints[item.name]))
+        inner = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+        for kind in inner:
+            yield from sections(kind)
+        options += [] if inner else [item.name]
+    yield schema, options
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
+def test_every_option_has_a_text_of_its_own(schema: type) -> None:
+    for section, options in sections(schema):
+        meanings = field_help(section)
+        assert not set(options) - set(meanings), f"{section.__name__}: options without a text"
+        fields = "|".join(item.name for item in dataclasses.fields(section))
+        for option, text in meanings.items():
+            assert not re.search(rf"\. ({fields}): ", text), f"{section.__name__}.{option} explains another option too"
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("train", "weight of 1 − soft IoU of the alpha channel"),
+        ("train", "--data.options.on_the_fly.vary_poses float (default 0.0)"),
+        ("render", "Instants of the clip, each rendered from every camera."),
+        ("sample", "largest scale."),
+    ],
+)
+def test_a_user_of_either_parser_reads_them_without_waiting_for_torch(command: str, text: str) -> None:
+    code = (
+        "import sys\nfrom viewtime.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    )
+    words = [sys.executable, "-c", code, command, "--help"]
+    environment = {**os.environ, "COLUMNS": "300"}
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
+    assert text in " ".join(shown.split())
