@@ -65,9 +65,11 @@ def make_plan(config: EncodeConfig) -> dict[str, Any]:
     """Which grids go into which shard, from the sorted paths of the grids alone, and what decides their bytes.
 
     Raises:
-        UserError: no grid below the source.
+        UserError: no such folder, or no grid below it.
     """
     source = Path(config.source)
+    if not source.is_dir():
+        raise UserError(f"no such folder: {source}")
     grids = sorted(path.parent.relative_to(source).as_posix() for path in source.rglob("grid.json"))
     if not grids:
         raise UserError(f"no grid (grid.json) below {source}; make some with `viewtime render`")

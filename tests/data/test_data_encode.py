@@ -81,6 +81,8 @@ def test_nothing_to_encode_and_missing_weights_say_so(tmp_path):
     tmp_path.joinpath("empty").mkdir()
     with pytest.raises(UserError, match=r"no grid \(grid.json\) below"):
         encode_command.run(EncodeConfig(str(tmp_path / "empty"), str(tmp_path / "a")))
+    with pytest.raises(UserError, match=r"no such folder: .*nope"):
+        encode_command.run(EncodeConfig(str(tmp_path / "nope"), str(tmp_path / "a")))
     with pytest.raises(UserError, match="latents need --weights"):
         encode_command.run(EncodeConfig(str(tmp_path / "empty"), str(tmp_path / "a"), kind="latents"))
 

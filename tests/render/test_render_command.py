@@ -133,13 +133,16 @@ def test_kill_in_the_middle_and_again_equals_an_undisturbed_run(tmp_path: Path) 
     assert not list(out.glob("grids/.*"))
 
 
-def test_a_run_that_renders_nothing_fails_and_shows_a_reason(tmp_path: Path) -> None:
+def test_a_run_that_renders_nothing_fails_shows_a_reason_and_leaves_the_folder_free(tmp_path: Path) -> None:
     path = moving(tmp_path / "a.glb", clips=("Walk", "Run"))
     with pytest.raises(UserError, match=r"nothing was rendered: 1 assets or samples rejected"):
         run(config(path, tmp_path / "out", clips=["Fly"]))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["reasons"]["rejected"] == {"no_clip": 1}
     assert "it has: Walk, Run" in report["examples"]["no_clip"]
+    run(config(path, tmp_path / "out", clips=["Walk"]))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["rendered"], report["rejected"]) == (1, 0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")

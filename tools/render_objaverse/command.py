@@ -187,19 +187,21 @@ def _sheets(run_folder: RunFolder, count: int) -> list[Path]:
 
 
 def _same_settings(folder: Path, config: RenderConfig) -> None:
-    """Refuse to mix samples of different settings in one folder."""
+    """Refuse to mix samples of different settings in one folder; one without a grid starts anew with these."""
     values = {name: value for name, value in plain(asdict(config)).items() if name not in FREE_OPTIONS}
     text = json.dumps(values, sort_keys=True)
     digest, path = hashlib.sha256(text.encode()).hexdigest(), folder / "settings.json"
     if path.is_file():
         before = json.loads(path.read_text())
-        if before["sha256"] != digest:
+        if before["sha256"] == digest:
+            return
+        if any((folder / "grids").glob("*/grid.json")):
             changed = sorted(name for name in values if before["settings"].get(name) != values[name])
             raise UserError(
                 f"{folder} holds grids rendered with other settings ({', '.join(changed)} differ); "
                 "choose another --out, or give the same settings to resume"
             )
-        return
+        (folder / "events.jsonl").unlink(missing_ok=True)  # what was rejected was so by the other settings
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"sha256": digest, "settings": values}, indent=1))
 
