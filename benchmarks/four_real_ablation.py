@@ -24,7 +24,7 @@ from four_real.report import draw_sheets, table
 from four_real.scenes import pseudo_grid, true_grid
 from torch import Tensor, nn
 
-from viewtime.configs.train import LossSection
+from viewtime.configs.loss import LossSection
 from viewtime.files import atomic_path
 from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.sample.metrics.image import flicker, psnr, ssim

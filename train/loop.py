@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viewtime.configs.train import LossSection, Stage, TrainConfig
+from viewtime.configs.loss import LossSection
+from viewtime.configs.train import Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.run_folder import start_run
