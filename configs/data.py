@@ -45,9 +45,9 @@ class OnTheFly:
     orbit: Literal["static", "dynamic"] = "static"
     """static: one elevation; dynamic: it wanders, and azimuths are jittered."""
     elevation_min: float = -5.0
-    """Lowest elevation that is drawn for an orbit, degrees."""
+    """Lowest elevation drawn for an orbit, degrees; a dynamic one wanders about what is drawn."""
     elevation_max: float = 30.0
-    """Highest elevation, degrees."""
+    """Highest elevation drawn, degrees."""
     azimuth: Literal["regular", "random"] = "regular"
     """Views at equal steps around the object, or anywhere."""
     fit: Literal["projected", "grow"] = "projected"

@@ -13,8 +13,8 @@ import typing
 from typing import Any, TypeVar
 
 import yaml
+from docstring_parser import parse_from_object
 
-from viewtime.configs.field_help import field_help
 from viewtime.configs.load import build, load_preset, presets
 from viewtime.errors import UserError
 
@@ -108,6 +108,12 @@ def _describe(schema: type, prefix: str, parts: dict[str, type], width: int) -> 
         if name in parts:
             below += _describe(parts[name], f"{name}.", parts, width)
     return lines + below
+
+
+def field_help(schema: type) -> dict[str, str]:
+    """The text of each documented field, from the class docstring's `Attributes:` or from the string below it."""
+    parameters = parse_from_object(schema).params
+    return {item.arg_name: " ".join(item.description.split()) for item in parameters if item.description}
 
 
 def _type_and_default(hint: Any, item: dataclasses.Field) -> str:

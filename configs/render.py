@@ -18,13 +18,13 @@ class Framing:
     orbits: int = 1
     """Samples (orbits) of each kind per clip."""
     elevation_min: float = -5.0
-    """Lowest elevation that is drawn for an orbit, degrees."""
+    """Lowest elevation drawn for an orbit, degrees; a dynamic one wanders about what is drawn."""
     elevation_max: float = 30.0
-    """Highest elevation, degrees."""
+    """Highest elevation drawn, degrees."""
     fit: Literal["grow", "projected"] = "grow"
     """grow: the distance grows from `base_distance` until everything fits; projected: the smallest that fits."""
     base_distance: float = 2.0
-    """First distance that `grow` tries, in sizes of the object."""
+    """First distance that `grow` tries; the longest side of the object over the clip is 1."""
     growth: float = 1.05
     """Factor by which `grow` steps back."""
     margin: float = 0.04

@@ -25,7 +25,7 @@ def require(module: str, extra: str) -> ModuleType:
             raise UserError(
                 f"{module} is installed but cannot be imported: {error}; reinstall with pip install 'viewtime[{extra}]'"
             ) from error
-        raise missing(top_level, extra) from error
+        raise _missing(top_level, extra) from error
 
 
 def require_installed(module: str, extra: str) -> None:
@@ -37,9 +37,9 @@ def require_installed(module: str, extra: str) -> None:
         UserError: the module, a top-level one, is not installed; names the extra of this package that brings it.
     """
     if importlib.util.find_spec(module) is None:
-        raise missing(module, extra)
+        raise _missing(module, extra)
 
 
-def missing(module: str, extra: str) -> UserError:
+def _missing(module: str, extra: str) -> UserError:
     """The error that names the extra of this package which brings `module`."""
     return UserError(f"this needs {module}, which is not installed: pip install 'viewtime[{extra}]'")

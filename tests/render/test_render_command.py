@@ -28,6 +28,7 @@ from viewtime.render_objaverse.command import run
 from viewtime.render_objaverse.gl import GLRenderer
 
 ROOT = Path(__file__).parents[2]
+needs_bpy = pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -145,7 +146,7 @@ def test_a_run_that_renders_nothing_fails_shows_a_reason_and_leaves_the_folder_f
     assert (report["rendered"], report["rejected"]) == (1, 0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
+@needs_bpy
 def test_a_world_that_is_not_there_ends_the_run_at_its_start(tmp_path: Path) -> None:
     base = config(moving(tmp_path / "a.glb"), tmp_path / "out", engine="cycles")
     with pytest.raises(UserError, match="no world 'moon'"):
@@ -247,7 +248,7 @@ def test_a_ray_cluster_renders_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
+@needs_bpy
 def test_cycles_through_the_command_with_geometry(tmp_path: Path) -> None:
     path = moving(tmp_path / "a.glb")
     framing = Framing(orbit="both")

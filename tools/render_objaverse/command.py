@@ -37,7 +37,7 @@ def run(config: RenderConfig) -> list[Path]:
     `report.json`, `sheets/`.
 
     Raises:
-        UserError: nothing to render, the folder holds a run with other settings, another run is using it, the
+        UserError: nothing to render, the folder holds grids of other settings, another run is using it, the
             share of failures passes `workers.max_failures`, or every asset was rejected.
     """
     assets = find_assets(Path(config.source), config.engine)
