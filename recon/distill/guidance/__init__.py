@@ -1,0 +1,1 @@
+"""Any denoiser behind one call: renders, cameras, prompt -> the noise it predicts."""

@@ -1,0 +1,1 @@
+"""What a guidance's prediction asks of a render, as pure functions of (latents, noise, t, predictions)."""
