@@ -111,12 +111,8 @@ class Cameras:
 
     def rays(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Origins [V, F, 3] and unit directions [V, F, H, W, 3] through the pixel centres, in the world."""
-        focal = 0.5 * height / math.tan(math.radians(self.fov_y) / 2)
-        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-        camera = torch.stack([(x - width / 2) / focal, (y - height / 2) / focal, torch.ones_like(x)], dim=-1)
-        camera = camera / camera.norm(dim=-1, keepdim=True)
         c2w = self.camera_to_world()
-        return c2w[..., :3, 3], einsum(c2w[..., :3, :3], camera, "v f i j, h w j -> v f h w i")
+        return c2w[..., :3, 3], ray_directions(c2w, self.fov_y, height, width)
 
     def rezero(self, view: int = 0) -> Cameras:
         """Azimuths relative to the given view's azimuth at each frame, wrapped to [0, 360)."""
@@ -155,6 +151,25 @@ class Cameras:
             raise UserError(f"camera record lacks {', '.join(sorted(missing))}")
         tensors = {name: torch.tensor(record[name]) for name in ("elevation", "azimuth", "distance")}
         return Cameras(**tensors, fov_y=float(record["fov_y"]))
+
+
+def ray_directions(camera_to_world: Tensor, fov_y: float, height: int, width: int) -> Tensor:
+    """Unit directions in the world through the pixel centres, in the matrices' dtype.
+
+    Args:
+        camera_to_world: [V, F, 4, 4], OpenCV axes.
+        fov_y: degrees.
+
+    Returns:
+        [V, F, H, W, 3].
+    """
+    dtype = camera_to_world.dtype
+    focal = 0.5 * height / math.tan(math.radians(fov_y) / 2)
+    rows, columns = torch.arange(height, dtype=dtype) + 0.5, torch.arange(width, dtype=dtype) + 0.5
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    camera = torch.stack([(x - width / 2) / focal, (y - height / 2) / focal, torch.ones_like(x)], dim=-1)
+    camera = (camera / camera.norm(dim=-1, keepdim=True)).to(camera_to_world.device)
+    return einsum(camera_to_world[..., :3, :3], camera, "v f i j, h w j -> v f h w i")
 
 
 def _axis_indices(index: Any, length: int) -> Tensor:

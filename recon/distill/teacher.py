@@ -156,7 +156,7 @@ class Teacher:
             timesteps.reshape(B, V, F),
             rendered.cameras,
             prompt,
-            drop_camera=draws.uniform("drop_camera") < objective.camera_dropped,
+            drop_camera=draws.uniform("drop_camera", 1).item() < objective.camera_dropped,
         )
         flat = [value.flatten(0, 2) for value in (prediction, latents, noise)]
         return vsd.copy_loss(*flat, alpha_bar=a, predicts=self.copy.predicts)

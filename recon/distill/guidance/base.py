@@ -66,9 +66,11 @@ class Rendered:
 
     def select(self, scenes: Tensor, views: Tensor) -> Rendered:
         """Single views of the batch as scenes of one view each; `scenes` and `views` are int64 [N]."""
-        pick = [value[scenes, views][:, None] for value in (self.color, self.opacity, self.foreground)]
+        color, opacity, foreground = (
+            value[scenes, views][:, None] for value in (self.color, self.opacity, self.foreground)
+        )
         cameras = tuple(self.cameras[b][v] for b, v in zip(scenes.tolist(), views.tolist()))
-        return Rendered(*pick, cameras)
+        return Rendered(color, opacity, foreground, cameras)
 
 
 class NoisePrediction(NamedTuple):
@@ -211,8 +213,8 @@ class Draws(Protocol):
         """int64 [count], uniform over the closed range [low, high], on the CPU."""
         ...
 
-    def uniform(self, name: str) -> float:
-        """One number in [0, 1)."""
+    def uniform(self, name: str, count: int) -> Tensor:
+        """Numbers in [0, 1), float64 [count], on the CPU."""
         ...
 
 
@@ -236,10 +238,10 @@ class SeededDraws:
         del name
         return torch.randint(low, high + 1, (count,), generator=self.generator)
 
-    def uniform(self, name: str) -> float:
+    def uniform(self, name: str, count: int) -> Tensor:
         """See `Draws`."""
         del name
-        return torch.rand((), generator=self.generator).item()
+        return torch.rand(count, generator=self.generator, dtype=torch.float64)
 
     def state(self) -> Tensor:
         """For checkpoints; put back by `restore`."""
