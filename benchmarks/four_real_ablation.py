@@ -24,13 +24,13 @@ from four_real.report import draw_sheets, table
 from four_real.scenes import pseudo_grid, true_grid
 from torch import Tensor, nn
 
-from viewtime.configs.loss import LossSection
+from viewtime.configs.schema.loss import LossSection
 from viewtime.files import atomic_path
 from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.sample.metrics.image import flicker, psnr, ssim
-from viewtime.sample.noise import cell_noise
-from viewtime.sample.samplers import heun
-from viewtime.sample.schedules import make_schedule
+from viewtime.sample.solver.noise import cell_noise
+from viewtime.sample.solver.samplers import heun
+from viewtime.sample.solver.schedules import make_schedule
 from viewtime.train.conditioning import draw_mask
 from viewtime.train.losses import denoising_loss, noised_batch, sample_generator
 from viewtime.weights import load_weights, save_weights

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from viewtime.configs.data import DataConfig
+from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.load import load_preset
 from viewtime.data.build import build_loader
 from viewtime.data.family_source import FamilySource

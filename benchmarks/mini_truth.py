@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from viewtime.configs.data import DataConfig
-from viewtime.configs.family import FamilyConfig
+from viewtime.configs.schema.data import DataConfig
+from viewtime.configs.schema.family import FamilyConfig
 from viewtime.configs.load import build, load_preset
 from viewtime.data.asset_list import list_assets, split_assets
 from viewtime.data.family import render_family

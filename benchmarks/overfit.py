@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from viewtime.configs.load import build, load_preset
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.files import read_jsonl
 from viewtime.train.loop import Trainer
 from viewtime.train.synthetic import SyntheticStream

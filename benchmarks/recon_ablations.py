@@ -24,7 +24,7 @@ from einops import rearrange
 from recon_clips import orbit_of
 from recon_table import HELD_OUT_START, Row, deformable, measured
 
-from viewtime.configs.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
+from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 

@@ -24,7 +24,7 @@ import yaml
 
 from viewtime.configs.load import load_preset
 from viewtime.configs.overrides import parse_overrides
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.model.presets import load_model_config
 from viewtime.train.loop import Trainer, open_stream, stage_loss
 from viewtime.train.report import StepTimes, memory_gb

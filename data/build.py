@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from viewtime.configs.data import DataConfig
+from viewtime.configs.schema.data import DataConfig
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import Pseudo4DSource
 from viewtime.data.shard_source import ShardSource

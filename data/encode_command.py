@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from viewtime.configs.encode import EncodeConfig
+from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data.encode import LatentEncoder, encode_grid, sample_key
 from viewtime.data.shards import ShardIndex, is_whole, read_index, shard_name, write_shard
 from viewtime.errors import UserError

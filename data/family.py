@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from viewtime.cameras import Cameras, regular_orbit
-from viewtime.configs.family import FamilyAsset, FamilyConfig
+from viewtime.configs.schema.family import FamilyAsset, FamilyConfig
 from viewtime.data.recombine import quaternion_product, random_turn, recombine, turned
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from viewtime.cameras import Cameras
-from viewtime.configs.data import DataConfig
-from viewtime.configs.family import FamilyConfig
+from viewtime.configs.schema.data import DataConfig
+from viewtime.configs.schema.family import FamilyConfig
 from viewtime.configs.load import build, load_preset
 from viewtime.data.family import render_family
 from viewtime.data.loader import GridLoader

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from viewtime.configs.data import DataConfig
+from viewtime.configs.schema.data import DataConfig
 from viewtime.data.augment import Augmentation, draw_background
 from viewtime.data.collate import PreparedSample, TrainingBatch, collate, prepare
 from viewtime.data.pixels import resize_frames

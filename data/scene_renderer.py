@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 
 from viewtime.cameras import Cameras
-from viewtime.configs.data import OnTheFly
+from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.samples import CorruptSampleError, GridSample
 from viewtime.data.scene_variation import (
     draw_light,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from viewtime.configs.data import OnTheFly
+from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.asset_list import Asset
 from viewtime.data.samples import CorruptSampleError, GridSample
 from viewtime.data.scene_renderer import SceneRenderer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from viewtime.configs.init import InitConfig
+from viewtime.configs.schema.init import InitConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.identify import file_config, identify

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from viewtime.cameras import Cameras
-from viewtime.configs.reconstruct import ReconstructConfig
+from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
@@ -18,17 +18,17 @@ from viewtime.images import contact_sheet
 from viewtime.log import log
 from viewtime.run_folder import start_run
 
-from .asset import GaussianAsset, Renderable
-from .compensation import Compensation
-from .films import write_orbit
-from .fit import GaussianFit, restore_module
-from .glb import write_animated
-from .initialise import first_gaussians
-from .loop import run_fit, scene_info
-from .mesh_choice import best_mesh
-from .mesh_file import save_mesh
-from .score import held_out_scores, scores
-from .targets import Targets, make_targets
+from viewtime.recon.gaussians.asset import GaussianAsset, Renderable
+from viewtime.recon.gaussians.compensation import Compensation
+from viewtime.recon.export.films import write_orbit
+from viewtime.recon.gaussians.fit import GaussianFit, restore_module
+from viewtime.recon.export.glb import write_animated
+from viewtime.recon.gaussians.initialise import first_gaussians
+from viewtime.recon.fitting.loop import run_fit, scene_info
+from viewtime.recon.surface.mesh_choice import best_mesh
+from viewtime.recon.export.mesh_file import save_mesh
+from viewtime.recon.fitting.score import held_out_scores, scores
+from viewtime.recon.fitting.targets import Targets, make_targets
 
 STATE, FIRST_PASS = "state.pt", "first_pass.pt"
 
@@ -65,7 +65,7 @@ def reconstruct(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
         UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
     """
     if config.method == "nerf":
-        from .nerf.nerf_command import reconstruct_nerf
+        from viewtime.recon.nerf.reconstruct import reconstruct_nerf
 
         return reconstruct_nerf(grid, config, out)
     torch.manual_seed(config.seed)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from viewtime.configs.export import ExportConfig, Format
-from viewtime.configs.reconstruct import MeshOptions
+from viewtime.configs.schema.export import ExportConfig, Format
+from viewtime.configs.schema.reconstruct import MeshOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 
-from .asset import GaussianAsset
-from .films import write_fixed_view, write_orbit
-from .glb import write_animated
-from .mesh import MovingMesh, extract_mesh
-from .mesh_choice import best_mesh
-from .mesh_file import load_mesh
-from .ply import write_gaussian_sequence, write_mesh_sequence
-from .targets import make_targets
-from .web_page import write_page
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.export.films import write_fixed_view, write_orbit
+from viewtime.recon.export.glb import write_animated
+from viewtime.recon.surface.mesh import MovingMesh, extract_mesh
+from viewtime.recon.surface.mesh_choice import best_mesh
+from viewtime.recon.export.mesh_file import load_mesh
+from viewtime.recon.export.ply import write_gaussian_sequence, write_mesh_sequence
+from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.export.web_page import write_page
 
 DEFAULT = MeshOptions()
 FILES = (".glb", ".gltf", ".obj", ".ply", ".splat", ".html", ".mp4", ".gif")

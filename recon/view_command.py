@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from viewtime.configs.view import ViewConfig
+from viewtime.configs.schema.view import ViewConfig
 from viewtime.errors import require
 from viewtime.log import log
 
-from .asset import GaussianAsset
-from .mesh import extract_mesh
-from .mesh_file import load_mesh
-from .web_page import write_page
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.surface.mesh import extract_mesh
+from viewtime.recon.export.mesh_file import load_mesh
+from viewtime.recon.export.web_page import write_page
 
 
 def run(config: ViewConfig) -> list[Path]:

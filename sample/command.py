@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from viewtime.configs.sample import SampleConfig
+from viewtime.configs.schema.sample import SampleConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
 from viewtime.run_folder import plain, start_run
-from viewtime.sample import plan_view
+from viewtime.sample.plan import plan_view
 from viewtime.sample.output import write_outputs, write_small_grid, write_stream
 from viewtime.sample.pipeline import Job, Pipeline, choose_device, provenance
-from viewtime.sample.preprocess import write_preview
-from viewtime.sample.processes import Processes, join_processes
-from viewtime.sample.reference import check_same_start, read_freeze_video, read_reference_views
-from viewtime.sample.store import CellStore
-from viewtime.sample.upsample import Enlarger
+from viewtime.sample.input.preprocess import write_preview
+from viewtime.sample.run.processes import Processes, join_processes
+from viewtime.sample.run.references import check_same_start, read_freeze_video, read_reference_views
+from viewtime.sample.run.store import CellStore
+from viewtime.sample.run.upsample import Enlarger
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Options that change no sampled cell: a run may be resumed with others.

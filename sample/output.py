@@ -10,12 +10,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from viewtime.configs.sample import SampleConfig
+from viewtime.configs.schema.sample import SampleConfig
 from viewtime.grid import FrameGrid, write_grid
 from viewtime.images import composite, contact_sheet, write_image
 from viewtime.sample.pipeline import Job
-from viewtime.sample.plan import Cell, Window
-from viewtime.sample.store import CellStore
+from viewtime.sample.plan.plan import Cell, Window
+from viewtime.sample.run.store import CellStore
 from viewtime.video import write_gif, write_video
 
 SHEET_COLUMNS = 12

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from viewtime.configs.data import DataConfig, OnTheFly
+from viewtime.configs.schema.data import DataConfig, OnTheFly
 from viewtime.data.build import build_mixture
 from viewtime.data.samples import generator_for
 from viewtime.data.sources import Consumer

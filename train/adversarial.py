@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from viewtime.configs.adversarial import CriticSection
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.adversarial import CriticSection
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.model.critic import PATCH, Critic
 from viewtime.train.distributed import strategy

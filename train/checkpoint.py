@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from viewtime.configs.train import CheckpointSection, TrainConfig
+from viewtime.configs.schema.train import CheckpointSection, TrainConfig
 from viewtime.errors import UserError
 from viewtime.run_folder import plain
 from viewtime.train.ema import PowerEma

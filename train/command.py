@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 
 
 def run(config: TrainConfig) -> list[Path]:

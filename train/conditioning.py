@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from viewtime.configs.train import ConditioningSection
+from viewtime.configs.schema.train import ConditioningSection
 from viewtime.errors import UserError
 
 MASKS = ("first_view", "first_view_and_frame", "random")

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from viewtime.configs.loss import LossSection
+from viewtime.configs.schema.loss import LossSection
 from viewtime.train.losses import Cond, Noised, add_noise, draw_level, draw_noise
 
 Denoise = Callable[[Tensor, Tensor, Cond], Tensor]

@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.run_folder import plain
 from viewtime.train.loop import open_stream
 from viewtime.train.optimizers import build_optimizer, select_parameters

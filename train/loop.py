@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viewtime.configs.loss import LossSection
-from viewtime.configs.train import Stage, TrainConfig
+from viewtime.configs.schema.loss import LossSection
+from viewtime.configs.schema.train import Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.run_folder import start_run

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from viewtime.configs.load import build
-from viewtime.configs.loss import LossSection
-from viewtime.configs.train import Stage, TrainConfig
+from viewtime.configs.schema.loss import LossSection
+from viewtime.configs.schema.train import Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.run_folder import plain
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from viewtime.configs.train import OptimizerSection, ParameterGroup
+from viewtime.configs.schema.train import OptimizerSection, ParameterGroup
 from viewtime.errors import UserError
 
 # Quintic Newton-Schulz coefficients of Muon (Jordan et al. 2024): they drive every singular value near 1 in 5 rounds.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from viewtime.configs.train import LoraSection, ModelSection
+from viewtime.configs.schema.train import LoraSection, ModelSection
 from viewtime.errors import UserError, require
 from viewtime.model.memory_layout import channels_last
 from viewtime.train.registry import build_model, network_of

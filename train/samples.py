@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.sample.metrics.evaluator import GridEvaluator, Settings
 from viewtime.sample.metrics.image import SSIM_WINDOW
 from viewtime.sample.metrics.perceptual import ImagePairMetric, Lpips
-from viewtime.sample.mini_model import decode_cells
+from viewtime.sample.models.mini_model import decode_cells
 from viewtime.train.losses import denoised_at_known, noised_batch, sample_generator
 from viewtime.train.streams import Batch
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from viewtime.configs.train import ScheduleSection, Stage, TrainConfig
+from viewtime.configs.schema.train import ScheduleSection, Stage, TrainConfig
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from viewtime.configs.data import DataConfig
+from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.load import build
 from viewtime.errors import UserError
 
@@ -47,7 +47,7 @@ def _names(ids: list[str]) -> str:
 
 
 def grid_loader(options: dict[str, Any], *, batch_size: int, seed: int, rank: int, world: int) -> Any:
-    """Stream "grids": shards, assets rendered on the fly and videos, see `viewtime.configs.data.DataConfig`."""
+    """Stream "grids": shards, assets rendered on the fly and videos, see `viewtime.configs.schema.data.DataConfig`."""
     from viewtime.data.build import build_loader
 
     config = build(DataConfig, {**options, "batch_size": batch_size, "seed": seed}, "data.options")
@@ -58,7 +58,7 @@ def family_loader(options: dict[str, Any], *, batch_size: int, seed: int, rank: 
     """Stream "family": a character family rendered once, see `viewtime.data.family`.
 
     Options: `family` (preset under configs/families), `folder` (of the rendered grids), `held_out`, and the keys of
-    `viewtime.configs.data.DataConfig`.
+    `viewtime.configs.schema.data.DataConfig`.
     """
     from viewtime.data.family_source import family_loader as open_family
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from viewtime.configs.train import Gate, TrainConfig
+from viewtime.configs.schema.train import Gate, TrainConfig
 from viewtime.errors import UserError
 from viewtime.train.ema import PowerEma
 from viewtime.train.losses import noised_batch, sample_errors, sample_generator

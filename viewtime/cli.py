@@ -45,7 +45,7 @@ COMMANDS = {
 def config_class(command: Command) -> type:
     """The dataclass of a command's options."""
     module, _, name = command.config.partition(":")
-    return getattr(importlib.import_module(f"viewtime.configs.{module}"), name)
+    return getattr(importlib.import_module(f"viewtime.configs.schema.{module}"), name)
 
 
 def main(argv: list[str] | None = None) -> int:

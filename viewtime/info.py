@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from viewtime import __version__
-from viewtime.configs.info import InfoConfig
+from viewtime.configs.schema.info import InfoConfig
 from viewtime.configs.load import presets
 from viewtime.run_folder import package_version
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from viewtime.configs.data import OnTheFly
+from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.creatures.scene import NAME, creature_scene
 from viewtime.data.samples import GridSample
 from viewtime.data.scene_renderer import SceneRenderer

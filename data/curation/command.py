@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from viewtime.configs.curate import CurateConfig, CurationLimits
+from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.data.curation.candidates import Candidate, folder_candidates
 from viewtime.data.curation.decide import Duplicates, decide_alone
 from viewtime.data.curation.examine import examine

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from viewtime.configs.curate import CurationLimits
+from viewtime.configs.schema.curate import CurationLimits
 from viewtime.data.curation.candidates import Candidate
 from viewtime.data.curation.convert import NEEDS_CONVERSION, convert_to_glb
 from viewtime.data.curation.examine import Examination

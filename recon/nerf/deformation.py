@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from viewtime.configs.reconstruct_nerf import NerfOptions
+from viewtime.configs.schema.reconstruct_nerf import NerfOptions
 
 from .encoding import encode
 from .frame_grids import FrameGrids

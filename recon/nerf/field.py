@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from viewtime.configs.reconstruct_nerf import NerfOptions
+from viewtime.configs.schema.reconstruct_nerf import NerfOptions
 
 from .deformation import Deformation, make_deformation
 from .encoding import encode

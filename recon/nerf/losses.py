@@ -10,11 +10,11 @@ import torch.nn.functional as nnF
 from einops import rearrange
 from torch import Tensor
 
-from viewtime.configs.reconstruct_nerf import NerfOptions
+from viewtime.configs.schema.reconstruct_nerf import NerfOptions
 from viewtime.errors import UserError
 from viewtime.images import read_image
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.targets import Targets
+from viewtime.recon.fitting.targets import Targets
 
 from .rendering import RayPicture
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.targets import Targets
+from viewtime.recon.fitting.targets import Targets
 
 from .occupancy import widen
 from .rendering import Rays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from viewtime.configs.evaluate import EvaluateConfig
+from viewtime.configs.schema.evaluate import EvaluateConfig
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from data_samples import coded_sample
 
-from viewtime.configs.data import DataConfig
+from viewtime.configs.schema.data import DataConfig
 from viewtime.data.loader import GridLoader
 from viewtime.data.samples import GridSample
 from viewtime.data.sources import Consumer, Mixture

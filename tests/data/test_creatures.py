@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from viewtime.configs.data import DataConfig, OnTheFly
+from viewtime.configs.schema.data import DataConfig, OnTheFly
 from viewtime.data.build import build_mixture
 from viewtime.data.creatures.anatomy import draw_creature
 from viewtime.data.creatures.body import Chain, Creature, Swing, frame, turn

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gltf_builder import box_document, write_bad_files, write_box, write_glb
 
-from viewtime.configs.curate import CurateConfig, CurationLimits
+from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.data.asset_list import list_assets
 from viewtime.data.curation import command, guard
 from viewtime.data.curation.guard import GuardedError, GuardedWorker

@@ -8,8 +8,8 @@ import pytest
 import torch
 from data_samples import save_grids, shard_digests
 
-from viewtime.configs.data import DataConfig, KnownCells
-from viewtime.configs.encode import EncodeConfig
+from viewtime.configs.schema.data import DataConfig, KnownCells
+from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data import encode_command, schema
 from viewtime.data.build import build_loader
 from viewtime.data.shard_source import read_record

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 from data_samples import save_grids, shard_digests
 
-from viewtime.configs.encode import EncodeConfig
+from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data import encode_command
 from viewtime.data.shards import is_whole
 

@@ -9,8 +9,8 @@ import torch
 from data_samples import coded_sample, save_grids
 from gltf_builder import box_document, write_box, write_glb
 
-from viewtime.configs.data import Augment, DataConfig, OnTheFly
-from viewtime.configs.encode import EncodeConfig
+from viewtime.configs.schema.data import Augment, DataConfig, OnTheFly
+from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data import encode_command
 from viewtime.data.asset_list import list_assets, split_assets
 from viewtime.data.build import build_loader

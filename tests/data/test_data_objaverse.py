@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from gltf_builder import write_box
 
-from viewtime.configs.curate import CurateConfig, CurationLimits
+from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.data.curation import command
 from viewtime.data.curation.objaverse_source import read_ids
 from viewtime.errors import UserError

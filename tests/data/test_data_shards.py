@@ -10,7 +10,7 @@ import torch
 from data_samples import coded_frames, moving_cameras, save_grids
 
 from viewtime.cameras import regular_orbit
-from viewtime.configs.encode import EncodeConfig
+from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data import encode_command, schema
 from viewtime.data.pixels import decode_frames, encode_frames, resize_frames
 from viewtime.data.samples import CorruptSampleError, generator_for

@@ -10,7 +10,7 @@ import torch
 
 from tests.four_real.conftest import stir
 from viewtime.configs.load import build
-from viewtime.configs.train import ConditioningSection, TrainConfig
+from viewtime.configs.schema.train import ConditioningSection, TrainConfig
 from viewtime.data.asset_list import list_assets
 from viewtime.data.captions import read_caption
 from viewtime.errors import UserError

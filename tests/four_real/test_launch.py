@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from viewtime.configs.overrides import parse_overrides
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "configs" / "launch" / "4real.sh"

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from viewtime.configs.data import DataConfig, OnTheFly
-from viewtime.configs.sample import PreprocessOptions
+from viewtime.configs.schema.data import DataConfig, OnTheFly
+from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.data.asset_list import list_assets
 from viewtime.data.build import build_loader, build_mixture
 from viewtime.data.pseudo4d import cut_frame
 from viewtime.data.samples import generator_for
 from viewtime.data.sources import Consumer
 from viewtime.errors import UserError
-from viewtime.sample.preprocess import prepare_video
+from viewtime.sample.input.preprocess import prepare_video
 from viewtime.train.synthetic import synthetic_grid
 from viewtime.video import Video, write_video
 

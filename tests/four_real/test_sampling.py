@@ -9,12 +9,12 @@ import torch
 from tests.four_real.conftest import stir
 from viewtime.cli import main
 from viewtime.configs.load import load_preset
-from viewtime.configs.sample import PlanOptions, PreprocessOptions, SamplerOptions
+from viewtime.configs.schema.sample import PlanOptions, PreprocessOptions, SamplerOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.model.denoiser import NetworkDenoiser
 from viewtime.model.registry import build_denoiser, resolved_config
-from viewtime.sample.four_real_model import FourRealModel
+from viewtime.sample.models.four_real_model import FourRealModel
 from viewtime.sample.pipeline import Pipeline
 from viewtime.video import write_video
 from viewtime.weights import save_weights

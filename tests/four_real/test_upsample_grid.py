@@ -8,15 +8,15 @@ import torch
 from tests.four_real.conftest import stir
 from viewtime.cli import main as main_cli
 from viewtime.configs.load import load_preset
-from viewtime.configs.sample import UpsampleOptions
+from viewtime.configs.schema.sample import UpsampleOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
 from viewtime.model.four_real.config import BaseConfig, UpsamplerConfig
 from viewtime.model.four_real.upsampler import enlarge
 from viewtime.model.registry import build_denoiser, resolved_config
-from viewtime.sample.noise import cell_noise
-from viewtime.sample.upsample import main, upsample
+from viewtime.sample.solver.noise import cell_noise
+from viewtime.sample.run.upsample import main, upsample
 from viewtime.weights import save_weights
 
 BASE = {

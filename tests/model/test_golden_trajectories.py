@@ -6,9 +6,9 @@ from einops import rearrange
 from golden_files import NETWORKS, arrays, conditioning, network, to_grid
 
 from viewtime.model.denoiser import NetworkDenoiser, VScaling
-from viewtime.sample.guidance import Guidance, combine
-from viewtime.sample.samplers import euler
-from viewtime.sample.schedules import make_schedule
+from viewtime.sample.solver.guidance import Guidance, combine
+from viewtime.sample.solver.samplers import euler
+from viewtime.sample.solver.schedules import make_schedule
 
 EARLY_TOLERANCE = 1e-3
 FINAL_TOLERANCE = 5e-5

@@ -4,7 +4,7 @@ import pytest
 import torch
 from published_files import write_published
 
-from viewtime.configs.init import InitConfig
+from viewtime.configs.schema.init import InitConfig
 from viewtime.configs.load import PRESET_FOLDER
 from viewtime.errors import UserError
 from viewtime.model.init_command import _origin, run

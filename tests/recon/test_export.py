@@ -14,13 +14,13 @@ import torch
 import trimesh
 from test_mesh import ball
 
-from viewtime.configs.export import ExportConfig
-from viewtime.configs.reconstruct import MeshOptions
-from viewtime.configs.view import ViewConfig
+from viewtime.configs.schema.export import ExportConfig
+from viewtime.configs.schema.reconstruct import MeshOptions
+from viewtime.configs.schema.view import ViewConfig
 from viewtime.errors import UserError
-from viewtime.recon.asset import GaussianAsset
+from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.export_command import export_asset
-from viewtime.recon.mesh_file import load_mesh, save_mesh
+from viewtime.recon.export.mesh_file import load_mesh, save_mesh
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.view_command import run, start_server
 from viewtime.video import read_video
@@ -172,7 +172,7 @@ def test_finer_pictures_than_the_fit_are_smoothed_in_colour_not_in_outline(asset
         10.0, dict(asset.info),
     )  # fmt: skip
     known = dataclasses.replace(speckled, info={**asset.info, "size": [48, 48]})
-    from viewtime.recon.films import orbit_cameras
+    from viewtime.recon.export.films import orbit_cameras
 
     def spread(one, size):
         picture = one.render(Viewpoints.of(orbit_cameras(asset.info, 1), size, size), [0.0])

@@ -13,10 +13,10 @@ import pytest
 from test_mesh import ball
 
 from viewtime.cameras import regular_orbit
-from viewtime.recon.glb import write_glb
+from viewtime.recon.export.glb import write_glb
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.silhouette import silhouettes
-from viewtime.recon.skinning import skin_mesh
+from viewtime.recon.surface.silhouette import silhouettes
+from viewtime.recon.surface.skinning import skin_mesh
 from viewtime.render_objaverse.blender import Blender
 from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.pose import pose_scene

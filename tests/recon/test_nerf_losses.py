@@ -8,7 +8,7 @@ from scenes import training_grid
 
 from viewtime.recon.nerf.losses import bilateral_normal, depth_normals, smooth_depth, sobel
 from viewtime.recon.nerf.rays import cast
-from viewtime.recon.targets import make_targets
+from viewtime.recon.fitting.targets import make_targets
 
 
 def patch_rays(side=9, focal=60.0):

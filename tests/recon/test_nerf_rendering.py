@@ -14,7 +14,7 @@ from viewtime.recon.nerf.rays import Scale, cast
 from viewtime.recon.nerf.rendering import Rays, render_rays, volume_weights
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.targets import make_targets
+from viewtime.recon.fitting.targets import make_targets
 
 needs_compiler = pytest.mark.skipif(load_library(SOURCE) is None, reason="no C++ compiler on this machine")
 

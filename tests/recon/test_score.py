@@ -6,7 +6,7 @@ import pytest
 import torch
 from scenes import training_grid
 
-import viewtime.recon.score as score
+import viewtime.recon.fitting.score as score
 from viewtime.errors import UserError
 
 

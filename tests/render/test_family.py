@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_gltf import Builder, octahedron
 
-from viewtime.configs.family import FamilyAsset, FamilyConfig
+from viewtime.configs.schema.family import FamilyAsset, FamilyConfig
 from viewtime.data import family
 from viewtime.data.family import FamilyItem, family_items, limb_turns, look_of, motion_of, render_family
 from viewtime.data.recombine import random_turn, recombine, turned

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from small_gltf import moving, octahedron
 
-from viewtime.configs.render import Framing, RenderConfig, Workers
+from viewtime.configs.schema.render import Framing, RenderConfig, Workers
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid

@@ -7,7 +7,7 @@ one finished frame needs no other.
 import numpy as np
 import torch
 
-from viewtime.sample.grid_model import ModelTraits
+from viewtime.sample.models.grid_model import ModelTraits
 
 RHO = 0.8
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from viewtime.model.denoiser import NetworkDenoiser, VScaling
-from viewtime.sample.grid_model import ModelTraits
+from viewtime.sample.models.grid_model import ModelTraits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "model"))
 

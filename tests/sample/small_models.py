@@ -8,7 +8,7 @@ import torch
 from viewtime.model.presets import load_model_config
 from viewtime.model.registry import build_network, resolved_config
 from viewtime.model.video_model import VideoModel
-from viewtime.sample.video_grid_model import VideoGridModel
+from viewtime.sample.models.video_grid_model import VideoGridModel
 from viewtime.weights import save_weights
 
 MINI = {"width": 32, "depth": 2, "head_dim": 16, "stem_widths": [8, 16], "size": 16}

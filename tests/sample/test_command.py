@@ -13,7 +13,7 @@ import torch
 from small_models import ball, mini_weights
 
 from viewtime.cli import COMMANDS, run_command
-from viewtime.configs.sample import PlanOptions, SamplerOptions
+from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
 from viewtime.sample.pipeline import Pipeline

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viewtime.errors import UserError
-from viewtime.sample import plan_view
-from viewtime.sample.plan import GIVEN, Direction, Plan, Problem, Window, input_row
-from viewtime.sample.plans import PLANS, make_plan
+from viewtime.sample.plan import plan_view
+from viewtime.sample.plan.plan import (GIVEN, Direction, Plan, Problem, Window, input_row)
+from viewtime.sample.plan.plans import PLANS, make_plan
 
 
 @st.composite

@@ -4,12 +4,12 @@ import pytest
 import torch
 from small_models import ball, published_weights
 
-from viewtime.configs.sample import SamplerOptions
+from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
 from viewtime.model.identify import file_config
 from viewtime.model.presets import load_model_config
 from viewtime.model.video_model import VideoModel
-from viewtime.sample.models import SHIPPED, find_weights
+from viewtime.sample.models.loading import SHIPPED, find_weights
 from viewtime.sample.pipeline import Pipeline
 from viewtime.weights import save_weights
 

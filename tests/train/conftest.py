@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from viewtime.configs.load import build
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from viewtime.configs.overrides import parse_overrides
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.log import set_up_logging
 from viewtime.train import loop
 from viewtime.train.command import run

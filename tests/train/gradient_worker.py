@@ -8,7 +8,7 @@ import sys
 from safetensors.torch import save_file
 
 from viewtime.configs.load import build
-from viewtime.configs.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig
 from viewtime.train.loop import Trainer, open_stream, stage_loss
 
 from .conftest import TINY

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from viewtime.configs.loss import LossSection
+from viewtime.configs.schema.loss import LossSection
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.model.critic import Critic, NeighbourMix

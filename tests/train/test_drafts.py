@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from viewtime.configs.loss import LossSection
+from viewtime.configs.schema.loss import LossSection
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.train.drafts import with_drafts

@@ -14,12 +14,12 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from viewtime.configs.sample import SamplerOptions
+from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
-from viewtime.sample.mini_model import decode_cells
+from viewtime.sample.models.mini_model import decode_cells
 from viewtime.sample.pipeline import Pipeline
 from viewtime.train.checkpoint import checkpoints
 from viewtime.train.distributed import check_world

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from viewtime.configs.render import RenderConfig
+from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
 from viewtime.grid import FrameGrid

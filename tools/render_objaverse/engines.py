@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from viewtime.configs.render import RenderConfig
+from viewtime.configs.schema.render import RenderConfig
 from viewtime.files import atomic_folder
 from viewtime.grid import write_grid
 

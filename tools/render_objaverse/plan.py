@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from viewtime.cameras import Cameras
-from viewtime.configs.render import Framing
+from viewtime.configs.schema.render import Framing
 
 from .framing import camera_distance, normalise, temporal_step
 from .gl import GLRenderer

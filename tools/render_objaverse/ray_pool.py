@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from viewtime.configs.render import RenderConfig
+from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError, require
 
 from .assets import AssetFile

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from viewtime.configs.render import RenderConfig
+from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 
 from .assets import AssetFile

@@ -1,0 +1,1 @@
+"""Typed schemas of the commands' options; nothing here imports torch."""

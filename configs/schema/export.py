@@ -1,0 +1,40 @@
+"""Options of `viewtime export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .reconstruct import MeshOptions
+
+Format = Literal["glb", "obj", "mesh_ply", "gaussian_ply", "orbit", "turntable", "depth", "normal", "view", "html"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write an asset folder, or a weight file (.safetensors, .ckpt), in another format.
+
+    Attributes:
+        source: an asset folder of `viewtime reconstruct`, or a weight file.
+        out: folder (asset) or file (weights) to write; default: the asset folder itself.
+        formats: glb (animated), obj, mesh_ply and gaussian_ply (one file per frame), orbit, turntable (GIF), depth,
+            normal, view (fixed camera at `azimuth`), html (a page that plays the asset). Assets only.
+        grid: the grid that the asset was fitted to; its masks refine the mesh.
+        azimuth: of the fixed view, degrees.
+        size: height and width of videos, pixels.
+        layout: for weight files: stability (one file), viewtime (one file, our names) or diffusers (a folder).
+        preset_of_weights: which model a weight file holds, where its header fits two.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    formats: tuple[Format, ...] = ("glb",)
+    grid: Path | None = None
+    azimuth: float = 0.0
+    size: int = 256
+    mesh: MeshOptions = field(default_factory=MeshOptions)
+    layout: Annotated[Literal["stability", "diffusers", "viewtime"], tyro.conf.arg(aliases=["--format"])] = "diffusers"
+    preset_of_weights: str | None = None

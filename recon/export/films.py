@@ -1,0 +1,87 @@
+"""Pictures of an asset: orbit videos, fixed views, turntables, depth and normals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from viewtime.cameras import DEFAULT_DISTANCE, DEFAULT_FOV_Y, Cameras
+from viewtime.video import write_gif, write_video
+
+from viewtime.recon.gaussians.asset import Renderable
+from viewtime.recon.render.splats import Viewpoints
+
+AT_ONCE = 8
+
+
+def orbit_cameras(info: dict[str, Any], pictures: int, turn: float = 360.0, azimuth: float = 0.0) -> Cameras:
+    """One view, `pictures` instants: the camera turns by `turn` degrees in all, starting at `azimuth`."""
+    shape = (1, pictures)
+    return Cameras(
+        torch.full(shape, float(info.get("elevation", 12.0))),
+        (azimuth + turn * torch.arange(pictures) / pictures)[None],
+        torch.full(shape, float(info.get("distance", DEFAULT_DISTANCE))),
+        float(info.get("fov_y", DEFAULT_FOV_Y)),
+    )
+
+
+def film(asset: Renderable, cameras: Cameras, times: list[float], size: int, kind: str = "colour") -> np.ndarray:
+    """uint8 [T, size, size, 3]: colour on white, depth (near is bright) or normals (camera axes)."""
+    views = Viewpoints.of(cameras, size, size)
+    frames = []
+    for first in range(0, len(times), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        picture = asset.render(views[part], times[part], with_depth=kind != "colour")
+        if kind == "colour":
+            frames.append(picture.on(1.0))
+            continue
+        assert picture.depth is not None
+        depth = picture.depth / picture.alpha.clamp(min=1e-4)
+        shown = depth_colour(depth, cameras) if kind == "depth" else normal_colour(depth, views[part])
+        frames.append(torch.where(picture.alpha > 0.5, shown, torch.ones(())))
+    pixels = rearrange(torch.cat(frames).clamp(0, 1), "t c h w -> t h w c")
+    return (pixels.numpy() * 255 + 0.5).astype(np.uint8)
+
+
+def depth_colour(depth: Tensor, cameras: Cameras) -> Tensor:
+    """[B, 1, H, W] -> grey [B, 3, H, W], white half a unit before the object's centre, black half a unit behind."""
+    return (0.5 + (float(cameras.distance.mean()) - depth)).clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def normal_colour(depth: Tensor, views: Viewpoints) -> Tensor:
+    """Normals of the depth map in camera axes (x right, y up, z towards the camera), mapped to [0, 1]."""
+    H, W = depth.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
+    focal = views.focal[:, None, None]
+    u = (x - views.centre[:, 0, None, None]) / focal
+    v = (y - views.centre[:, 1, None, None]) / focal
+    points = torch.stack([u, v, torch.ones_like(u)], dim=1) * depth
+    padded = F.pad(points, (1, 1, 1, 1), mode="replicate")
+    along_x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    along_y = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    normal = F.normalize(torch.linalg.cross(along_y, along_x, dim=1), dim=1)
+    return 0.5 + 0.5 * normal * torch.tensor([1.0, -1.0, -1.0])[:, None, None]
+
+
+def write_orbit(asset: Renderable, path: Path, *, seconds: float = 4.0, size: int = 256, kind: str = "colour") -> Path:
+    """The camera goes round once while the clip plays to and fro; mp4, or GIF by suffix."""
+    fps = 24.0
+    pictures = max(2, round(seconds * fps))
+    cycle = max(1, asset.frames - 1)
+    phase = (torch.arange(pictures) / fps * asset.fps) % (2 * cycle)
+    times = torch.where(phase <= cycle, phase, 2 * cycle - phase).tolist()
+    frames = film(asset, orbit_cameras(asset.info, pictures), times, size, kind)
+    return write_gif(path, frames, fps) if path.suffix == ".gif" else write_video(path, frames, fps)
+
+
+def write_fixed_view(asset: Renderable, path: Path, azimuth: float, size: int = 256, kind: str = "colour") -> Path:
+    """One camera, the whole clip."""
+    times = [float(f) for f in range(asset.frames)]
+    frames = film(asset, orbit_cameras(asset.info, len(times), 0.0, azimuth), times, size, kind)
+    return write_video(path, frames, asset.fps)

@@ -1,0 +1,1 @@
+"""What every fit shares: targets, hull, schedule, loop, scores."""

@@ -1,0 +1,87 @@
+"""The loop around a fit of either kind: resuming, progress, saved states with previews, early stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.grid import FrameGrid
+from viewtime.log import log, progress_bar
+
+from viewtime.recon.gaussians.fit import Progress
+from .schedule import Schedule
+
+SMALLEST_GAIN_DB = 0.02  # that counts as still rising
+
+
+class Fit(Protocol):
+    """What is fitted step by step."""
+
+    progress: Progress
+    schedule: Schedule
+
+    def step(self) -> None:
+        """One iteration."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether both stages are over."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the state."""
+        ...
+
+    def restore(self, path: Path) -> None:
+        """Go on from a written state."""
+        ...
+
+
+def run_fit(
+    fit: Fit,
+    config: ReconstructConfig,
+    static_iterations: int,
+    status: Callable[[], str],
+    state: Path | None,
+    preview: Callable[[Path], object],
+) -> None:
+    """Iterate to the end or the early stop.
+
+    Args:
+        static_iterations: of the first stage; the second one's number is the schedule's.
+        status: what the progress bar says beside the PSNR.
+        state: file to resume from and to save to; None keeps nothing.
+        preview: writes a picture of where the fit stands, beside the state.
+    """
+    if state and config.resume and state.is_file():
+        fit.restore(state)
+    total = fit.schedule.iterations
+    best, best_at = 0.0, 0
+    with progress_bar("reconstruct", static_iterations + total) as bar:
+        bar.advance(fit.progress.iteration + (static_iterations if fit.progress.stage else 0))
+        while not fit.finished():
+            fit.step()
+            bar.advance(1, f"PSNR {fit.progress.psnr:.1f} dB, {status()}")
+            iteration = fit.progress.iteration
+            if state and iteration % config.save_every == 0:
+                fit.save(state)
+                preview(state.with_name("preview.png"))
+            if config.early_stop and fit.progress.stage and fit.schedule.entered(iteration) == fit.schedule.frames:
+                if fit.progress.psnr > best + SMALLEST_GAIN_DB:
+                    best, best_at = fit.progress.psnr, iteration
+                elif iteration - best_at > config.early_stop * total:
+                    log.info("stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, best)
+                    break
+
+
+def scene_info(grid: FrameGrid) -> dict:
+    """What an asset remembers of the cameras and pictures that it was fitted to."""
+    assert grid.cameras is not None
+    return {
+        "fov_y": grid.cameras.fov_y,
+        "distance": float(grid.cameras.distance.mean()),
+        "elevation": float(grid.cameras.elevation.mean()),
+        "size": list(grid.shape[3:]),
+    }

@@ -1,0 +1,89 @@
+"""The canonical Gaussians and how they start."""
+
+from __future__ import annotations
+
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from viewtime.recon.fitting.hull import Hull
+
+
+class Gaussians(nn.Module):
+    """N Gaussians at the canonical instant.
+
+    Attributes:
+        position: [N, 3] world. log_scale: [N, 1] (isotropic) or [N, 3]. opacity_logit: [N]. colour: [N, 3], linear
+            parameters of the displayed RGB, not bounded while fitting. quaternion: [N, 4] (w, x, y, z), anisotropic
+            only.
+    """
+
+    def __init__(self, position: Tensor, scale: Tensor, colour: Tensor, isotropic: bool, opacity: float = 0.73) -> None:
+        super().__init__()
+        count = position.shape[0]
+        self.position = nn.Parameter(position.float().clone())
+        self.log_scale = nn.Parameter(scale.log()[:, None].repeat(1, 1 if isotropic else 3).float())
+        self.opacity_logit = nn.Parameter(torch.full((count,), torch.logit(torch.tensor(opacity)).item()))
+        self.colour = nn.Parameter(colour.float().clone())
+        if not isotropic:
+            self.quaternion = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether each Gaussian has one size."""
+        return self.log_scale.shape[1] == 1
+
+    def __len__(self) -> int:
+        return self.position.shape[0]
+
+    def covariance(self) -> Tensor:
+        """Variances [N, 1], or matrices [N, 3, 3]."""
+        if self.isotropic:
+            return (2 * self.log_scale).exp()
+        axes = rotation_from_quaternion(self.quaternion) * self.log_scale.exp()[:, None]
+        return axes @ axes.transpose(1, 2)
+
+    def opacity(self) -> Tensor:
+        """[N] in (0, 1)."""
+        return self.opacity_logit.sigmoid()
+
+
+def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
+    """(w, x, y, z), any length, [..., 4] -> [..., 3, 3]."""
+    w, x, y, z = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
+
+
+def spacing_scale(position: Tensor, factor: float = 0.55) -> Tensor:
+    """Sizes [N] from the mean distance to the three nearest neighbours."""
+    distance, _ = cKDTree(position.numpy()).query(position.numpy(), k=min(4, len(position)))
+    mean = torch.from_numpy(distance[:, 1:]).float().mean(dim=1)
+    return factor * mean.clamp(min=1e-4, max=3 * float(mean.median()))
+
+
+def points_in_hull(hull: Hull, count: int, generator: torch.Generator, surface_share: float = 0.85) -> Tensor:
+    """[<= count, 3] positions, most of them on the hull's surface, each moved at random within its voxel."""
+    surface = hull.surface()
+    chosen = []
+    for voxels, share in ((surface, surface_share), (hull.inside & ~surface, 1 - surface_share)):
+        points = hull.points(voxels)
+        order = torch.randperm(len(points), generator=generator)[: round(count * share)]
+        chosen.append(points[order])
+    points = torch.cat(chosen)
+    return points + hull.spacing * (torch.rand(points.shape, generator=generator) - 0.5)
+
+
+def farthest_points(points: Tensor, count: int) -> Tensor:
+    """Indices [count] of points far apart from each other, starting with the one nearest the mean."""
+    count = min(count, len(points))
+    chosen = [int((points - points.mean(0)).norm(dim=1).argmin())]
+    distance = (points - points[chosen[0]]).norm(dim=1)
+    for _ in range(count - 1):
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (points - points[chosen[-1]]).norm(dim=1))
+    return torch.tensor(chosen)

@@ -1,0 +1,111 @@
+"""The first Gaussians: from the voting hull, from the user's points, or at random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.errors import UserError
+from viewtime.log import log
+
+from .canonical import Gaussians, points_in_hull, spacing_scale
+from viewtime.recon.fitting.hull import voting_hull
+from viewtime.recon.fitting.targets import Targets
+
+GREY = 0.5
+POOR_COVERAGE = 0.75
+
+
+def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
+    """Gaussians at the canonical frame (0), grey unless the points bring colours.
+
+    Raises:
+        UserError: the points cannot be read, or the views have no volume in common.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    options = config.init
+    colour = None
+    if options.source == "points":
+        if options.points is None:
+            raise UserError("--init.source points needs --init.points FILE (.npy, .npz or .ply)")
+        position, colour = read_points(options.points)
+    elif options.source == "random":
+        position = (2 * torch.rand(config.gaussians.count, 3, generator=generator) - 1) * 0.5 * targets.reach
+    else:
+        usable = targets.usable[:, 0].nonzero().flatten()
+        cells = targets.cell(usable, torch.zeros_like(usable))
+        hull = voting_hull(targets.images[usable, 0, 3], targets.views[cells], targets.reach, options.resolution)
+        if hull.coverage < POOR_COVERAGE or hull.tolerance > 0:
+            log.warning(
+                "the views disagree: what %d of %d of them have in common explains %.0f %% of the masks; "
+                "the cameras may be wrong, or try --imperfect.offset --imperfect.view-deformation",
+                len(usable) - hull.tolerance, len(usable), 100 * hull.coverage,
+            )  # fmt: skip
+        position = points_in_hull(hull, config.gaussians.count, generator)
+    if len(position) < 4:
+        raise UserError(
+            f"only {len(position)} starting points; at least 4 are needed: give larger masks or more points"
+        )
+    scale = spacing_scale(position)
+    return Gaussians(
+        position, scale, torch.full_like(position, GREY) if colour is None else colour, config.gaussians.isotropic
+    )
+
+
+def read_tracks(path: Path, frames: int) -> Tensor:
+    """Paths [F, N, 3] of points over all frames.
+
+    Raises:
+        UserError: not of this shape, or for another number of frames.
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        tracks = archive["tracks"]
+    if tracks.ndim != 3 or tracks.shape[0] != frames or tracks.shape[2] != 3 or not np.isfinite(tracks).all():
+        raise UserError(f"{path}: tracks of shape {tracks.shape}; this grid needs finite [{frames}, N, 3]")
+    return _as_tensor(tracks)
+
+
+def has_tracks(path: Path | None) -> bool:
+    """Whether a file of points holds their paths."""
+    if path is None or path.suffix != ".npz" or not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as archive:
+        return "tracks" in archive
+
+
+def read_points(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Positions [N, 3] and, where the file has them, colours [N, 3] in [0, 1].
+
+    Raises:
+        UserError: missing, unreadable, or of another shape.
+    """
+    if not path.is_file():
+        raise UserError(f"no such file of points: {path}")
+    colour = None
+    try:
+        if path.suffix == ".npy":
+            position = np.load(path, allow_pickle=False)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                position = archive["tracks"][0] if "tracks" in archive else archive["positions"]
+                colour = archive.get("colours")
+        else:
+            import trimesh
+
+            cloud = trimesh.load(path, process=False)
+            position = np.asarray(cloud.vertices)
+            colours = getattr(cloud, "colors", None)
+            colour = None if colours is None or len(colours) != len(position) else np.asarray(colours)[:, :3] / 255.0
+    except (ValueError, KeyError, OSError, AttributeError) as error:
+        raise UserError(f"{path} holds no points that can be read: {error}") from error
+    if position.ndim != 2 or position.shape[1] != 3 or not np.isfinite(position).all():
+        raise UserError(f"{path}: points of shape {position.shape}; needs finite [N, 3]")
+    return _as_tensor(position), None if colour is None else _as_tensor(colour)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).float()

@@ -1,0 +1,132 @@
+"""From moving Gaussians to one mesh whose vertices move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import fast_simplification
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+from viewtime.errors import UserError
+
+from viewtime.recon.gaussians.asset import GaussianAsset
+
+THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
+
+
+@dataclass(frozen=True)
+class MovingMesh:
+    """positions: [F, P, 3] float32 world; triangles: [T, 3] int; colour: [P, 3] in [0, 1]; fps."""
+
+    positions: np.ndarray
+    triangles: np.ndarray
+    colour: np.ndarray
+    fps: float
+
+    def with_positions(self, positions: np.ndarray) -> MovingMesh:
+        """The same surface in other places."""
+        return replace(self, positions=positions.astype(np.float32))
+
+
+def density_volume(asset: GaussianAsset, frame: int, resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Sum of the Gaussians' densities on a voxel block: values [X, Y, Z], centre of voxel 0 [3], spacing."""
+    means = asset.means[frame].numpy()
+    covariance = covariance_of(asset, frame)
+    extent = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    margin = 3 * float(extent.max())
+    low, high = means.min(0) - margin, means.max(0) + margin
+    spacing = float((high - low).max()) / resolution
+    low = low - 2 * spacing
+    shape = np.ceil((high - low) / spacing).astype(int) + 3
+    volume = np.zeros(shape, np.float32)
+    # Thinner than the voxels would fall between them.
+    covariance = covariance + (THINNEST * spacing) ** 2 * np.eye(3)
+    reach = np.ceil(3 * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)) / spacing).astype(int)
+    inverse = np.linalg.inv(covariance)
+    centre = np.round((means - low) / spacing).astype(int)
+    first, last = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
+    for mean, sharp, opacity, start, end in zip(means, inverse, asset.opacity.numpy(), first, last):
+        x, y, z = (np.arange(a, b) * spacing + origin - m for a, b, origin, m in zip(start, end, low, mean))
+        x, y, z = x[:, None, None], y[None, :, None], z[None, None]
+        square = sharp[0, 0] * x * x + sharp[1, 1] * y * y + sharp[2, 2] * z * z
+        square = square + 2 * (sharp[0, 1] * x * y + sharp[0, 2] * x * z + sharp[1, 2] * y * z)
+        volume[start[0] : end[0], start[1] : end[1], start[2] : end[2]] += opacity * np.exp(-0.5 * square)
+    return volume, low, spacing
+
+
+def covariance_of(asset: GaussianAsset, frame: int) -> np.ndarray:
+    """[N, 3, 3] at a frame, in world units squared; of isotropic Gaussians too."""
+    covariance = asset.at(float(frame))[1]
+    if covariance.shape[-1] == 1:
+        covariance = covariance[..., None] * torch.eye(3)
+    return covariance.numpy()
+
+
+def surface(volume: np.ndarray, level: float) -> np.ndarray:
+    """Density with its cavities filled, so that the surface has one outer shell."""
+    filled = np.asarray(ndimage.binary_fill_holes(volume > level))
+    return np.where(filled, np.maximum(volume, 2 * level), volume)
+
+
+def extract_mesh(asset: GaussianAsset, *, level: float = 0.5, resolution: int = 128, faces: int = 10000) -> MovingMesh:
+    """Marching cubes on the density of the canonical frame; vertices are carried by the Gaussians around them.
+
+    Args:
+        level: density of the surface. faces: number of triangles to decimate to.
+
+    Raises:
+        UserError: no voxel reaches the level.
+    """
+    volume, low, spacing = density_volume(asset, 0, resolution)
+    if volume.max() <= level:
+        raise UserError(
+            f"the density of the Gaussians never reaches {level:g} (largest {volume.max():.3g}): no surface to extract"
+        )
+    vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
+    vertices, triangles = largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
+    if len(triangles) > faces:
+        simplified = fast_simplification.simplify(vertices, triangles.astype(np.int32), target_count=faces)
+        vertices, triangles = simplified[0], simplified[1]
+    positions, colour = carry(asset, vertices)
+    return MovingMesh(positions, triangles[:, ::-1].astype(np.int64), colour, asset.fps)
+
+
+def largest_parts(vertices: np.ndarray, triangles: np.ndarray, share: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """Without connected pieces of less than `share` of the triangles."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([triangles[:, :2], triangles[:, 1:]])
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(vertices),) * 2)
+    _, label = connected_components(graph, directed=False)
+    counts = np.bincount(label[triangles[:, 0]])
+    kept = triangles[counts[label[triangles[:, 0]]] >= share * len(triangles)]
+    used, flat = np.unique(kept, return_inverse=True)
+    return vertices[used], flat.reshape(-1, 3)
+
+
+def carry(asset: GaussianAsset, vertices: np.ndarray, neighbours: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Move canonical vertices [P, 3] with the Gaussians around them: positions [F, P, 3] and colours [P, 3].
+
+    Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear; it weighs what its
+    density weighs at the vertex.
+    """
+    canonical = asset.means[0]
+    _, index = cKDTree(canonical.numpy()).query(vertices, k=min(neighbours, len(canonical)))
+    index = torch.from_numpy(index)
+    inverse = torch.linalg.inv(torch.from_numpy(covariance_of(asset, 0)))[index]
+    offset = torch.from_numpy(vertices).float()[:, None] - canonical[index]
+    square = (offset[..., None, :] @ inverse @ offset[..., None])[..., 0, 0]
+    weight = torch.softmax(asset.opacity[index].clamp_min(1e-6).log() - 0.5 * square, dim=1)
+    to_canonical = torch.linalg.inv(asset.linear[0])
+    positions = []
+    for frame in range(asset.frames):
+        turn = asset.linear[frame] @ to_canonical
+        moved = asset.means[frame][index] + (turn[index] @ offset[..., None])[..., 0]
+        positions.append((weight[..., None] * moved).sum(dim=1))
+    colour = (weight[..., None] * asset.colour[index]).sum(dim=1)
+    return torch.stack(positions).numpy().astype(np.float32), colour.clamp(0, 1).numpy()

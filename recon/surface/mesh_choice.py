@@ -1,0 +1,75 @@
+"""Which density is the surface? The level whose silhouettes agree best with the training masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from viewtime.cameras import Cameras
+from viewtime.configs.schema.reconstruct import MeshOptions
+
+from viewtime.recon.gaussians.asset import GaussianAsset
+from .mesh import MovingMesh, extract_mesh
+from .paint import paint
+from .refine import refine
+from viewtime.recon.render.splats import Viewpoints
+from .silhouette import silhouettes
+from viewtime.recon.fitting.targets import Targets
+
+LEVELS = (0.25, 0.4, 0.6, 0.8, 1.0)
+
+
+def mesh_iou(mesh: MovingMesh, targets: Targets, frames: list[int]) -> np.ndarray:
+    """IoU [V, len(frames)] of the mesh's silhouettes with the masks; NaN in cells that are left out."""
+    V = targets.shape[0]
+    result = np.full((V, len(frames)), np.nan)
+    for column, frame in enumerate(frames):
+        cells = targets.cell(torch.arange(V), torch.tensor(frame))
+        drawn = silhouettes(mesh.positions[frame], mesh.triangles, targets.views[cells]) > 0.5
+        mask = targets.images[:, frame, 3].numpy() > 0.5
+        union = (drawn | mask).sum(axis=(1, 2))
+        value = (drawn & mask).sum(axis=(1, 2)) / np.maximum(union, 1)
+        result[:, column] = np.where(targets.usable[:, frame].numpy(), value, np.nan)
+    return result
+
+
+def with_views_between(asset: GaussianAsset, targets: Targets, cameras: Cameras) -> Targets:
+    """The targets, and what the asset shows half way between each two neighbouring views.
+
+    Between the views a mesh is bound by its smoothness alone, and the fit knows better.
+    """
+    both = cameras.with_middles()
+    V, _, H, W = targets.shape
+    seen = asset.render_grid(both[V:], H, W)
+    mask = seen.alpha()
+    assert mask is not None
+    return Targets(
+        torch.cat([targets.images, torch.cat([seen.rgb(), mask], dim=2)]),
+        torch.cat([targets.usable, (mask > 0.5).flatten(2).any(dim=2)]),
+        Viewpoints.of(both, H, W),
+        targets.reach,
+    )
+
+
+def best_mesh(
+    asset: GaussianAsset, targets: Targets, cameras: Cameras, options: MeshOptions
+) -> tuple[MovingMesh, float]:
+    """The mesh at the best level, refined against the masks and painted from the pictures; its mean training IoU.
+
+    Args:
+        cameras: of the targets.
+    """
+    F = targets.shape[1]
+    some = sorted({0, F // 2, F - 1})
+    candidates = [
+        extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces)
+        for level in LEVELS
+        if level < 0.8 * float(asset.opacity.max()) * 2
+    ]
+    mesh = max(candidates, key=lambda candidate: float(np.nanmean(mesh_iou(candidate, targets, some))))
+    more = with_views_between(asset, targets, cameras) if options.refine_iterations or options.paint else targets
+    if options.refine_iterations:
+        mesh = refine(mesh, more, options.refine_iterations)
+    if options.paint:
+        mesh = paint(mesh, more)
+    return mesh, float(np.nanmean(mesh_iou(mesh, targets, list(range(F)))))

@@ -1,0 +1,1 @@
+"""From a video to the cells of a grid: reading, matting, cropping."""

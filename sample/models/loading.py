@@ -1,0 +1,106 @@
+"""From a weight file to a model that the runner can sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import viewtime
+from viewtime.errors import UserError
+from .grid_model import GridModel
+from viewtime.weights import read_header
+
+ASSETS = Path(viewtime.__file__).resolve().parent / "assets"
+SHIPPED = {"mini": ASSETS / "mini.safetensors", "mini-generalist": ASSETS / "mini_generalist.safetensors"}
+PUBLISHED = {
+    "sv4d": "stabilityai/sv4d",
+    "sv4d2": "stabilityai/sv4d2.0",
+    "sv4d2-8views": "stabilityai/sv4d2.0",
+    "sv3d-u": "stabilityai/sv3d",
+    "sv3d-p": "stabilityai/sv3d",
+    "svd-xt": "stabilityai/stable-video-diffusion-img2vid-xt",
+}
+LICENCE = "Stability AI Community License: accept it on the model's page; commercial use is limited"
+
+
+def find_weights(name_or_path: str) -> Path:
+    """The weight file behind a name or a path.
+
+    Raises:
+        UserError: not there; says where published weights come from and under which licence.
+    """
+    if name_or_path in SHIPPED:
+        path = SHIPPED[name_or_path]
+        if not path.is_file():
+            raise UserError(f"the weights of {name_or_path} are missing from this installation: {path}; reinstall it")
+        return path
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    known = name_or_path.lower().removesuffix(".safetensors").rpartition("/")[2].replace("_", "-").replace("2.0", "2")
+    if known in PUBLISHED:
+        raise UserError(
+            f"no such weights: {name_or_path}; download {known.replace('-', '_')}.safetensors from "
+            f"https://huggingface.co/{PUBLISHED[known]} ({LICENCE}) and give its path as --weights"
+        )
+    raise UserError(
+        f"no such weights: {name_or_path}; give a .safetensors file, or one of the names "
+        f"{', '.join([*SHIPPED, *PUBLISHED])} to be told where they come from"
+    )
+
+
+def _mini(path: Path, device: torch.device, dtype: torch.dtype, **options: object) -> GridModel:
+    from .mini_model import load_mini
+
+    del options
+    return load_mini(path, device, dtype)
+
+
+def _four_real(path: Path, device: torch.device, dtype: torch.dtype, **options: object) -> GridModel:
+    from .four_real_model import load_four_real
+
+    del options
+    return load_four_real(path, device, dtype)
+
+
+BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini, "4real": _four_real}
+
+
+def load_model(
+    name_or_path: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    expected: str | None = None,
+    chunk: int = 8,
+    offload: bool = False,
+) -> GridModel:
+    """Load the weights and build the model that their metadata, or their tensors, name.
+
+    Args:
+        expected: what the file must hold; None takes what it holds.
+        chunk: frames encoded and decoded at a time.
+        offload: keep parts on the CPU until they are used.
+
+    Raises:
+        UserError: no such file, not a weight file, or the weights of another model.
+    """
+    path = find_weights(name_or_path)
+    name = _name_in_metadata(path)
+    if name in BUILDERS:
+        if expected is not None and expected != name:
+            raise UserError(f"{path} holds {name}, not {expected}; give --model {name} or another file")
+        return BUILDERS[name](path, device, dtype)
+    from .video_grid_model import load_video_grid_model
+
+    return load_video_grid_model(path, expected, device, dtype, chunk=chunk, offload=offload)
+
+
+def _name_in_metadata(path: Path) -> str | None:
+    """The model that a file written by viewtime names; None for published files and diffusers folders."""
+    if path.is_dir() and (path / "model_index.json").is_file():
+        return None
+    config, _ = read_header(path)
+    section = config.get("model")
+    return section.get("name") if isinstance(section, dict) else None

@@ -1,0 +1,1 @@
+"""Which cells are sampled together, in which order, from which cameras."""

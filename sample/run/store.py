@@ -1,0 +1,96 @@
+"""Finished cells on disk: one file per window, so that memory does not grow with F and a killed run resumes.
+
+A cell that several windows sample has several versions; who reads which one is settled by the plan, never by who
+finished last. Processes share nothing but this folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from viewtime.errors import UserError
+from viewtime.files import atomic_path
+from viewtime.sample.plan.plan import (GIVEN, Cell, Plan, Window)
+
+FINGERPRINT = "fingerprint.json"
+
+
+class CellStore:
+    """Cells of one plan in a folder; values are pixels in [0, 1] (or whatever the model's `decode` gives).
+
+    Args:
+        folder: made if absent.
+        plan: decides which version of a cell a window reads.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
+
+    def start(self, fingerprint: dict) -> bool:
+        """Keep what an interrupted run of the same fingerprint left, throw away anything else.
+
+        Returns:
+            Whether there is something to resume.
+        """
+        path = self.folder / FINGERPRINT
+        text = json.dumps(fingerprint, sort_keys=True)
+        if path.is_file() and path.read_text() == text:
+            return any(self.finished(window) for window in self.plan.windows)
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+        return False
+
+    def put_given(self, cell: Cell, value: Tensor) -> None:
+        """Store an input cell [C, H, W]."""
+        with atomic_path(self._given(cell)) as temporary:
+            save_file({"cell": value.contiguous()}, temporary)
+
+    def put_window(self, window: Window, values: Tensor) -> None:
+        """Store a finished window [V, F, C, H, W], rows and columns in its own order; whole or not at all."""
+        assert values.shape[:2] == (len(window.views), len(window.frames))
+        with atomic_path(self._file(window.index)) as temporary:
+            save_file({"cells": values.to("cpu", torch.float32).contiguous()}, temporary)
+
+    def finished(self, window: Window) -> bool:
+        """Whether the window's file is there."""
+        return self._file(window.index).is_file()
+
+    def read(self, cells: Sequence[Cell], window: Window | None = None) -> Tensor:
+        """Cells as `window` sees them (None: as in the finished grid), [N, C, H, W]."""
+        before = len(self.plan.windows) if window is None else window.index
+        return torch.stack([self._read(cell, before) for cell in cells])
+
+    def _read(self, cell: Cell, before: int) -> Tensor:
+        producer = self.plan.producer(cell, before)
+        assert producer is not None, f"{cell} does not exist before window {before}"
+        if producer == GIVEN:
+            with safe_open(self._given(cell), "pt") as file:
+                return file.get_tensor("cell")
+        window = self.plan.windows[producer]
+        with safe_open(self._file(producer), "pt") as file:
+            row, column = window.views.index(cell[0]), window.frames.index(cell[1])
+            return file.get_slice("cells")[row, column].clone()
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"window_{index:04d}.safetensors"
+
+    def _given(self, cell: Cell) -> Path:
+        return self.folder / f"given_{cell[0]:03d}_{cell[1]:05d}.safetensors"
+
+    def remove(self) -> None:
+        """Delete the folder once the grid is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

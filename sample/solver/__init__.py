@@ -1,0 +1,1 @@
+"""Noise, schedules, samplers, guidance and step caches: from a denoiser to a sample."""
