@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.load import load_preset
+from viewtime.configs.schema.data import DataConfig
 from viewtime.data.build import build_loader
 from viewtime.data.family_source import FamilySource
 from viewtime.data.loader import GridLoader

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.family import FamilyConfig
-from viewtime.configs.load import build, load_preset
 from viewtime.data.asset_list import list_assets, split_assets
 from viewtime.data.family import render_family
 from viewtime.data.family_source import FamilySource

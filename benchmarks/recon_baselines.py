@@ -8,11 +8,11 @@ import torch
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.grid import FrameGrid
-from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.command import bake, fit_gaussians
 from viewtime.recon.fitting.hull import view_pixels, voting_hull
-from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.render.splats import Viewpoints
 
 VOXELS = 128
 MASK_LEVEL = 0.6  # alpha at which a pixel is object; chosen on the horse's held-out views, to the baseline's favour

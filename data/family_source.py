@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from viewtime.cameras import Cameras
+from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.family import FamilyConfig
-from viewtime.configs.load import build, load_preset
 from viewtime.data.family import render_family
 from viewtime.data.loader import GridLoader
 from viewtime.data.samples import GridSample

@@ -16,19 +16,18 @@ from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.images import contact_sheet
 from viewtime.log import log
-from viewtime.run_folder import start_run
-
-from viewtime.recon.gaussians.asset import GaussianAsset, Renderable
-from viewtime.recon.gaussians.compensation import Compensation
 from viewtime.recon.export.films import write_orbit
-from viewtime.recon.gaussians.fit import GaussianFit, restore_module
 from viewtime.recon.export.glb import write_animated
-from viewtime.recon.gaussians.initialise import first_gaussians
-from viewtime.recon.fitting.loop import run_fit, scene_info
-from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.recon.export.mesh_file import save_mesh
+from viewtime.recon.fitting.loop import run_fit, scene_info
 from viewtime.recon.fitting.score import held_out_scores, scores
 from viewtime.recon.fitting.targets import Targets, make_targets
+from viewtime.recon.gaussians.asset import GaussianAsset, Renderable
+from viewtime.recon.gaussians.compensation import Compensation
+from viewtime.recon.gaussians.fit import GaussianFit, restore_module
+from viewtime.recon.gaussians.initialise import first_gaussians
+from viewtime.recon.surface.mesh_choice import best_mesh
+from viewtime.run_folder import start_run
 
 STATE, FIRST_PASS = "state.pt", "first_pass.pt"
 

@@ -10,16 +10,15 @@ from viewtime.configs.schema.reconstruct import MeshOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
-
-from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
-from viewtime.recon.surface.mesh import MovingMesh, extract_mesh
-from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.recon.export.mesh_file import load_mesh
 from viewtime.recon.export.ply import write_gaussian_sequence, write_mesh_sequence
-from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.export.web_page import write_page
+from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.surface.mesh import MovingMesh, extract_mesh
+from viewtime.recon.surface.mesh_choice import best_mesh
 
 DEFAULT = MeshOptions()
 FILES = (".glb", ".gltf", ".obj", ".ply", ".splat", ".html", ".mp4", ".gif")

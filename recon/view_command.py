@@ -11,11 +11,10 @@ import torch
 from viewtime.configs.schema.view import ViewConfig
 from viewtime.errors import require
 from viewtime.log import log
-
-from viewtime.recon.gaussians.asset import GaussianAsset
-from viewtime.recon.surface.mesh import extract_mesh
 from viewtime.recon.export.mesh_file import load_mesh
 from viewtime.recon.export.web_page import write_page
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.surface.mesh import extract_mesh
 
 
 def run(config: ViewConfig) -> list[Path]:

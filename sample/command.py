@@ -14,10 +14,10 @@ from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
 from viewtime.run_folder import plain, start_run
-from viewtime.sample.plan import plan_view
+from viewtime.sample.input.preprocess import write_preview
 from viewtime.sample.output import write_outputs, write_small_grid, write_stream
 from viewtime.sample.pipeline import Job, Pipeline, choose_device, provenance
-from viewtime.sample.input.preprocess import write_preview
+from viewtime.sample.plan import plan_view
 from viewtime.sample.run.processes import Processes, join_processes
 from viewtime.sample.run.references import check_same_start, read_freeze_video, read_reference_views
 from viewtime.sample.run.store import CellStore

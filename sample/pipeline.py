@@ -15,24 +15,24 @@ from einops import rearrange
 from torch import Tensor
 
 from viewtime.cameras import Cameras
-from viewtime.configs.schema.sample import (CameraOptions, PlanOptions, PreprocessOptions, SamplerOptions)
+from viewtime.configs.schema.sample import CameraOptions, PlanOptions, PreprocessOptions, SamplerOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import composite
 from viewtime.log import progress_bar
-from viewtime.sample.models.grid_model import GridModel, ModelTraits
-from viewtime.sample.solver.guidance import Guidance
-from viewtime.sample.models.loading import load_model
-from viewtime.sample.solver.noise import cell_noise
-from viewtime.sample.plan.plan import (Plan, Problem, Window, input_row)
-from viewtime.sample.plan.plans import make_plan
 from viewtime.sample.input.preprocess import PreparedVideo, prepare_video
+from viewtime.sample.models.grid_model import GridModel, ModelTraits
+from viewtime.sample.models.loading import load_model
+from viewtime.sample.plan.plan import Plan, Problem, Window, input_row
+from viewtime.sample.plan.plans import make_plan
+from viewtime.sample.plan.trajectory import make_cameras
 from viewtime.sample.run.processes import Processes
 from viewtime.sample.run.references import ReferenceViews
 from viewtime.sample.run.runner import Settings, run_plan
-from viewtime.sample.solver.schedules import make_schedule
 from viewtime.sample.run.store import CellStore
-from viewtime.sample.plan.trajectory import make_cameras
+from viewtime.sample.solver.guidance import Guidance
+from viewtime.sample.solver.noise import cell_noise
+from viewtime.sample.solver.schedules import make_schedule
 from viewtime.video import DEFAULT_FPS, Video, read_video
 
 READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.load import build
+from viewtime.configs.schema.data import DataConfig
 from viewtime.errors import UserError
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from viewtime import __version__
-from viewtime.configs.schema.info import InfoConfig
 from viewtime.configs.load import presets
+from viewtime.configs.schema.info import InfoConfig
 from viewtime.run_folder import package_version
 
 OPTIONAL_PARTS = {

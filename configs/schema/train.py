@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from viewtime.errors import UserError
+
 from .adversarial import CriticSection
 from .loss import LossSection
-from viewtime.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -338,7 +339,8 @@ class TrainCommand(TrainConfig):
     @staticmethod
     def from_argv(argv: list[str], prog: str) -> TrainConfig:
         """See `viewtime.configs.overrides.parse_overrides`."""
-        from .data import DataConfig
         from viewtime.configs.overrides import parse_overrides
+
+        from .data import DataConfig
 
         return parse_overrides(TrainConfig, argv, prog, {"data.options": DataConfig})

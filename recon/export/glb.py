@@ -10,10 +10,10 @@ import numpy as np
 from viewtime import __version__
 from viewtime.configs.schema.reconstruct import MeshOptions
 from viewtime.files import atomic_path
-
-from .glb_file import (ELEMENTS, FLOAT, UNSIGNED_BYTE, UNSIGNED_INT, UNSIGNED_SHORT, VERTICES, Buffer, pack_glb)
 from viewtime.recon.surface.mesh import MovingMesh
 from viewtime.recon.surface.skinning import Skin, quaternions, skin_mesh
+
+from .glb_file import ELEMENTS, FLOAT, UNSIGNED_BYTE, UNSIGNED_INT, UNSIGNED_SHORT, VERTICES, Buffer, pack_glb
 
 
 def to_gltf_axes(points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from safetensors.numpy import save_file
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-
 from viewtime.recon.surface.mesh import MovingMesh
 
 NAME = "mesh.safetensors"

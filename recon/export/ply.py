@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from viewtime.files import atomic_folder, atomic_path
-
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.surface.mesh import MovingMesh
 

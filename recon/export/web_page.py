@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from viewtime.files import atomic_path
-
 from viewtime.recon.surface.mesh import MovingMesh
 
 TEMPLATE = Path(__file__).with_name("player.html")

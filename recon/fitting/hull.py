@@ -10,7 +10,6 @@ from einops import rearrange
 from torch import Tensor
 
 from viewtime.errors import UserError
-
 from viewtime.recon.render.splats import Viewpoints
 
 

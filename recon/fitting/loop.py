@@ -9,8 +9,8 @@ from typing import Protocol
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
-
 from viewtime.recon.gaussians.fit import Progress
+
 from .schedule import Schedule
 
 SMALLEST_GAIN_DB = 0.02  # that counts as still rising

@@ -11,7 +11,6 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
-
 from viewtime.recon.render.splats import Viewpoints
 
 

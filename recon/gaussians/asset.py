@@ -17,7 +17,6 @@ from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
-
 from viewtime.recon.render.renderer import Picture, render
 from viewtime.recon.render.splats import SCREEN_BLUR, Viewpoints
 

@@ -8,7 +8,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.configs.schema.reconstruct import ImperfectOptions
-
 from viewtime.recon.render.splats import Viewpoints
 
 

@@ -14,15 +14,15 @@ from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.log import log
-
-from .compensation import Compensation
-from .densify import Densifier, separate
-from .canonical import Gaussians, farthest_points
-from .initialise import has_tracks, read_tracks
-from .motion import (ControlPointMotion, FreeMotion, MlpMotion, Motion)
-from viewtime.recon.render.renderer import render
 from viewtime.recon.fitting.schedule import Schedule, pick_views
 from viewtime.recon.fitting.targets import Targets
+from viewtime.recon.render.renderer import render
+
+from .canonical import Gaussians, farthest_points
+from .compensation import Compensation
+from .densify import Densifier, separate
+from .initialise import has_tracks, read_tracks
+from .motion import ControlPointMotion, FreeMotion, MlpMotion, Motion
 
 RATES = {"position": 5e-4, "log_scale": 5e-3, "opacity_logit": 3e-2, "colour": 1e-2, "quaternion": 5e-3}
 REGULARISER_WEIGHT = 0.02

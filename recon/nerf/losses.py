@@ -13,8 +13,8 @@ from torch import Tensor
 from viewtime.configs.schema.reconstruct_nerf import NerfOptions
 from viewtime.errors import UserError
 from viewtime.images import read_image
-from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.fitting.targets import Targets
+from viewtime.recon.render.splats import Viewpoints
 
 from .rendering import RayPicture
 

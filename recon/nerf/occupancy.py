@@ -12,8 +12,8 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.recon.fitting.hull import sample_masks, view_pixels
-from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.fitting.targets import Targets
+from viewtime.recon.render.splats import Viewpoints
 
 from .marching import Block
 

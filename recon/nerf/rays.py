@@ -9,8 +9,8 @@ import torch.nn.functional as nnF
 from einops import rearrange
 from torch import Tensor
 
-from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.fitting.targets import Targets
+from viewtime.recon.render.splats import Viewpoints
 
 from .occupancy import widen
 from .rendering import Rays

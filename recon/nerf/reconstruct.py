@@ -13,13 +13,13 @@ from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import log
-from viewtime.recon.command import (bake, fit_gaussians, fitting_device, split_views, write_preview)
+from viewtime.recon.command import bake, fit_gaussians, fitting_device, split_views, write_preview
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
 from viewtime.recon.fitting.loop import run_fit, scene_info
-from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.run_folder import start_run
 
 from .asset import NerfAsset

@@ -12,7 +12,6 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from viewtime.errors import UserError
-
 from viewtime.recon.gaussians.asset import GaussianAsset
 
 THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels

@@ -7,14 +7,14 @@ import torch
 
 from viewtime.cameras import Cameras
 from viewtime.configs.schema.reconstruct import MeshOptions
-
+from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.render.splats import Viewpoints
+
 from .mesh import MovingMesh, extract_mesh
 from .paint import paint
 from .refine import refine
-from viewtime.recon.render.splats import Viewpoints
 from .silhouette import silhouettes
-from viewtime.recon.fitting.targets import Targets
 
 LEVELS = (0.25, 0.4, 0.6, 0.8, 1.0)
 

@@ -14,10 +14,11 @@ from einops import rearrange
 from scipy.sparse import csc_matrix, diags
 from scipy.sparse.linalg import splu
 
+from viewtime.recon.fitting.targets import Targets
+
 from .mesh import MovingMesh
 from .raster import mesh_hits, vertex_shares
 from .refine import laplacian
-from viewtime.recon.fitting.targets import Targets
 
 SUPERSAMPLE = 2
 SMOOTH = 0.02  # pixels' worth of pull towards the neighbours' mean

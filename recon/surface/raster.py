@@ -12,11 +12,11 @@ from scipy.sparse import csr_matrix
 
 from viewtime.cameras import Cameras
 from viewtime.grid import FrameGrid
-
 from viewtime.recon.fitting.hull import view_pixels
-from .mesh import MovingMesh
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
+
+from .mesh import MovingMesh
 
 SUPERSAMPLE = 3
 

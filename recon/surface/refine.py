@@ -14,10 +14,11 @@ from scipy.sparse import coo_matrix, csc_matrix, diags
 from scipy.sparse.linalg import splu
 
 from viewtime.recon.fitting.hull import view_pixels
-from .mesh import MovingMesh
-from viewtime.recon.render.splats import Viewpoints
-from .silhouette import Outline, bilinear, silhouettes
 from viewtime.recon.fitting.targets import Targets
+from viewtime.recon.render.splats import Viewpoints
+
+from .mesh import MovingMesh
+from .silhouette import Outline, bilinear, silhouettes
 
 STIFFNESS = 2.0
 LARGEST_STEP = 0.5  # pixels

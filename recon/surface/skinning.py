@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from viewtime.recon.gaussians.canonical import farthest_points
+
 from .mesh import MovingMesh
 
 INFLUENCES = 4  # glTF's number of joints per vertex

@@ -13,9 +13,10 @@ from PIL import Image
 from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.errors import UserError
 from viewtime.images import write_image
+from viewtime.video import Video
+
 from .matte import SMALLEST_OBJECT, to_rgba
 from .published_crop import published_crop
-from viewtime.video import Video
 
 VISIBLE = 13  # alpha (of 255) from which a pixel belongs to the bounding box
 

@@ -18,8 +18,9 @@ from viewtime.images import composite
 from viewtime.model.denoiser import Conditioning, NetworkDenoiser
 from viewtime.model.four_real.text import TextEncoder
 from viewtime.model.registry import build_denoiser, resolved_config
-from .grid_model import ModelTraits, Request, SamplerDefaults
 from viewtime.weights import load_weights, read_header, save_weights
+
+from .grid_model import ModelTraits, Request, SamplerDefaults
 
 WINDOW = 8  # "The model is trained to generate an 8 × 8 frame grid in each step" (section 3.3)
 STEPS = 20

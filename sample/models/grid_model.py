@@ -12,8 +12,8 @@ from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.model.denoiser import Conditioning, Denoiser
-from viewtime.sample.solver.guidance import GuidanceKind
 from viewtime.sample.plan.plan import Cell, Direction, Window
+from viewtime.sample.solver.guidance import GuidanceKind
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 
 import viewtime
 from viewtime.errors import UserError
-from .grid_model import GridModel
 from viewtime.weights import read_header
+
+from .grid_model import GridModel
 
 ASSETS = Path(viewtime.__file__).resolve().parent / "assets"
 SHIPPED = {"mini": ASSETS / "mini.safetensors", "mini-generalist": ASSETS / "mini_generalist.safetensors"}

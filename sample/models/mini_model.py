@@ -11,8 +11,9 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.model.denoiser import Conditioning, Denoiser, NetworkDenoiser
 from viewtime.model.registry import build_denoiser, resolved_config
-from .grid_model import ModelTraits, Request, SamplerDefaults
 from viewtime.weights import load_weights, read_header, save_weights
+
+from .grid_model import ModelTraits, Request, SamplerDefaults
 
 MINI_STEPS = 12
 MINI_OBJECT_SHARE = 0.75  # its training data is framed so that the clip fits from all sides

@@ -17,8 +17,9 @@ from viewtime.model.identify import file_config
 from viewtime.model.memory_layout import channels_last
 from viewtime.model.video_config import VideoModelConfig
 from viewtime.model.video_model import VideoModel, load_video_model
-from .grid_model import ModelTraits, Request, SamplerDefaults
 from viewtime.weights import save_weights
+
+from .grid_model import ModelTraits, Request, SamplerDefaults
 
 SV3D_STEP = 360.0 / 21
 SV4D_ORBIT = (2, 5, 7, 9, 12, 14, 16, 19)  # which of SV3D's views SV4D makes

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from viewtime.images import write_image
+
 from .plan import Plan, Window
 
 CELL, GAP, LABEL = 14, 26, 16  # pixels

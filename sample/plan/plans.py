@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, product
 
 from viewtime.errors import UserError
-from .plan import (Cell, Direction, Plan, Problem, Window, consecutive, spans)
+
+from .plan import Cell, Direction, Plan, Problem, Window, consecutive, spans
 
 
 class _Builder:

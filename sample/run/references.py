@@ -16,14 +16,15 @@ from viewtime.cameras import Cameras
 from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.errors import UserError
 from viewtime.images import composite
+from viewtime.sample.input.preprocess import prepare_video
 from viewtime.sample.models.grid_model import GridModel
-from viewtime.sample.solver.guidance import Guidance
 from viewtime.sample.plan.plan import Plan, Problem, Window
 from viewtime.sample.plan.plans import joint
-from viewtime.sample.input.preprocess import prepare_video
+from viewtime.sample.solver.guidance import Guidance
+from viewtime.video import read_video
+
 from .runner import MakeReference, Settings, run_plan
 from .store import CellStore
-from viewtime.video import read_video
 
 # First frames of a pair of videos that are less alike than this (PSNR in dB over pictures of 64 × 64) are two pictures:
 # a copy that was compressed hard keeps over 30 dB.

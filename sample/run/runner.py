@@ -12,14 +12,15 @@ from torch import Tensor
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.log import Bar
-from viewtime.sample.solver.cache import CacheKind, StepCache
 from viewtime.sample.models.grid_model import GridModel, Request
+from viewtime.sample.plan.plan import Plan, Window, consecutive
+from viewtime.sample.solver.cache import CacheKind, StepCache
 from viewtime.sample.solver.guidance import Guidance
 from viewtime.sample.solver.noise import cell_noise
-from viewtime.sample.plan.plan import Plan, Window, consecutive
-from .processes import Processes
 from viewtime.sample.solver.samplers import EVALUATIONS_PER_STEP, get_sampler
 from viewtime.sample.solver.schedules import Schedule
+
+from .processes import Processes
 from .store import CellStore
 from .window_denoiser import WindowDenoiser
 

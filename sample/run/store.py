@@ -18,7 +18,7 @@ from torch import Tensor
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-from viewtime.sample.plan.plan import (GIVEN, Cell, Plan, Window)
+from viewtime.sample.plan.plan import GIVEN, Cell, Plan, Window
 
 FINGERPRINT = "fingerprint.json"
 

@@ -28,13 +28,14 @@ from viewtime.model.denoiser import Denoiser, NetworkDenoiser
 from viewtime.model.four_real.config import UpsamplerConfig
 from viewtime.model.registry import build_denoiser
 from viewtime.sample.models.grid_model import ModelTraits
-from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.pipeline import Job, read_row
 from viewtime.sample.plan.plan import Cell, spans
+from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.solver.samplers import get_sampler
 from viewtime.sample.solver.schedules import make_schedule
-from .store import CellStore
 from viewtime.weights import load_weights, read_header
+
+from .store import CellStore
 
 
 @torch.no_grad()

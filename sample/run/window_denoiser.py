@@ -10,8 +10,8 @@ from torch import Tensor
 
 from viewtime.errors import UserError
 from viewtime.model.denoiser import Conditioning
-from viewtime.sample.solver.cache import StepCache
 from viewtime.sample.models.grid_model import GridModel, Request, stack_conditions
+from viewtime.sample.solver.cache import StepCache
 from viewtime.sample.solver.guidance import Guidance, combine
 
 

@@ -17,6 +17,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from viewtime.errors import UserError
+
 from .schedules import Schedule
 
 Denoise = Callable[[Tensor, float, int], Tensor]

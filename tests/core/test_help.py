@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from viewtime.cli import COMMANDS, config_class
-from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.overrides import field_help
+from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.train import TrainConfig
 
 SCHEMAS = [TrainConfig, DataConfig] + [config_class(COMMANDS[name]) for name in COMMANDS if name != "train"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.load import build, load_preset, presets
+from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.model.four_real.assemble import main as assemble

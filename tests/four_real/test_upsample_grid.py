@@ -15,8 +15,8 @@ from viewtime.images import write_image
 from viewtime.model.four_real.config import BaseConfig, UpsamplerConfig
 from viewtime.model.four_real.upsampler import enlarge
 from viewtime.model.registry import build_denoiser, resolved_config
-from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.run.upsample import main, upsample
+from viewtime.sample.solver.noise import cell_noise
 from viewtime.weights import save_weights
 
 BASE = {

@@ -4,8 +4,8 @@ import pytest
 import torch
 from published_files import write_published
 
-from viewtime.configs.schema.init import InitConfig
 from viewtime.configs.load import PRESET_FOLDER
+from viewtime.configs.schema.init import InitConfig
 from viewtime.errors import UserError
 from viewtime.model.init_command import _origin, run
 from viewtime.model.presets import load_model_config

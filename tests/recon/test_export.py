@@ -18,9 +18,9 @@ from viewtime.configs.schema.export import ExportConfig
 from viewtime.configs.schema.reconstruct import MeshOptions
 from viewtime.configs.schema.view import ViewConfig
 from viewtime.errors import UserError
-from viewtime.recon.gaussians.asset import GaussianAsset
-from viewtime.recon.export_command import export_asset
 from viewtime.recon.export.mesh_file import load_mesh, save_mesh
+from viewtime.recon.export_command import export_asset
+from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.view_command import run, start_server
 from viewtime.video import read_video

@@ -11,20 +11,26 @@ import torch
 from scenes import training_grid, unseen_grid
 
 from viewtime.cameras import regular_orbit
-from viewtime.configs.schema.reconstruct import (GaussianOptions, ImperfectOptions, InitOptions, MeshOptions, ReconstructConfig)
+from viewtime.configs.schema.reconstruct import (
+    GaussianOptions,
+    ImperfectOptions,
+    InitOptions,
+    MeshOptions,
+    ReconstructConfig,
+)
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
-from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.command import bake, fit_gaussians, reconstruct
-from viewtime.recon.gaussians.compensation import Compensation
-from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.fitting.hull import voting_hull
-from viewtime.recon.gaussians.initialise import first_gaussians
-from viewtime.recon.render.renderer import render
-from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.fitting.schedule import Schedule
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.gaussians.compensation import Compensation
+from viewtime.recon.gaussians.fit import GaussianFit
+from viewtime.recon.gaussians.initialise import first_gaussians
+from viewtime.recon.render.renderer import render
+from viewtime.recon.render.splats import Viewpoints
 
 
 @pytest.fixture(scope="module")

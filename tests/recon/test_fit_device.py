@@ -10,13 +10,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
 from viewtime.errors import UserError
-from viewtime.recon.gaussians import fit as fit_module
 from viewtime.recon.command import fitting_device
+from viewtime.recon.fitting.targets import Targets, make_targets
+from viewtime.recon.gaussians import fit as fit_module
 from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.gaussians.initialise import first_gaussians
 from viewtime.recon.render.renderer import Picture
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.fitting.targets import Targets, make_targets
 
 EVERY = ImperfectOptions(offset=True, exposure=True, view_deformation=True, robust=True, view_weighting=True)
 

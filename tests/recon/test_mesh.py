@@ -8,14 +8,14 @@ import torch
 import trimesh
 
 from viewtime.cameras import regular_orbit
-from viewtime.recon.surface.mesh import MovingMesh
-from viewtime.recon.surface.paint import paint
-from viewtime.recon.surface.raster import (mesh_grid, mesh_hits, nearest_triangles, nearest_triangles_reference)
-from viewtime.recon.surface.refine import refine
+from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
+from viewtime.recon.surface.mesh import MovingMesh
+from viewtime.recon.surface.paint import paint
+from viewtime.recon.surface.raster import mesh_grid, mesh_hits, nearest_triangles, nearest_triangles_reference
+from viewtime.recon.surface.refine import refine
 from viewtime.recon.surface.silhouette import silhouettes
-from viewtime.recon.fitting.targets import make_targets
 
 SIZE = 48
 

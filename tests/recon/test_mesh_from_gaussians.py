@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from viewtime.cameras import regular_orbit
+from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.surface.mesh import THINNEST, carry, density_volume
 from viewtime.recon.surface.mesh_choice import with_views_between
-from viewtime.recon.fitting.targets import make_targets
 
 QUARTER_TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 

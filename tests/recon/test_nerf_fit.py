@@ -10,19 +10,19 @@ import torch
 from scenes import training_grid, unseen_grid
 
 from viewtime.cameras import regular_orbit
-from viewtime.configs.schema.reconstruct import (GaussianOptions, ImperfectOptions, MeshOptions, ReconstructConfig)
+from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, MeshOptions, ReconstructConfig
 from viewtime.configs.schema.reconstruct_nerf import NerfLossWeights, NerfOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
-from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.command import reconstruct
-from viewtime.recon.nerf.asset import NerfAsset
-from viewtime.recon.nerf.reconstruct import bake_nerf, fit_nerf
-from viewtime.recon.nerf.fit import NerfFit
-from viewtime.recon.nerf.occupancy import Occupancy
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.nerf.asset import NerfAsset
+from viewtime.recon.nerf.fit import NerfFit
+from viewtime.recon.nerf.occupancy import Occupancy
+from viewtime.recon.nerf.reconstruct import bake_nerf, fit_nerf
 
 SMALL = {
     "levels": 6, "finest_resolution": 64, "log2_table": 14, "occupancy_resolution": 48, "start_size": 24,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scenes import training_grid
 
+from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.nerf.losses import bilateral_normal, depth_normals, smooth_depth, sobel
 from viewtime.recon.nerf.rays import cast
-from viewtime.recon.fitting.targets import make_targets
 
 
 def patch_rays(side=9, focal=60.0):

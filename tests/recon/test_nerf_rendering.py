@@ -7,6 +7,7 @@ import torch
 from scenes import training_grid
 
 from viewtime.cameras import regular_orbit
+from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.nerf.encoding import SOURCE
 from viewtime.recon.nerf.marching import OPAQUE, Block, march_compiled, march_reference
 from viewtime.recon.nerf.occupancy import Occupancy, lattice
@@ -14,7 +15,6 @@ from viewtime.recon.nerf.rays import Scale, cast
 from viewtime.recon.nerf.rendering import Rays, render_rays, volume_weights
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.fitting.targets import make_targets
 
 needs_compiler = pytest.mark.skipif(load_library(SOURCE) is None, reason="no C++ compiler on this machine")
 

@@ -13,7 +13,7 @@ import pytest
 from small_gltf import moving
 
 from viewtime.configs.schema.curate import CurateConfig
-from viewtime.configs.schema.render import (Framing, Quality, RenderConfig, Workers)
+from viewtime.configs.schema.render import Framing, Quality, RenderConfig, Workers
 from viewtime.data.curation import command as curate_command
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid

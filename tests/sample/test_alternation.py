@@ -13,11 +13,11 @@ import torch
 from gaussian_model import RHO, GaussianModel
 
 from viewtime.cameras import regular_orbit
-from viewtime.sample.plan.plan import (Direction, Plan, Problem, Window, input_row)
+from viewtime.sample.plan.plan import Direction, Plan, Problem, Window, input_row
 from viewtime.sample.plan.plans import make_plan
 from viewtime.sample.run.runner import Settings, run_plan
-from viewtime.sample.solver.schedules import make_schedule
 from viewtime.sample.run.store import CellStore
+from viewtime.sample.solver.schedules import make_schedule
 
 SIZE = 128
 ANCHORS = {"a": (1, 0), "b": (1, 2)}

@@ -5,11 +5,11 @@ import torch
 from golden_models import GoldenModel, both_branches, golden
 
 from viewtime.cameras import regular_orbit
-from viewtime.sample.solver.guidance import Guidance
-from viewtime.sample.plan.plan import (Direction, Plan, Problem, Window, input_row)
+from viewtime.sample.plan.plan import Direction, Plan, Problem, Window, input_row
 from viewtime.sample.run.runner import Settings, run_plan
-from viewtime.sample.solver.schedules import make_schedule
 from viewtime.sample.run.store import CellStore
+from viewtime.sample.solver.guidance import Guidance
+from viewtime.sample.solver.schedules import make_schedule
 
 GUIDERS = {
     "sv4d": Guidance("spatio-temporal", 1.0, 2.0),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from viewtime.errors import UserError
 from viewtime.sample.plan import plan_view
-from viewtime.sample.plan.plan import (GIVEN, Direction, Plan, Problem, Window, input_row)
+from viewtime.sample.plan.plan import GIVEN, Direction, Plan, Problem, Window, input_row
 from viewtime.sample.plan.plans import PLANS, make_plan
 
 

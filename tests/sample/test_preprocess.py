@@ -12,10 +12,10 @@ from small_models import ball
 
 from viewtime.configs.schema.sample import CameraOptions, PreprocessOptions
 from viewtime.errors import UserError
-from viewtime.sample.solver.guidance import Guidance
 from viewtime.sample.input.preprocess import prepare_video, resample_frames, write_preview
 from viewtime.sample.input.published_crop import on_white, published_crop
 from viewtime.sample.plan.trajectory import make_cameras
+from viewtime.sample.solver.guidance import Guidance
 from viewtime.video import Video
 
 

@@ -6,13 +6,13 @@ from gaussian_model import GaussianModel, covariance
 
 from viewtime.cameras import regular_orbit
 from viewtime.errors import UserError
-from viewtime.sample.solver.cache import StepCache
-from viewtime.sample.solver.noise import cell_noise, cell_seed
 from viewtime.sample.plan.plan import Problem, input_row
 from viewtime.sample.plan.plans import PLANS, make_plan
 from viewtime.sample.run.runner import Settings, run_plan
-from viewtime.sample.solver.schedules import make_schedule
 from viewtime.sample.run.store import CellStore
+from viewtime.sample.solver.cache import StepCache
+from viewtime.sample.solver.noise import cell_noise, cell_seed
+from viewtime.sample.solver.schedules import make_schedule
 
 V, F = 4, 9
 

@@ -7,7 +7,7 @@ import torch
 from gaussian_model import GaussianDenoiser, covariance
 
 from viewtime.sample.solver.samplers import SAMPLERS, get_sampler
-from viewtime.sample.solver.schedules import (Schedule, edm_sigmas, flow_times, make_schedule)
+from viewtime.sample.solver.schedules import Schedule, edm_sigmas, flow_times, make_schedule
 
 V, F = 3, 4
 

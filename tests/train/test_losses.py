@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from viewtime.configs.schema.loss import LossSection
-from viewtime.configs.schema.train import (DataSection, ModelSection, Stage, TrainConfig)
+from viewtime.configs.schema.train import DataSection, ModelSection, Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.train.losses import (
     add_noise,

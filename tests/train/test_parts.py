@@ -9,7 +9,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from viewtime.configs.overrides import parse_overrides
-from viewtime.configs.schema.train import (ConditioningSection, ModelSection, OptimizerSection, ParameterGroup, ScheduleSection, TrainConfig)
+from viewtime.configs.schema.train import (
+    ConditioningSection,
+    ModelSection,
+    OptimizerSection,
+    ParameterGroup,
+    ScheduleSection,
+    TrainConfig,
+)
 from viewtime.errors import UserError
 from viewtime.sample.models.loading import find_weights
 from viewtime.train.conditioning import apply_conditioning, draw_mask
