@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from viewtime.cli import COMMANDS, run_command  # noqa: E402
+from viewtime.cli import run_command  # noqa: E402
 
 if __name__ == "__main__":
-    raise SystemExit(run_command(COMMANDS["sample"], sys.argv[1:], prog="sample.py"))
+    raise SystemExit(run_command("sample", sys.argv[1:], prog="sample.py"))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from viewtime.configs.load import build, load_preset  # noqa: E402
-from viewtime.configs.schema.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig  # noqa: E402
 from viewtime.sample.metrics.image import flicker, mask_iou  # noqa: E402
 from viewtime.train.loop import Trainer  # noqa: E402
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from viewtime.configs.load import build, load_preset  # noqa: E402
-from viewtime.configs.schema.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig  # noqa: E402
 from viewtime.train.losses import sample_errors  # noqa: E402
 from viewtime.train.registry import STREAMS, resolve  # noqa: E402
 from viewtime.train.streams import read_batch  # noqa: E402

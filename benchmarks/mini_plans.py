@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.mini_table import METRICS, sampled, score  # noqa: E402
 from benchmarks.mini_truth import family_parser, family_truth  # noqa: E402
-from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
+from viewtime.configs.schema.sample import PlanOptions, SamplerOptions  # noqa: E402
 from viewtime.log import set_up_logging  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
 

@@ -23,12 +23,12 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.mini_table import sampled  # noqa: E402
 from benchmarks.mini_truth import VIEWS, family_parser, family_truth  # noqa: E402
-from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
-from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
+from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig  # noqa: E402
+from viewtime.configs.schema.sample import PlanOptions, SamplerOptions  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import contact_sheet  # noqa: E402
-from viewtime.recon.command import bake, fit_gaussians  # noqa: E402
-from viewtime.recon.fitting.score import scores
+from viewtime.recon.fitting.score import scores  # noqa: E402
+from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
 
 HELD_OUT = [2, 6]

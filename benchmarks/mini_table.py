@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.mini_truth import FRAMES, VIEWS, character_truth, family_truth  # noqa: E402
-from viewtime.configs.schema.sample import PlanOptions, PreprocessOptions, SamplerOptions
+from viewtime.configs.schema.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import composite, contact_sheet, to_uint8  # noqa: E402
 from viewtime.log import progress, set_up_logging  # noqa: E402

@@ -8,10 +8,10 @@ import torch
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.grid import FrameGrid
-from viewtime.recon.command import bake, fit_gaussians
 from viewtime.recon.fitting.hull import view_pixels, voting_hull
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.render.splats import Viewpoints
 
 VOXELS = 128

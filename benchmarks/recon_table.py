@@ -33,11 +33,11 @@ from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
-from viewtime.recon.command import bake, fit_gaussians
 from viewtime.recon.export.glb import write_animated
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.nerf.reconstruct import bake_nerf, fit_nerf
 from viewtime.recon.surface.mesh import MovingMesh
 from viewtime.recon.surface.mesh_choice import best_mesh

@@ -21,7 +21,7 @@ def sample(frames: int, size: int) -> None:
     """Sample one grid in this process and print its peak memory in MiB."""
     import numpy as np
 
-    from viewtime.cli import COMMANDS, run_command
+    from viewtime.cli import run_command
     from viewtime.model.registry import build_network, resolved_config
     from viewtime.video import write_video
     from viewtime.weights import save_weights
@@ -37,7 +37,7 @@ def sample(frames: int, size: int) -> None:
         video = write_video(Path(folder) / "in.mp4", clip, 12.0)
         argv = ["--video", str(video), "--weights", str(weights), "--out", str(Path(folder) / "out")]
         argv += ["--sampler.steps", "2", "--plan.kind", "sv4d", "--plan.window-frames", "5", "--device", "cpu"]
-        if run_command(COMMANDS["sample"], argv, prog="sample.py"):
+        if run_command("sample", argv, prog="sample.py"):
             raise SystemExit(1)
     print(f"PEAK {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.1f}")
 

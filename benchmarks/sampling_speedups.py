@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from viewtime.configs.schema.sample import SamplerOptions
+from viewtime.configs.schema.sample import SamplerOptions  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
 
 

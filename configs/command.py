@@ -13,13 +13,13 @@ Schema = TypeVar("Schema")
 PRESET_FLAGS = ("--config", "--preset")
 
 
-def parse(schema: type[Schema], argv: list[str], prog: str, section: str | None = None) -> Schema:
+def parse(schema: type[Schema], argv: list[str], prog: str, command: str | None = None) -> Schema:
     """Read a command line into a dataclass.
 
     Args:
         schema: the command's dataclass. If it has a field `config` or `preset`, the YAML named there supplies
             the defaults; values on the command line win.
-        section: the part of the YAML that belongs to this command, where one file serves several commands.
+        command: the command's name; a preset of another command is refused.
 
     Raises:
         UserError: the preset does not exist or does not fit the schema.
@@ -33,10 +33,7 @@ def parse(schema: type[Schema], argv: list[str], prog: str, section: str | None 
         name = _value_of(flag, argv) or (field.default if isinstance(field.default, str) else None)
         if name is None:
             continue
-        mapping = load_preset(name)
-        if section is not None:
-            mapping = mapping.get(section, {})
-        default = build(schema, mapping, where=name, missing=tyro.MISSING)
+        default = build(schema, load_preset(name, command), where=name, missing=tyro.MISSING)
         return tyro.cli(schema, args=argv, prog=prog, default=default)
     return tyro.cli(schema, args=argv, prog=prog)
 

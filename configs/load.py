@@ -17,9 +17,19 @@ PRESET_FOLDER = Path(__file__).resolve().parent
 Schema = TypeVar("Schema")
 
 
-def presets() -> list[str]:
-    """Names of the presets that ship."""
-    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+def presets(command: str | None = None) -> list[str]:
+    """Names of the presets that ship; of one command, or of all.
+
+    Args:
+        command: a command's name, or "model" for descriptions of networks, which several commands take by name.
+    """
+    names = sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+    return names if command is None else [name for name in names if preset_command(name) == command]
+
+
+def preset_command(name: str) -> str:
+    """The command that a shipped preset is for, its key `command`."""
+    return _read(PRESET_FOLDER / f"{name}.yaml")["command"]
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -28,20 +38,40 @@ def suggest(name: str, known: list[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def load_preset(name_or_path: str | Path) -> dict[str, Any]:
-    """The mapping of a preset that ships (by name) or of a YAML file (by path).
+def load_preset(name_or_path: str | Path, command: str | None = None) -> dict[str, Any]:
+    """The mapping of a preset that ships (by name) or of a YAML file (by path), without its key `command`.
+
+    Args:
+        command: who asks; a file that says it is for another command is refused.
 
     Raises:
-        UserError: no such preset or file, or the YAML is not a mapping.
+        UserError: no such preset or file, the YAML is not a mapping, or it is another command's.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = PRESET_FOLDER / f"{name_or_path}.yaml"
         if not path.is_file():
-            hint = suggest(str(name_or_path), presets())
-            raise UserError(f"no preset {name_or_path!r}{hint}; presets: {', '.join(presets())}")
+            known = presets(command)
+            raise UserError(
+                f"no preset {name_or_path!r}{suggest(str(name_or_path), known)}; presets: {', '.join(known)}"
+            )
     if not path.is_file():
         raise UserError(f"no such config file: {path}")
+    mapping = _read(path)
+    made_for = mapping.pop("command", command)
+    if command is not None and made_for != command:
+        raise UserError(
+            f"{name_or_path} is for {_in_words(made_for)}, not for {_in_words(command)}; "
+            f"presets of the latter: {', '.join(presets(command)) or 'none'}"
+        )
+    return mapping
+
+
+def _in_words(command: str) -> str:
+    return "the name of a model" if command == "model" else f"viewtime {command}"
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         mapping = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

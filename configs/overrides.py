@@ -37,8 +37,8 @@ def parse_overrides(schema: type[Schema], argv: list[str], prog: str, parts: dic
     pairs = list(_pairs(argv))
     names = [value for key, value in pairs if key == "config"]
     if not names:
-        raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets())}")
-    mapping = load_preset(names[-1])
+        raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets('train'))}")
+    mapping = load_preset(names[-1], "train")
     mapping["config"] = names[-1]
     for key, value in pairs:
         if key != "config":
@@ -86,7 +86,7 @@ def help_text(schema: type, prog: str, parts: dict[str, type] | None = None) -> 
     width = shutil.get_terminal_size().columns
     lines = [f"usage: {prog} --config NAME|FILE.yaml [--section.key value ...]"]
     lines += _describe(schema, "", parts or {}, width)
-    return "\n".join([*lines, "", *textwrap.wrap(f"presets: {', '.join(presets())}", width)])
+    return "\n".join([*lines, "", *textwrap.wrap(f"presets: {', '.join(presets('train'))}", width)])
 
 
 def _describe(schema: type, prefix: str, parts: dict[str, type], width: int) -> list[str]:

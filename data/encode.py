@@ -15,8 +15,8 @@ from torch import Tensor
 from viewtime.data import schema
 from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.data.pixels import encode_frames, resize_frames
+from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
-from viewtime.grid import FrameGrid
 
 LatentEncoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """uint8 [V, F, 3 or 4, H, W] -> scaled latents [V, F, 4, h, w] and CLIP embeddings [V, F, D]."""
@@ -38,7 +38,7 @@ def encode_grid(
     Raises:
         UserError: no whole grid there, no cameras, or an object of a published test set.
     """
-    grid = FrameGrid.load(folder)
+    grid = open_grid(folder)
     if grid.cameras is None:
         raise UserError(f"{folder} has no cameras; training needs them")
     asset = str(grid.provenance.get("asset", id))

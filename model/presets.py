@@ -13,7 +13,7 @@ def load_model_config(name_or_path: str) -> VideoModelConfig:
     Raises:
         UserError: no such preset, it describes no model of this family, or its parts disagree.
     """
-    mapping = load_preset(name_or_path)
+    mapping = load_preset(name_or_path, "model")
     model = mapping.get("model")
     if not isinstance(model, dict) or "network" not in model or "vector" not in model:
         known = ", ".join(model_presets())
@@ -35,9 +35,4 @@ def build_model_config(mapping: dict, where: str) -> VideoModelConfig:
 
 def model_presets() -> list[str]:
     """Presets that describe a model of this family."""
-    found = []
-    for name in presets():
-        model = load_preset(name).get("model")
-        if isinstance(model, dict) and model.get("family") in ("svd", "sv3d", "sv4d") and "vector" in model:
-            found.append(name)
-    return found
+    return presets("model")

@@ -7,8 +7,8 @@ from typing import get_args
 
 from viewtime.configs.schema.export import ExportConfig, Format
 from viewtime.configs.schema.reconstruct import MeshOptions
+from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
-from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
@@ -57,10 +57,8 @@ def _mesh(asset: GaussianAsset, config: ExportConfig) -> MovingMesh:
             return kept
         log.warning("no --grid: the mesh is neither refined against masks nor painted from pictures")
         return extract_mesh(asset, resolution=config.mesh.resolution, faces=config.mesh.faces)
-    grid = FrameGrid.load(config.grid)
-    targets = make_targets(grid)
-    assert grid.cameras is not None  # make_targets has said so
-    return best_mesh(asset, targets, grid.cameras, config.mesh)[0]
+    grid = open_grid(config.grid)
+    return best_mesh(asset, make_targets(grid), grid.orbit, config.mesh)[0]
 
 
 def _write(kind: str, asset: GaussianAsset, mesh: MovingMesh | None, out: Path, config: ExportConfig) -> Path:

@@ -15,8 +15,9 @@ from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
 from viewtime.run_folder import plain, start_run
 from viewtime.sample.input.preprocess import write_preview
+from viewtime.sample.models.device import choose_device
 from viewtime.sample.output import write_outputs, write_small_grid, write_stream
-from viewtime.sample.pipeline import Job, Pipeline, choose_device, provenance
+from viewtime.sample.pipeline import Job, Pipeline, provenance
 from viewtime.sample.plan import plan_view
 from viewtime.sample.run.processes import Processes, join_processes
 from viewtime.sample.run.references import check_same_start, read_freeze_video, read_reference_views
@@ -67,7 +68,7 @@ def run(config: SampleConfig) -> list[Path]:
         written = write_outputs(job, store.read, facts, config, folder)
     else:
         small = write_small_grid(job, store.read, facts, folder)
-        read, more = enlarger(job, store)
+        read, more = enlarger(store)
         written = [small, *write_outputs(job, read, facts | more, config, folder)]
     if not config.keep_windows:
         store.remove()

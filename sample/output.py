@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from viewtime.configs.schema.sample import SampleConfig
+from viewtime.dnerf import write_dnerf
 from viewtime.grid import FrameGrid, write_grid
 from viewtime.images import composite, contact_sheet, write_image
 from viewtime.sample.pipeline import Job
@@ -41,7 +42,7 @@ def write_outputs(job: Job, read: ReadCells, facts: dict[str, Any], config: Samp
     if "png" in config.save:
         written.append(_grid(job, read, facts, folder / "grid_png", lossless=True))
     if config.dnerf:
-        written.append(FrameGrid.load(folder / "grid").to_dnerf(folder / "dnerf"))
+        written.append(write_dnerf(FrameGrid.load(folder / "grid"), folder / "dnerf"))
     return written
 
 

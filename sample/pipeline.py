@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,18 @@ from viewtime.grid import FrameGrid
 from viewtime.images import composite
 from viewtime.log import progress_bar
 from viewtime.sample.input.preprocess import PreparedVideo, prepare_video
+from viewtime.sample.input.read import as_video
+from viewtime.sample.models.device import choose_device
 from viewtime.sample.models.grid_model import GridModel, ModelTraits
 from viewtime.sample.models.loading import load_model
-from viewtime.sample.plan.plan import Plan, Problem, Window, input_row
-from viewtime.sample.plan.plans import make_plan
+from viewtime.sample.plan.plan import Plan, Window, input_row
 from viewtime.sample.plan.trajectory import make_cameras
 from viewtime.sample.run.processes import Processes
 from viewtime.sample.run.references import ReferenceViews
 from viewtime.sample.run.runner import Settings, run_plan
+from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.store import CellStore
-from viewtime.sample.solver.guidance import Guidance
-from viewtime.sample.solver.noise import cell_noise
-from viewtime.sample.solver.schedules import make_schedule
-from viewtime.video import DEFAULT_FPS, Video, read_video
-
-READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded
+from viewtime.video import Video
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,9 @@ class Pipeline:
     """A model with everything around it: video in, `FrameGrid` out.
 
     >>> pipe = Pipeline.from_pretrained("mini").to("cpu")
-    >>> grid = pipe("in.mp4", views=8, generator=torch.Generator().manual_seed(0))
+    >>> grid = pipe("in.mp4", frames=3, num_inference_steps=1, generator=torch.Generator().manual_seed(0))
+    >>> grid.shape  # the input and eight novel views
+    (9, 3, 4, 64, 64)
 
     Args:
         model: what is sampled.
@@ -266,13 +264,8 @@ def cell_tensor(cell: np.ndarray) -> Tensor:
 
 def collect(job: Job, store: CellStore, traits: ModelTraits) -> FrameGrid:
     """The finished grid in memory."""
-    rows = [read_row(store, view) for view in range(job.plan.problem.views)]
+    rows = [store.row(view) for view in range(job.plan.problem.views)]
     return FrameGrid(torch.stack(rows), job.known, job.cameras, job.prepared.fps, provenance(job, traits))
-
-
-def read_row(store: CellStore, view: int) -> Tensor:
-    """One finished view [F, C, H, W]."""
-    return store.read([(view, frame) for frame in range(store.plan.problem.frames)])
 
 
 def provenance(job: Job, traits: ModelTraits) -> dict[str, Any]:
@@ -288,96 +281,3 @@ def provenance(job: Job, traits: ModelTraits) -> dict[str, Any]:
         "seed": job.settings.seed,
         "input": job.prepared.record(),
     }
-
-
-def settle_plan(traits: ModelTraits, novel_views: int, frames: int, given: frozenset, options: PlanOptions) -> Plan:
-    """The plan of a run: the model's own, or, where that is "joint" and the video is longer, sliding windows."""
-    for name, wanted, limit in (
-        ("views", options.window_views, traits.window_views),
-        ("frames", options.window_frames, traits.window_frames),
-    ):
-        if wanted is not None and wanted > limit:
-            raise UserError(f"--plan.window-{name} {wanted}; {traits.name} takes at most {limit}")
-    problem = Problem(
-        views=1 + novel_views,
-        frames=frames,
-        window_views=options.window_views or traits.window_views,
-        window_frames=options.window_frames or (not options.kind and traits.plan_frames) or traits.window_frames,
-        given=given,
-        inside=traits.inside,
-        reference_stage=traits.needs_reference,
-        keep_input=traits.keep_input,
-        overlap=options.overlap,
-        input_last=traits.input_last,
-    )
-    kind = options.kind or traits.plan
-    if options.kind is None and kind == "joint" and frames > problem.window_frames:
-        kind = "sv4d2"
-    return make_plan(kind, problem)
-
-
-def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed: int) -> Settings:
-    """The model's sampler with the user's changes."""
-    default = traits.sampler
-
-    def pick(value: Any, fallback: Any) -> Any:
-        return fallback if value is None else value
-
-    guidance = Guidance(
-        pick(options.guidance, default.guidance),
-        pick(options.guidance_low, default.guidance_low),
-        pick(options.guidance_high, default.guidance_high),
-        pick(options.guidance_interval, (0.0, float("inf"))),
-    )
-    schedule = make_schedule(
-        kind,  # type: ignore[arg-type]
-        pick(options.steps, default.steps),
-        sigma_max=options.sigma_max,
-        sigma_min=options.sigma_min,
-        shift=pick(options.shift, default.shift),
-    )
-    if options.cache == "guidance" and guidance.kind == "none":
-        raise UserError(
-            "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
-        )
-    low, high = alpha_range = pick(options.alpha_range, default.alpha_range)
-    if not 0 <= low < high <= 1:
-        raise UserError(f"--sampler.alpha-range {low:g} {high:g}: the first must be below the second, both from 0 to 1")
-    if traits.channels != 4 and alpha_range != (0.0, 1.0):
-        raise UserError(f"--sampler.alpha-range {low:g} {high:g}: {traits.name} makes no alpha; leave it out")
-    noise = partial(cell_noise, shared=pick(options.frame_noise, default.frame_noise) == "shared")
-    name = pick(options.name, default.name)
-    return Settings(schedule, name, guidance, seed, cache=options.cache, noise=noise, alpha_range=alpha_range)
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or CUDA where there is one.
-
-    Raises:
-        UserError: not a device, or not there.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: this machine has no CUDA device that PyTorch can use; try --device cpu")
-    return chosen
-
-
-def as_video(video: str | Path | Video | np.ndarray | Tensor | Sequence, frames: int | None) -> Video:
-    """Any accepted form of input as a `Video` of at most `frames` frames."""
-    if frames is not None and frames < 1:
-        raise UserError(f"--frames {frames}; at least 1 is needed")
-    if isinstance(video, (str, Path)):
-        return read_video(video, frames, READ_SIDE)
-    if isinstance(video, Video):
-        return replace(video, frames=video.frames[:frames])
-    array = np.asarray(video)
-    if array.ndim != 4 or array.shape[-1] not in (3, 4) or not len(array):
-        raise UserError(f"frames have shape {array.shape}; needed: [F, H, W, 3 or 4] with F at least 1")
-    if array.dtype != np.uint8:
-        array = (np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Video(array[:frames], DEFAULT_FPS)

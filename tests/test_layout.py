@@ -1,6 +1,7 @@
-"""The folders' ranks: a lower one never imports a higher one, siblings of rank 4 never import each other."""
+"""Who may import whom: the folders' ranks and, inside recon/ and sample/, the rooms' floors."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,14 @@ FOLDERS = {
     "train": ("viewtime.train", 4),
     "recon": ("viewtime.recon", 4),
 }
-RANK_5 = {"viewtime/cli.py", "viewtime/__main__.py", "viewtime/info.py", "train/train.py"}
+RANK_5 = {"viewtime/__init__.py", "viewtime/cli.py", "viewtime/__main__.py", "viewtime/info.py", "train/train.py"}
 SHORT_NAMES = {"model", "configs", "data", "sample", "train", "recon", "tools", "render_objaverse"}
+# Top floor first; what lies in the folder itself stands above all of its rooms. A room imports those after it.
+FLOORS = {
+    "recon": ["nerf", "gaussians", "export", "surface", "fitting", "render"],
+    "sample": ["run", "models", "solver", "plan", "input", "metrics"],
+}
+MOST_FILES = 15  # in one room
 FILES = [
     (path, folder)
     for folder in FOLDERS
@@ -57,6 +64,78 @@ def test_imports_go_down(path, folder):
         other = folder_of(module)
         allowed = FOLDERS[other][1] < rank or other == folder or (rank == 1 and other == "configs")
         assert allowed, f"{folder} (rank {rank}) imports {module} (rank {FOLDERS[other][1]})"
+
+
+def upward_imports(house: str, room: str, modules: set[str]) -> list[str]:
+    """The modules that a file of a room ("" for the folder itself) must not import."""
+    floors = ["", *FLOORS[house]]
+    name = FOLDERS[house][0]
+    found = []
+    for module in sorted(modules):
+        if not module.startswith(f"{name}."):
+            continue
+        first = module.removeprefix(f"{name}.").split(".")[0]
+        other = first if first in floors else ""
+        if floors.index(other) < floors.index(room):
+            found.append(module)
+    return found
+
+
+def absolute_imports(path: Path, package: str) -> set[str]:
+    """As `imported_modules`, with relative imports and names imported from a package resolved."""
+    found = imported_modules(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("house", FLOORS)
+def test_floors_inside_a_house(house):
+    folder = ROOT / house
+    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert rooms == set(FLOORS[house]), "a new room needs its floor in FLOORS"
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).parts
+        room = parts[0] if len(parts) > 1 else ""
+        package = ".".join([FOLDERS[house][0], *parts[:-1]])
+        wrong = upward_imports(house, room, absolute_imports(path, package))
+        assert not wrong, f"{path.relative_to(ROOT)} imports upwards: {', '.join(wrong)}"
+
+
+def test_an_upward_import_is_seen(tmp_path):
+    planted = tmp_path / "hull.py"
+    for line in ("from ..gaussians.fit import GaussianFit", "from viewtime.recon.gaussians import fit",
+                 "from .. import command", "import viewtime.recon.command"):  # fmt: skip
+        planted.write_text(f"def late():\n    {line}\n")
+        assert upward_imports("recon", "fitting", absolute_imports(planted, "viewtime.recon.fitting")), line
+    planted.write_text("from ..render.splats import Splats\nfrom .targets import Targets\n")
+    assert not upward_imports("recon", "fitting", absolute_imports(planted, "viewtime.recon.fitting"))
+
+
+def test_no_import_circle_inside_a_house():
+    for house in FLOORS:
+        modules = {module_name(path, house): path for path in (ROOT / house).rglob("*.py")}
+        arrows = {}
+        for name, path in modules.items():
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            arrows[name] = (absolute_imports(path, package) & set(modules)) - {name}
+        graphlib.TopologicalSorter(arrows).prepare()  # raises CycleError
+
+
+def module_name(path: Path, house: str) -> str:
+    """Import name of a file of a house."""
+    parts = path.relative_to(ROOT / house).with_suffix("").parts
+    return ".".join([FOLDERS[house][0], *(part for part in parts if part != "__init__")])
+
+
+@pytest.mark.parametrize("house", FLOORS)
+def test_no_room_is_crowded(house):
+    for folder in {path.parent for path in (ROOT / house).rglob("*.py")}:
+        files = [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".pyc"]
+        assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
 
 
 def test_package_list_equals_the_folders():

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from viewtime.errors import UserError  # noqa: E402
 from viewtime.model.mini.config import MiniConfig  # noqa: E402
-from viewtime.sample.plan.plans import PLANS
+from viewtime.sample.plan.plans import PLANS  # noqa: E402
 from viewtime.weight_header import check_keys  # noqa: E402
 from viewtime.weights import read_header, save_weights  # noqa: E402
 

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from viewtime.configs.overrides import parse_overrides  # noqa: E402
-from viewtime.configs.schema.train import TrainConfig
+from viewtime.configs.schema.train import TrainConfig  # noqa: E402
 from viewtime.errors import UserError  # noqa: E402
 from viewtime.log import set_up_logging  # noqa: E402
 

@@ -1,8 +1,30 @@
 """viewtime: one video of a moving object in, a grid of views × time and a 4D asset out."""
 
+from __future__ import annotations
+
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from viewtime.cameras import Cameras as Cameras
+    from viewtime.grid import FrameGrid as FrameGrid
+    from viewtime.recon.assets import load_asset as load_asset
+    from viewtime.recon.assets import reconstruct as reconstruct
+    from viewtime.sample.metrics.evaluate import evaluate as evaluate
+    from viewtime.sample.pipeline import Pipeline as Pipeline
 
 __version__ = "0.1.0"
+# Imported when first asked for, so that `import viewtime` does not wait for torch.
+_PUBLIC = {
+    "Cameras": "viewtime.cameras",
+    "FrameGrid": "viewtime.grid",
+    "Pipeline": "viewtime.sample.pipeline",
+    "evaluate": "viewtime.sample.metrics.evaluate",
+    "load_asset": "viewtime.recon.assets",
+    "reconstruct": "viewtime.recon.assets",
+}
+__all__ = ["Cameras", "FrameGrid", "Pipeline", "__version__", "evaluate", "load_asset", "reconstruct"]
 
 # Uninstalled, from a checkout, `viewtime.model` and its siblings lie beside this folder; `viewtime.render_objaverse`
 # lies in tools/. An installed or editable package finds them through its own mapping.
@@ -10,3 +32,13 @@ _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
     __path__.append(str(_root / "tools"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'viewtime' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

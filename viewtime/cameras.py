@@ -24,7 +24,11 @@ DEFAULT_DISTANCE = 2.0
 
 @dataclass(frozen=True)
 class Cameras:
-    """One orbit camera per view and frame.
+    """One orbit camera per view and frame; `regular_orbit` makes the usual ones.
+
+    >>> cameras = regular_orbit(views=4, frames=21, elevation=12.0)
+    >>> cameras[1:, 0].azimuth.flatten().tolist()
+    [90.0, 180.0, 270.0]
 
     Attributes:
         elevation, azimuth: degrees, float32 [V, F].

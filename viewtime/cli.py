@@ -16,15 +16,11 @@ from viewtime.log import set_up_logging
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its config class in `viewtime.configs` ("module:name"), the module whose `run` it calls, and help.
-
-    `section` names the part of a preset that belongs to the command, where one file serves several.
-    """
+    """A command: its options' class in `viewtime.configs.schema` ("module:name"), the module whose `run` it calls."""
 
     config: str
     module: str
     help: str
-    section: str | None = None
 
 
 COMMANDS = {
@@ -62,12 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"no command {argv[0]!r}{suggest(argv[0], list(COMMANDS))}; see viewtime --help", file=sys.stderr)
         return 2
-    return run_command(COMMANDS[argv[0]], argv[1:], prog=f"viewtime {argv[0]}")
+    return run_command(argv[0], argv[1:], prog=f"viewtime {argv[0]}")
 
 
-def run_command(command: Command, argv: list[str], prog: str) -> int:
+def run_command(name: str, argv: list[str], prog: str) -> int:
     """Parse, run, print the paths written last. Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted."""
-    debug = "--debug" in argv
+    command, debug = COMMANDS[name], "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
     set_up_logging(debug)
     from viewtime.configs.command import parse
@@ -76,7 +72,7 @@ def run_command(command: Command, argv: list[str], prog: str) -> int:
     try:
         schema = config_class(command)
         own_parser = getattr(schema, "from_argv", None)
-        config = own_parser(argv, prog) if own_parser else parse(schema, argv, prog, command.section)
+        config = own_parser(argv, prog) if own_parser else parse(schema, argv, prog, name)
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2

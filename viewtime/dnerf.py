@@ -16,6 +16,17 @@ from viewtime.grid import FrameGrid
 from viewtime.images import read_image, write_image
 
 
+def open_grid(folder: str | Path) -> FrameGrid:
+    """The grid in a folder of either form: viewtime's own (grid.json) or D-NeRF's (transforms_train.json).
+
+    Raises:
+        UserError: neither is there, or it is damaged.
+    """
+    folder = Path(folder)
+    own = (folder / "grid.json").is_file() or not (folder / "transforms_train.json").is_file()
+    return FrameGrid.load(folder) if own else read_dnerf(folder)
+
+
 def write_dnerf(grid: FrameGrid, folder: str | Path) -> Path:
     """Write every cell as an image and its camera; time runs from 0 (first frame) to 1 (last).
 

@@ -26,6 +26,11 @@ FORMAT_VERSION = 1
 class FrameGrid:
     """Frames of one moving object, seen from V views at F instants.
 
+    >>> frames, known = torch.rand(8, 21, 4, 32, 32), torch.zeros(8, 21, dtype=torch.bool)
+    >>> grid = FrameGrid(frames, known, regular_orbit(views=8, frames=21), fps=12.0)
+    >>> grid[:, [0, 20]].shape
+    (8, 2, 4, 32, 32)
+
     Attributes:
         frames: [V, F, C, H, W] float32 in [0, 1]; C is 3 (RGB) or 4 (RGBA, straight alpha).
         known: [V, F] bool, the cells that were given as input.
@@ -53,6 +58,17 @@ class FrameGrid:
         """(V, F, C, H, W)."""
         V, F, C, H, W = self.frames.shape
         return V, F, C, H, W
+
+    @property
+    def orbit(self) -> Cameras:
+        """The cameras.
+
+        Raises:
+            UserError: nobody knows them.
+        """
+        if self.cameras is None:
+            raise UserError("the grid has no cameras; write them into grid.json (elevation, azimuth, distance, fov_y)")
+        return self.cameras
 
     @property
     def has_alpha(self) -> bool:
@@ -112,9 +128,9 @@ class FrameGrid:
         """
         folder = Path(folder)
         if not (folder / "grid.json").is_file():
-            if (folder / "transforms_train.json").is_file():
-                return FrameGrid.from_dnerf(folder)
-            raise UserError(f"{folder} is no grid folder: it has no grid.json")
+            other = (folder / "transforms_train.json").is_file()
+            hint = "; it is in the D-NeRF form, which viewtime.dnerf.read_dnerf reads" if other else ""
+            raise UserError(f"{folder} is no grid folder: it has no grid.json{hint}")
         try:
             record = json.loads((folder / "grid.json").read_text())
             version = record["version"]
@@ -132,19 +148,6 @@ class FrameGrid:
             rearrange(frames, "v f h w c -> v f c h w").contiguous(),
             known, cameras, float(record["fps"]), record["provenance"],
         )  # fmt: skip
-
-    def to_dnerf(self, folder: str | Path) -> Path:
-        """Write the D-NeRF/nerfstudio form; see `viewtime.dnerf`."""
-        from viewtime.dnerf import write_dnerf
-
-        return write_dnerf(self, folder)
-
-    @staticmethod
-    def from_dnerf(folder: str | Path) -> FrameGrid:
-        """Read the D-NeRF/nerfstudio form; see `viewtime.dnerf`."""
-        from viewtime.dnerf import read_dnerf
-
-        return read_dnerf(folder)
 
 
 def write_grid(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from viewtime import __version__
-from viewtime.configs.load import presets
+from viewtime.configs.load import preset_command, presets
 from viewtime.configs.schema.info import InfoConfig
 from viewtime.run_folder import package_version
 
@@ -50,7 +50,9 @@ def run(config: InfoConfig) -> list[Path]:
         absent = [name for name in modules if not _installed(name)]
         hint = f"; missing {', '.join(absent)}: pip install 'viewtime[{extra}]'" if absent else ""
         print(f"{extra:8s} {', '.join(found) or 'nothing'}{hint}")
-    print(f"presets  {', '.join(presets())}")
+    print("presets, by the command that takes them (model: networks, by name):")
+    for command in sorted({preset_command(name) for name in presets()}):
+        print(f"  {command:11s} {', '.join(presets(command))}")
     return []
 
 

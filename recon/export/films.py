@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from viewtime.cameras import DEFAULT_DISTANCE, DEFAULT_FOV_Y, Cameras
-from viewtime.recon.gaussians.asset import Renderable
+from viewtime.recon.render.moving import Renderable
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.video import write_gif, write_video
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from viewtime.files import atomic_folder, atomic_path
-from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.render.moving import MovingGaussians
 from viewtime.recon.surface.mesh import MovingMesh
 
 SH_DEGREE_0 = 0.5 / math.sqrt(math.pi)
@@ -33,7 +33,7 @@ def scale_and_quaternion(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return variance.clamp(min=1e-12).sqrt(), torch.cat([xyzw[:, 3:], xyzw[:, :3]], dim=1)
 
 
-def write_gaussian_ply(asset: GaussianAsset, frame: int, path: Path) -> Path:
+def write_gaussian_ply(asset: MovingGaussians, frame: int, path: Path) -> Path:
     """One frame as 3D Gaussian Splatting stores it: log scales, opacity logits, degree-0 spherical harmonics."""
     means, covariance = asset.at(float(frame))
     scale, quaternion = scale_and_quaternion(covariance)
@@ -49,7 +49,7 @@ def write_gaussian_ply(asset: GaussianAsset, frame: int, path: Path) -> Path:
     return path
 
 
-def write_gaussian_sequence(asset: GaussianAsset, folder: Path) -> Path:
+def write_gaussian_sequence(asset: MovingGaussians, folder: Path) -> Path:
     """frame_000.ply … in a folder."""
     with atomic_folder(folder) as temporary:
         for frame in range(asset.frames):

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
-from viewtime.recon.gaussians.fit import Progress
 
 from .schedule import Schedule
 
 SMALLEST_GAIN_DB = 0.02  # that counts as still rising
+
+
+@dataclass
+class Progress:
+    """Where a fit stands: stage 0 static, 1 dynamic; the next iteration of that stage; smoothed squared error."""
+
+    stage: int = 0
+    iteration: int = 0
+    error: float = 0.0
+
+    @property
+    def psnr(self) -> float:
+        """Smoothed training PSNR in dB."""
+        return -10 * math.log10(max(self.error, 1e-10))
+
+    def update(self, squared_error: float) -> None:
+        """Take in one step's mean squared error."""
+        self.error = squared_error if self.error == 0 else 0.98 * self.error + 0.02 * squared_error
 
 
 class Fit(Protocol):
@@ -78,10 +97,9 @@ def run_fit(
 
 def scene_info(grid: FrameGrid) -> dict:
     """What an asset remembers of the cameras and pictures that it was fitted to."""
-    assert grid.cameras is not None
     return {
-        "fov_y": grid.cameras.fov_y,
-        "distance": float(grid.cameras.distance.mean()),
-        "elevation": float(grid.cameras.elevation.mean()),
+        "fov_y": grid.orbit.fov_y,
+        "distance": float(grid.orbit.distance.mean()),
+        "elevation": float(grid.orbit.elevation.mean()),
         "size": list(grid.shape[3:]),
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import torch
 from einops import rearrange
 
 from viewtime.errors import UserError
+from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
@@ -48,3 +51,12 @@ def held_out_scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
     finite = torch.isfinite(second).flatten(1).all(dim=1)
     result["lpips"] = float(distance(first[finite], second[finite]).mean())
     return result
+
+
+def write_scores(record: dict, path: Path) -> Path:
+    """Write a fit's record and say its PSNR and IoU, of the held-out views where there are any."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1))
+    shown, where = (record["held_out"], "held-out") if "held_out" in record else (record["train"], "training")
+    log.info("%s views: PSNR %.2f dB, mask IoU %.3f", where, shown["psnr"], shown["iou"])
+    return path

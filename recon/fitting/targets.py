@@ -60,8 +60,7 @@ def make_targets(grid: FrameGrid) -> Targets:
         UserError: no cameras, fewer than two views, nothing but background, or no usable cell in some frame.
     """
     V, F, _, H, W = grid.shape
-    if grid.cameras is None:
-        raise UserError("the grid has no cameras; write them into grid.json (elevation, azimuth, distance, fov_y)")
+    orbit = grid.orbit
     if V < 2:
         raise UserError(f"the grid has {V} view; a reconstruction needs at least 2, better 8: sample more views")
     finite = torch.isfinite(grid.frames).flatten(2).all(dim=2)
@@ -90,7 +89,22 @@ def make_targets(grid: FrameGrid) -> Targets:
             int(cut.sum()),
             V * F,
         )
-    reach = float((grid.cameras.distance * torch.sin(torch.deg2rad(torch.tensor(grid.cameras.fov_y / 2)))).min())
+    reach = float((orbit.distance * torch.sin(torch.deg2rad(torch.tensor(orbit.fov_y / 2)))).min())
     reach *= max(1.0, W / H)
-    views = Viewpoints.of(grid.cameras, H, W)
+    views = Viewpoints.of(orbit, H, W)
     return Targets(torch.cat([rgb, mask], dim=2).contiguous(), usable, views, reach)
+
+
+def split_views(grid: FrameGrid, held_out: tuple[int, ...]) -> tuple[FrameGrid, FrameGrid | None]:
+    """Training views and held-out views.
+
+    Raises:
+        UserError: a held-out view that the grid does not have.
+    """
+    V = grid.shape[0]
+    wrong = [view for view in held_out if not 0 <= view < V]
+    if wrong:
+        raise UserError(f"held-out views {wrong}: the grid has views 0 to {V - 1}")
+    if not held_out:
+        return grid, None
+    return grid[[view for view in range(V) if view not in held_out]], grid[list(held_out)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,11 +12,13 @@ from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.log import log
+from viewtime.recon.fitting.loop import Progress
+from viewtime.recon.fitting.points import farthest_points
 from viewtime.recon.fitting.schedule import Schedule, pick_views
 from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.render.renderer import render
 
-from .canonical import Gaussians, farthest_points
+from .canonical import Gaussians
 from .compensation import Compensation
 from .densify import Densifier, separate
 from .initialise import has_tracks, read_tracks
@@ -28,24 +28,6 @@ RATES = {"position": 5e-4, "log_scale": 5e-3, "opacity_logit": 3e-2, "colour": 1
 REGULARISER_WEIGHT = 0.02
 PRUNE_EVERY = 150
 ROBUST_SCALE = 0.1
-
-
-@dataclass
-class Progress:
-    """Where a fit stands: stage 0 static, 1 dynamic; the next iteration of that stage; smoothed squared error."""
-
-    stage: int = 0
-    iteration: int = 0
-    error: float = 0.0
-
-    @property
-    def psnr(self) -> float:
-        """Smoothed training PSNR in dB."""
-        return -10 * math.log10(max(self.error, 1e-10))
-
-    def update(self, squared_error: float) -> None:
-        """Take in one step's mean squared error."""
-        self.error = squared_error if self.error == 0 else 0.98 * self.error + 0.02 * squared_error
 
 
 class GaussianFit:

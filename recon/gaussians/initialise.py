@@ -12,9 +12,10 @@ from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.recon.fitting.hull import voting_hull
+from viewtime.recon.fitting.points import points_in_hull
 from viewtime.recon.fitting.targets import Targets
 
-from .canonical import Gaussians, points_in_hull, spacing_scale
+from .canonical import Gaussians, spacing_scale
 
 GREY = 0.5
 POOR_COVERAGE = 0.75

@@ -13,10 +13,10 @@ from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.log import log
+from viewtime.recon.fitting.loop import Progress
 from viewtime.recon.fitting.schedule import Schedule, pick_views
 from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.gaussians.compensation import Compensation
-from viewtime.recon.gaussians.fit import Progress
 
 from .field import DynamicField, Instant
 from .losses import Batch, Losses

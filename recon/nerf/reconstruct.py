@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
-from viewtime.cameras import Cameras
 from viewtime.configs.schema.reconstruct import ReconstructConfig
-from viewtime.errors import UserError
-from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import log
-from viewtime.recon.command import bake, fit_gaussians, fitting_device, split_views, write_preview
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
+from viewtime.recon.export.preview import write_preview
+from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.loop import run_fit, scene_info
-from viewtime.recon.fitting.score import scores
-from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.fitting.score import scores, write_scores
+from viewtime.recon.fitting.targets import make_targets, split_views
+from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.run_folder import start_run
 
@@ -44,7 +42,7 @@ def reconstruct_nerf(grid: FrameGrid, config: ReconstructConfig, out: Path) -> l
     folder = start_run(out, "reconstruct", config, config.seed)
     fit, seconds = fit_nerf(train, config, folder.folder, names)
     asset = bake_nerf(fit, train)
-    rendered = asset.render_grid(_cameras(grid), *grid.shape[3:])
+    rendered = asset.render_grid(grid.orbit, *grid.shape[3:])
     record: dict = {"seconds": round(seconds, 2), "train": scores(rendered[names], train)}
     if held_out is not None:
         record["held_out"] = scores(rendered[list(config.held_out)], held_out)
@@ -56,20 +54,9 @@ def reconstruct_nerf(grid: FrameGrid, config: ReconstructConfig, out: Path) -> l
         log.info("fitting Gaussians to the NeRF's renders for the mesh; --mesh.no-enabled leaves it out")
         paths += write_mesh(asset, train, config, out, record)
         asset.save(out)
-    with atomic_path(out / "metrics.json") as path:
-        path.write_text(json.dumps(record, indent=1))
+    paths.append(write_scores(record, out / "metrics.json"))
     (out / STATE).unlink(missing_ok=True)
-    shown = record.get("held_out", record["train"])
-    log.info(
-        "%s views: PSNR %.2f dB, mask IoU %.3f", "held-out" if held_out else "training", shown["psnr"], shown["iou"]
-    )
-    return [*paths, out / "metrics.json"]
-
-
-def _cameras(grid: FrameGrid) -> Cameras:
-    if grid.cameras is None:
-        raise UserError("the grid has no cameras; write them into grid.json (elevation, azimuth, distance, fov_y)")
-    return grid.cameras
+    return paths
 
 
 def fit_nerf(
@@ -105,13 +92,13 @@ def write_mesh(asset: NerfAsset, train: FrameGrid, config: ReconstructConfig, ou
 
     Inverting the backward deformation gives wrong tracks: the canonical volume holds copies of limbs of other frames.
     """
-    seen = asset.render_grid(_cameras(train).with_middles(), *train.shape[3:])
+    seen = asset.render_grid(train.orbit.with_middles(), *train.shape[3:])
     fit, seconds = fit_gaussians(seen, dataclasses.replace(config, method="gaussians", early_stop=0.0))
     gaussians = bake(fit, train)
-    mesh, iou = best_mesh(gaussians, make_targets(train), _cameras(train), config.mesh)
+    mesh, iou = best_mesh(gaussians, make_targets(train), train.orbit, config.mesh)
     record["gaussians"] = {
         "seconds": round(seconds, 2), "count": len(fit.gaussians),
-        "train": scores(gaussians.render_grid(_cameras(train), *train.shape[3:]), train),
+        "train": scores(gaussians.render_grid(train.orbit, *train.shape[3:]), train),
     }  # fmt: skip
     record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
     (out / GAUSSIANS).mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from viewtime.errors import UserError
-from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.render.moving import MovingGaussians
 
 THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
 
@@ -31,7 +31,7 @@ class MovingMesh:
         return replace(self, positions=positions.astype(np.float32))
 
 
-def density_volume(asset: GaussianAsset, frame: int, resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
+def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Sum of the Gaussians' densities on a voxel block: values [X, Y, Z], centre of voxel 0 [3], spacing."""
     means = asset.means[frame].numpy()
     covariance = covariance_of(asset, frame)
@@ -57,7 +57,7 @@ def density_volume(asset: GaussianAsset, frame: int, resolution: int) -> tuple[n
     return volume, low, spacing
 
 
-def covariance_of(asset: GaussianAsset, frame: int) -> np.ndarray:
+def covariance_of(asset: MovingGaussians, frame: int) -> np.ndarray:
     """[N, 3, 3] at a frame, in world units squared; of isotropic Gaussians too."""
     covariance = asset.at(float(frame))[1]
     if covariance.shape[-1] == 1:
@@ -71,7 +71,9 @@ def surface(volume: np.ndarray, level: float) -> np.ndarray:
     return np.where(filled, np.maximum(volume, 2 * level), volume)
 
 
-def extract_mesh(asset: GaussianAsset, *, level: float = 0.5, resolution: int = 128, faces: int = 10000) -> MovingMesh:
+def extract_mesh(
+    asset: MovingGaussians, *, level: float = 0.5, resolution: int = 128, faces: int = 10000
+) -> MovingMesh:
     """Marching cubes on the density of the canonical frame; vertices are carried by the Gaussians around them.
 
     Args:
@@ -108,7 +110,7 @@ def largest_parts(vertices: np.ndarray, triangles: np.ndarray, share: float = 0.
     return vertices[used], flat.reshape(-1, 3)
 
 
-def carry(asset: GaussianAsset, vertices: np.ndarray, neighbours: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def carry(asset: MovingGaussians, vertices: np.ndarray, neighbours: int = 24) -> tuple[np.ndarray, np.ndarray]:
     """Move canonical vertices [P, 3] with the Gaussians around them: positions [F, P, 3] and colours [P, 3].
 
     Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear; it weighs what its

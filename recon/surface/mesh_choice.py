@@ -8,7 +8,7 @@ import torch
 from viewtime.cameras import Cameras
 from viewtime.configs.schema.reconstruct import MeshOptions
 from viewtime.recon.fitting.targets import Targets
-from viewtime.recon.gaussians.asset import GaussianAsset
+from viewtime.recon.render.moving import MovingGaussians
 from viewtime.recon.render.splats import Viewpoints
 
 from .mesh import MovingMesh, extract_mesh
@@ -33,7 +33,7 @@ def mesh_iou(mesh: MovingMesh, targets: Targets, frames: list[int]) -> np.ndarra
     return result
 
 
-def with_views_between(asset: GaussianAsset, targets: Targets, cameras: Cameras) -> Targets:
+def with_views_between(asset: MovingGaussians, targets: Targets, cameras: Cameras) -> Targets:
     """The targets, and what the asset shows half way between each two neighbouring views.
 
     Between the views a mesh is bound by its smoothness alone, and the fit knows better.
@@ -52,7 +52,7 @@ def with_views_between(asset: GaussianAsset, targets: Targets, cameras: Cameras)
 
 
 def best_mesh(
-    asset: GaussianAsset, targets: Targets, cameras: Cameras, options: MeshOptions
+    asset: MovingGaussians, targets: Targets, cameras: Cameras, options: MeshOptions
 ) -> tuple[MovingMesh, float]:
     """The mesh at the best level, refined against the masks and painted from the pictures; its mean training IoU.
 

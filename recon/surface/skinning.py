@@ -13,7 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from viewtime.recon.gaussians.canonical import farthest_points
+from viewtime.recon.fitting.points import farthest_points
 
 from .mesh import MovingMesh
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from viewtime.configs.schema.evaluate import EvaluateConfig
+from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress
@@ -40,12 +41,12 @@ def run(config: EvaluateConfig) -> list[Path]:
     folder = start_run(config.out, "evaluate", config, config.seed)
     written: list[Path] = []
     if pairs:
-        loaded = ((FrameGrid.load(a), FrameGrid.load(b), a.name) for a, b in pairs)
+        loaded = ((open_grid(a), open_grid(b), a.name) for a, b in pairs)
         written += _score(config, loaded, len(pairs), network, pair_metrics, missing, folder, "evaluate")
     if config.asset:
         rendered = (
             (render_asset(path, truth), truth, path.stem)
-            for path, truth in ((path, FrameGrid.load(where)) for path, where in zip(config.asset, gt, strict=True))
+            for path, truth in ((path, open_grid(where)) for path, where in zip(config.asset, gt, strict=True))
         )
         written += _score(config, rendered, len(gt), network, pair_metrics, missing, folder, "asset")
     if config.four_real:
@@ -167,7 +168,7 @@ def _four_real(config: EvaluateConfig, pred: list[Path], network: VideoNetwork |
     plugins = [load_plugin(target) for target in config.confidence_plugin]
     evaluator = FourRealEvaluator(network, plugins, config.clip_frames, config.background)
     for path in progress(pred, "4Real-Video's protocol"):
-        evaluator.add(FrameGrid.load(path))
+        evaluator.add(open_grid(path))
     if config.real_videos is not None:
         if not config.real_videos.is_dir():
             raise UserError(f"no such folder of real videos: {config.real_videos}")

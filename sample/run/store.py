@@ -69,6 +69,10 @@ class CellStore:
         """Whether the window's file is there."""
         return self._file(window.index).is_file()
 
+    def row(self, view: int) -> Tensor:
+        """One finished view [F, C, H, W]."""
+        return self.read([(view, frame) for frame in range(self.plan.problem.frames)])
+
     def read(self, cells: Sequence[Cell], window: Window | None = None) -> Tensor:
         """Cells as `window` sees them (None: as in the finished grid), [N, C, H, W]."""
         before = len(self.plan.windows) if window is None else window.index

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from viewtime.configs.load import build
 from viewtime.configs.schema.sample import SampleConfig, UpsampleOptions
+from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import progress_bar
@@ -28,7 +29,6 @@ from viewtime.model.denoiser import Denoiser, NetworkDenoiser
 from viewtime.model.four_real.config import UpsamplerConfig
 from viewtime.model.registry import build_denoiser
 from viewtime.sample.models.grid_model import ModelTraits
-from viewtime.sample.pipeline import Job, read_row
 from viewtime.sample.plan.plan import Cell, spans
 from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.solver.samplers import get_sampler
@@ -123,9 +123,9 @@ class Enlarger:
         self.config, self.device = config, device
         self.denoiser, self.factor = load_upsampler(config.upsampler, device)
 
-    def __call__(self, job: Job, store: CellStore) -> tuple[Callable[[Sequence[Cell]], Tensor], dict[str, Any]]:
+    def __call__(self, store: CellStore) -> tuple[Callable[[Sequence[Cell]], Tensor], dict[str, Any]]:
         """(what reads the enlarged cells, facts for the provenance)."""
-        small = torch.stack([read_row(store, view) for view in range(job.plan.problem.views)])
+        small = torch.stack([store.row(view) for view in range(store.plan.problem.views)])
         config = self.config
         large = upsample(small, self.denoiser, self.factor, config.seed, config.upsample, self.device)
 
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         denoiser, factor = load_upsampler(arguments.weights, arguments.device)
-        grid = FrameGrid.load(arguments.grid)
+        grid = open_grid(arguments.grid)
         options = UpsampleOptions(steps=arguments.steps)
         large = upsample(grid.rgb(), denoiser, factor, arguments.seed, options, arguments.device)
         facts = {**grid.provenance, "upsampled": {"factor": factor, "seed": arguments.seed, "steps": arguments.steps}}

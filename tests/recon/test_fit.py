@@ -20,7 +20,7 @@ from viewtime.configs.schema.reconstruct import (
 )
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
-from viewtime.recon.command import bake, fit_gaussians, reconstruct
+from viewtime.recon.command import write_asset
 from viewtime.recon.fitting.hull import voting_hull
 from viewtime.recon.fitting.schedule import Schedule
 from viewtime.recon.fitting.score import scores
@@ -29,6 +29,7 @@ from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.gaussians.compensation import Compensation
 from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.gaussians.initialise import first_gaussians
+from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.render.renderer import render
 from viewtime.recon.render.splats import Viewpoints
 
@@ -58,7 +59,7 @@ def test_hull_holds_the_object_and_little_more(grid):
 
 
 def test_command_writes_an_asset_better_than_a_still_one(grid, tmp_path):
-    paths = reconstruct(grid, config(), tmp_path / "asset")
+    paths = write_asset(grid, config(), tmp_path / "asset")
     assert {path.name for path in paths} == {
         "asset.json", "gaussians.safetensors", "mesh.safetensors", "asset.glb", "orbit.mp4", "preview.png",
         "metrics.json",
@@ -232,7 +233,7 @@ def test_a_single_frame_gives_a_still_asset(grid):
 
 def test_mesh_options_can_switch_the_mesh_off(grid, tmp_path):
     options = dataclasses.replace(config(10, 10), mesh=MeshOptions(enabled=False))
-    assert "asset.glb" not in {path.name for path in reconstruct(grid, options, tmp_path / "a")}
+    assert "asset.glb" not in {path.name for path in write_asset(grid, options, tmp_path / "a")}
 
 
 def test_splitting_gaussians_where_the_gradient_is_large_pays(grid):

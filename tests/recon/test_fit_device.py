@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
 from viewtime.errors import UserError
-from viewtime.recon.command import fitting_device
+from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.targets import Targets, make_targets
 from viewtime.recon.gaussians import fit as fit_module
 from viewtime.recon.gaussians.fit import GaussianFit

@@ -15,7 +15,7 @@ from viewtime.configs.schema.reconstruct_nerf import NerfLossWeights, NerfOption
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
-from viewtime.recon.command import reconstruct
+from viewtime.recon.command import write_asset
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
@@ -94,7 +94,7 @@ def test_resumed_fit_equals_one_that_was_not_interrupted(grid, tmp_path):
 
 def test_command_writes_an_asset_that_loads_and_its_mesh(grid, tmp_path):
     options = dataclasses.replace(config(60, 60, mesh=True), held_out=(2,))
-    paths = reconstruct(grid, options, tmp_path / "asset")
+    paths = write_asset(grid, options, tmp_path / "asset")
     assert {path.name for path in paths} == {
         "asset.json", "nerf.safetensors", "grid", "preview.png", "asset.glb", "gaussians", "orbit.mp4", "depth.mp4",
         "normal.mp4", "view_0.mp4", "metrics.json",

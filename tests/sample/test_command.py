@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_models import ball, mini_weights
 
-from viewtime.cli import COMMANDS, run_command
+from viewtime.cli import run_command
 from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
@@ -42,7 +42,7 @@ def command(weights, tmp_path, capsys):
             "--sampler.steps",
             "2",
         ]
-        code = run_command(COMMANDS["sample"], [*argv, *map(str, arguments)], prog="sample.py")
+        code = run_command("sample", [*argv, *map(str, arguments)], prog="sample.py")
         streams = capsys.readouterr()
         return code, streams.out, streams.err
 

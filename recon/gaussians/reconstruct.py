@@ -1,0 +1,136 @@
+"""`viewtime reconstruct --method gaussians`: fit, mesh, films, scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import torch
+
+from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.errors import UserError
+from viewtime.files import atomic_path
+from viewtime.grid import FrameGrid
+from viewtime.recon.export.films import write_orbit
+from viewtime.recon.export.glb import write_animated
+from viewtime.recon.export.mesh_file import save_mesh
+from viewtime.recon.export.preview import write_preview
+from viewtime.recon.fitting.device import fitting_device
+from viewtime.recon.fitting.loop import run_fit, scene_info
+from viewtime.recon.fitting.score import held_out_scores, scores, write_scores
+from viewtime.recon.fitting.targets import Targets, make_targets, split_views
+from viewtime.recon.surface.mesh_choice import best_mesh
+from viewtime.run_folder import start_run
+
+from .asset import GaussianAsset
+from .compensation import Compensation
+from .fit import GaussianFit, restore_module
+from .initialise import first_gaussians
+
+STATE, FIRST_PASS = "state.pt", "first_pass.pt"
+
+
+def reconstruct_gaussians(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[Path]:
+    """Fit a grid and write the asset folder.
+
+    Returns:
+        Paths written: asset.json, gaussians.safetensors, mesh.safetensors, asset.glb, orbit.mp4, preview.png,
+        metrics.json.
+
+    Raises:
+        UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
+    """
+    torch.manual_seed(config.seed)
+    train, held_out = split_views(grid, config.held_out)
+    folder = start_run(out, "reconstruct", config, config.seed)
+    fit, seconds = fit_gaussians(train, config, folder.folder)
+    asset = bake(fit, train)
+    paths = [write_preview(asset, train, out / "preview.png")]
+    record: dict = {
+        "seconds": round(seconds, 2),
+        "gaussians": len(fit.gaussians),
+        "train": scores(asset.render_grid(train.orbit, *train.shape[3:]), train),
+    }
+    if held_out is not None:
+        record["held_out"] = held_out_scores(asset.render_grid(held_out.orbit, *held_out.shape[3:]), held_out)
+    if config.mesh.enabled:
+        mesh, iou = best_mesh(asset, fit.targets.to("cpu"), train.orbit, config.mesh)
+        record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
+        paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
+    asset.info["scores"] = record
+    paths = asset.save(out) + paths
+    if config.orbit_seconds > 0:
+        paths.append(write_orbit(asset, out / "orbit.mp4", seconds=config.orbit_seconds))
+    paths.append(write_scores(record, out / "metrics.json"))
+    for name in (STATE, FIRST_PASS):
+        (out / name).unlink(missing_ok=True)
+    return paths
+
+
+def fit_gaussians(grid: FrameGrid, config: ReconstructConfig, folder: Path | None = None) -> tuple[GaussianFit, float]:
+    """Run both stages with progress, preview and saved states; the fit and its seconds.
+
+    Raises:
+        UserError: the grid cannot be reconstructed, or `two_stage` has nothing to correct.
+    """
+    targets = make_targets(grid)
+    started = time.perf_counter()
+    if config.imperfect.two_stage:
+        half = dataclasses.replace(
+            config.gaussians,
+            static_iterations=config.gaussians.static_iterations // 2,
+            dynamic_iterations=config.gaussians.dynamic_iterations // 2,
+        )
+        config = dataclasses.replace(config, gaussians=half)
+        targets = _corrected(targets, grid, config, folder)
+    fit = _iterate(targets, grid, config, folder and folder / STATE)
+    return fit, time.perf_counter() - started
+
+
+def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, folder: Path | None) -> Targets:
+    """First pass of the two-stage refinement: its pictures without the offsets and gains that it learned."""
+    if not (config.imperfect.offset or config.imperfect.exposure):
+        raise UserError("--imperfect.two-stage corrects offsets and gains: add --imperfect.offset or .exposure")
+    V, F, _, _ = targets.shape
+    kept = folder and folder / FIRST_PASS
+    if kept and config.resume and kept.is_file():
+        compensation = Compensation(config.imperfect, V, F, torch.zeros(40, 3))
+        restore_module(compensation, torch.load(kept, weights_only=True))
+    else:
+        compensation = _iterate(targets, grid, config, None).compensation.cpu()
+        if kept:
+            with atomic_path(kept) as path:
+                torch.save(compensation.state_dict(), path)
+    return dataclasses.replace(targets, images=compensation.correct(targets.images, targets.views))
+
+
+def _iterate(targets: Targets, grid: FrameGrid, config: ReconstructConfig, state: Path | None) -> GaussianFit:
+    """One fit from its first Gaussians to its last iteration."""
+    fit = GaussianFit(targets.to(fitting_device(config)), first_gaussians(targets, config), config)
+    run_fit(
+        fit,
+        config,
+        config.gaussians.static_iterations,
+        status=lambda: f"{len(fit.gaussians)} Gaussians",
+        state=state,
+        preview=lambda path: write_preview(bake(fit, grid), grid, path),
+    )
+    return fit
+
+
+@torch.no_grad()
+def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
+    """The fit's state as an asset; without motion (static stage) every frame is the canonical one."""
+    g = fit.gaussians
+    frames = torch.arange(grid.shape[1])
+    identity = torch.eye(3).expand(len(frames), len(g), 3, 3)
+    if fit.motion is None:
+        linear, means = identity, g.position.expand(len(frames), -1, -1)
+    else:
+        linear, means = fit.motion.affine(g.position, frames)
+        linear = linear.expand(len(frames), len(g), 3, 3)
+    means, covariance, opacity, colour, linear = (
+        part.cpu().clone() for part in (means, g.covariance(), g.opacity(), g.colour.clamp(0, 1), linear)
+    )
+    return GaussianAsset(means, covariance, opacity, colour, linear, grid.fps, scene_info(grid))

@@ -1,0 +1,24 @@
+"""The device that a model runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from viewtime.errors import UserError
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or CUDA where there is one.
+
+    Raises:
+        UserError: not a device, or not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine has no CUDA device that PyTorch can use; try --device cpu")
+    return chosen

@@ -1,0 +1,77 @@
+"""The plan and the sampler of a run: the model's own, with the user's changes, checked."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
+from viewtime.errors import UserError
+from viewtime.sample.models.grid_model import ModelTraits
+from viewtime.sample.plan.plan import Plan, Problem
+from viewtime.sample.plan.plans import make_plan
+from viewtime.sample.solver.guidance import Guidance
+from viewtime.sample.solver.noise import cell_noise
+from viewtime.sample.solver.schedules import make_schedule
+
+from .runner import Settings
+
+
+def settle_plan(traits: ModelTraits, novel_views: int, frames: int, given: frozenset, options: PlanOptions) -> Plan:
+    """The plan of a run: the model's own, or, where that is "joint" and the video is longer, sliding windows."""
+    for name, wanted, limit in (
+        ("views", options.window_views, traits.window_views),
+        ("frames", options.window_frames, traits.window_frames),
+    ):
+        if wanted is not None and wanted > limit:
+            raise UserError(f"--plan.window-{name} {wanted}; {traits.name} takes at most {limit}")
+    problem = Problem(
+        views=1 + novel_views,
+        frames=frames,
+        window_views=options.window_views or traits.window_views,
+        window_frames=options.window_frames or (not options.kind and traits.plan_frames) or traits.window_frames,
+        given=given,
+        inside=traits.inside,
+        reference_stage=traits.needs_reference,
+        keep_input=traits.keep_input,
+        overlap=options.overlap,
+        input_last=traits.input_last,
+    )
+    kind = options.kind or traits.plan
+    if options.kind is None and kind == "joint" and frames > problem.window_frames:
+        kind = "sv4d2"
+    return make_plan(kind, problem)
+
+
+def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed: int) -> Settings:
+    """The model's sampler with the user's changes."""
+    default = traits.sampler
+
+    def pick(value: Any, fallback: Any) -> Any:
+        return fallback if value is None else value
+
+    guidance = Guidance(
+        pick(options.guidance, default.guidance),
+        pick(options.guidance_low, default.guidance_low),
+        pick(options.guidance_high, default.guidance_high),
+        pick(options.guidance_interval, (0.0, float("inf"))),
+    )
+    schedule = make_schedule(
+        kind,  # type: ignore[arg-type]
+        pick(options.steps, default.steps),
+        sigma_max=options.sigma_max,
+        sigma_min=options.sigma_min,
+        shift=pick(options.shift, default.shift),
+    )
+    if options.cache == "guidance" and guidance.kind == "none":
+        raise UserError(
+            "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
+        )
+    low, high = alpha_range = pick(options.alpha_range, default.alpha_range)
+    if not 0 <= low < high <= 1:
+        raise UserError(f"--sampler.alpha-range {low:g} {high:g}: the first must be below the second, both from 0 to 1")
+    if traits.channels != 4 and alpha_range != (0.0, 1.0):
+        raise UserError(f"--sampler.alpha-range {low:g} {high:g}: {traits.name} makes no alpha; leave it out")
+    noise = partial(cell_noise, shared=pick(options.frame_noise, default.frame_noise) == "shared")
+    name = pick(options.name, default.name)
+    return Settings(schedule, name, guidance, seed, cache=options.cache, noise=noise, alpha_range=alpha_range)
