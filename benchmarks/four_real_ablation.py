@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from viewtime.configs.schema.loss import LossSection
 from viewtime.files import atomic_path
 from viewtime.model.registry import build_denoiser, resolved_config
-from viewtime.sample.metrics.image import flicker, psnr, ssim
+from viewtime.sample.metrics.measures.image import flicker, psnr, ssim
 from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.solver.samplers import heun
 from viewtime.sample.solver.schedules import make_schedule

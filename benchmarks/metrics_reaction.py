@@ -28,11 +28,11 @@ from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import progress
 from viewtime.sample.metrics.evaluator import FRECHET, GridEvaluator, Settings
-from viewtime.sample.metrics.filter_bank import FilterBank
-from viewtime.sample.metrics.frechet import frechet_distance
-from viewtime.sample.metrics.networks import VideoNetwork, load_video_network
-from viewtime.sample.metrics.perceptual import LpipsStar
-from viewtime.sample.metrics.reaction import DEGRADATIONS, Scene, degraded
+from viewtime.sample.metrics.measures.frechet import frechet_distance
+from viewtime.sample.metrics.measures.reaction import DEGRADATIONS, Scene, degraded
+from viewtime.sample.metrics.networks.filter_bank import FilterBank
+from viewtime.sample.metrics.networks.perceptual import LpipsStar
+from viewtime.sample.metrics.networks.video import VideoNetwork, load_video_network
 
 VIEWS, FRAMES, SIZE = 12, 12, 64
 IMAGE_METRICS = ("object_crop_psnr", "lpips_star", "mask_iou", "flicker")

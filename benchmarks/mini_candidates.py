@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from viewtime.configs.load import build, load_preset  # noqa: E402
 from viewtime.configs.schema.train import TrainConfig  # noqa: E402
-from viewtime.sample.metrics.image import flicker, mask_iou  # noqa: E402
+from viewtime.sample.metrics.measures.image import flicker, mask_iou  # noqa: E402
 from viewtime.train.loop import Trainer  # noqa: E402
 
 INSTANTS = {"stage.batch_size": 4, "stage.data": {"views": 9}}

@@ -31,8 +31,8 @@ from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import composite, contact_sheet, to_uint8  # noqa: E402
 from viewtime.log import progress, set_up_logging  # noqa: E402
 from viewtime.sample.metrics.evaluator import GridEvaluator, Settings  # noqa: E402
-from viewtime.sample.metrics.filter_bank import FilterBank  # noqa: E402
-from viewtime.sample.metrics.perceptual import LpipsStar  # noqa: E402
+from viewtime.sample.metrics.networks.filter_bank import FilterBank  # noqa: E402
+from viewtime.sample.metrics.networks.perceptual import LpipsStar  # noqa: E402
 from viewtime.sample.metrics.report import write_json  # noqa: E402
 from viewtime.sample.metrics.summary import Summary, summarise  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402

@@ -42,7 +42,7 @@ from viewtime.recon.nerf.reconstruct import bake_nerf, fit_nerf
 from viewtime.recon.surface.mesh import MovingMesh
 from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.recon.surface.raster import mesh_grid
-from viewtime.sample.metrics.image import mask_iou
+from viewtime.sample.metrics.measures.image import mask_iou
 
 Row = dict[str, float]
 Method = Callable[[FrameGrid, FrameGrid, ReconstructConfig], Row]

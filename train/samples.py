@@ -14,8 +14,8 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.sample.metrics.evaluator import GridEvaluator, Settings
-from viewtime.sample.metrics.image import SSIM_WINDOW
-from viewtime.sample.metrics.perceptual import ImagePairMetric, Lpips
+from viewtime.sample.metrics.measures.image import SSIM_WINDOW
+from viewtime.sample.metrics.networks.perceptual import ImagePairMetric, Lpips
 from viewtime.sample.models.mini_model import decode_cells
 from viewtime.train.losses import denoised_at_known, noised_batch, sample_generator
 from viewtime.train.streams import Batch

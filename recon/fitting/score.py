@@ -14,7 +14,7 @@ from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
-from viewtime.sample.metrics.perceptual import Lpips
+from viewtime.sample.metrics.networks.perceptual import Lpips
 
 from .targets import mask_from_colour
 

@@ -110,7 +110,7 @@ class Losses:
         if w.lpips:
             if options.patch < LPIPS_SMALLEST:
                 raise UserError(f"LPIPS needs --nerf.patch of at least {LPIPS_SMALLEST}; got {options.patch}")
-            from viewtime.sample.metrics.perceptual import Lpips
+            from viewtime.sample.metrics.networks.perceptual import Lpips
 
             self.perceptual = Lpips("alex", "cpu").module
 

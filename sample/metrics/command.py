@@ -13,10 +13,10 @@ from viewtime.log import log, progress
 from viewtime.run_folder import RunFolder, start_run
 from viewtime.sample.metrics.assets import render_asset
 from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
-from viewtime.sample.metrics.filter_bank import FilterBank
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
-from viewtime.sample.metrics.networks import VideoNetwork, load_video_network
-from viewtime.sample.metrics.perceptual import ClipSimilarity, ImagePairMetric, Lpips, LpipsStar
+from viewtime.sample.metrics.networks.filter_bank import FilterBank
+from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, ImagePairMetric, Lpips, LpipsStar
+from viewtime.sample.metrics.networks.video import VideoNetwork, load_video_network
 from viewtime.sample.metrics.picture import write_picture
 from viewtime.sample.metrics.report import markdown, write_json, write_markdown
 from viewtime.sample.metrics.summary import NAMES, Summary, summarise

@@ -32,6 +32,6 @@ def evaluate(
     for name in metrics:
         if name not in known:
             raise UserError(f"no metric {name!r} without a network{suggest(name, list(known))}; {', '.join(known)}")
-    grids = [grid if isinstance(grid, FrameGrid) else open_grid(grid) for grid in (pred, gt)]
-    values = evaluate_pair(*grids, Settings(metrics=tuple(metrics)))
+    made, truth = (grid if isinstance(grid, FrameGrid) else open_grid(grid) for grid in (pred, gt))
+    values = evaluate_pair(made, truth, Settings(metrics=tuple(metrics)))
     return {name: values[name] for name in metrics}

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
-from viewtime.sample.metrics import image
-from viewtime.sample.metrics.frechet import frechet_distance
-from viewtime.sample.metrics.networks import VideoNetwork
-from viewtime.sample.metrics.pairs import make_alike, resample
-from viewtime.sample.metrics.perceptual import ImagePairMetric
-from viewtime.sample.metrics.traversal import PATHS, gather, windows
+from viewtime.sample.metrics.measures.frechet import frechet_distance
+from viewtime.sample.metrics.measures.pairs import make_alike, resample
+from viewtime.sample.metrics.measures.traversal import PATHS, gather, windows
+from viewtime.sample.metrics.networks.perceptual import ImagePairMetric
+from viewtime.sample.metrics.networks.video import VideoNetwork
+
+from .measures import image
 
 PIXEL_METRICS = {
     "psnr": image.psnr,

@@ -21,10 +21,10 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import FRAMES_PER_CALL
-from viewtime.sample.metrics.frechet import frechet_distance
-from viewtime.sample.metrics.networks import VideoNetwork
+from viewtime.sample.metrics.measures.frechet import frechet_distance
+from viewtime.sample.metrics.measures.traversal import windows
+from viewtime.sample.metrics.networks.video import VideoNetwork
 from viewtime.sample.metrics.summary import Row
-from viewtime.sample.metrics.traversal import windows
 from viewtime.video import read_video
 
 KINDS = {"time": "fixed-view videos (rows)", "view": "freeze-time videos (columns)"}

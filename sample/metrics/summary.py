@@ -11,7 +11,7 @@ import numpy as np
 
 from viewtime.log import progress
 from viewtime.sample.metrics.evaluator import FRECHET, GridEvaluator
-from viewtime.sample.metrics.image import CROP_MARGIN, MASK_ALPHA, MASK_DISTANCE, PSNR_LIMIT
+from viewtime.sample.metrics.measures.image import CROP_MARGIN, MASK_ALPHA, MASK_DISTANCE, PSNR_LIMIT
 
 CONFIDENCE = 0.95
 NAMES = {

@@ -135,7 +135,7 @@ def sv4d(problem: Problem) -> Plan:
     the first anchor (forward, odd steps). Alternation integrates the mean of the two predictions, which is no
     posterior mean: the drift is that of neither conditional distribution, and even an exact denoiser then makes
     cells whose spread is too small (by 1 - c²(1 - c²)/2 of the variance midway between two anchors whose correlation
-    with the cell is c; tests/sample/test_alternation.py).
+    with the cell is c; tests/sample/plan/test_alternation.py).
 
     Where the anchors do not fit into one window, they are themselves sampled by this plan, so the number of frames
     has no limit. It needs two anchors and a frame between them: windows of fewer than 3 frames slide forward instead.

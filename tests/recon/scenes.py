@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import trimesh
 from einops import rearrange
 
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.grid import FrameGrid
+from viewtime.recon.surface.mesh import MovingMesh
 
 # centre, half axes, colour, and how far each moves over the clip
 BODIES = [
@@ -58,6 +61,15 @@ def training_grid(views: int = 6, frames: int = 5, size: int = 64) -> FrameGrid:
 def unseen_grid(frames: int = 5, size: int = 64) -> FrameGrid:
     """Three views between those of `training_grid(6)`."""
     return ellipsoid_grid(regular_orbit(3, frames, azimuth_start=30.0), size)
+
+
+def ball(frames: int = 2, subdivisions: int = 3, radius: float = 0.3) -> MovingMesh:
+    """A sphere that moves sideways and is coloured by its normal."""
+    shape = trimesh.creation.icosphere(subdivisions, radius)
+    vertices = np.asarray(shape.vertices)
+    positions = np.stack([vertices + np.array([0.1, 0, 0]) * f for f in range(frames)]).astype(np.float32)
+    colour = 0.5 + 0.4 * vertices / radius
+    return MovingMesh(positions, np.asarray(shape.faces, np.int64), colour.astype(np.float32), 10.0)
 
 
 def _shrink(pixels: torch.Tensor, factor: int) -> torch.Tensor:

@@ -6,11 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.sample.metrics.conftest import load_benchmark
 from viewtime.sample.metrics.evaluator import FRECHET, GridEvaluator, Settings
-from viewtime.sample.metrics.filter_bank import FilterBank
-from viewtime.sample.metrics.reaction import DEGRADATIONS, Degradation, degraded
-
-from .conftest import load_benchmark
+from viewtime.sample.metrics.measures.reaction import DEGRADATIONS, Degradation, degraded
+from viewtime.sample.metrics.networks.filter_bank import FilterBank
 
 BANK = FilterBank()
 KEYS = {title: key for key, title in FRECHET.items()}

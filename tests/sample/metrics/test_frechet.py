@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viewtime.errors import UserError
-from viewtime.sample.metrics.frechet import frechet_distance
+from viewtime.sample.metrics.measures.frechet import frechet_distance
 
 
 def reference(first: np.ndarray, second: np.ndarray) -> float:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from viewtime.errors import UserError, require
-from viewtime.sample.metrics.filter_bank import FilterBank
-from viewtime.sample.metrics.networks import file_checksum
+
+from .filter_bank import FilterBank
+from .video import file_checksum
 
 BACKBONES = {  # what torchvision's hub calls the files
     "alex": "alexnet-owt-7be5be79.pth",

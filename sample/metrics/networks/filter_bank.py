@@ -59,7 +59,7 @@ def temporal_kernels() -> Tensor:
 
 
 class FilterBank:
-    """Clips to feature vectors; the interface of `viewtime.sample.metrics.networks.VideoNetwork`."""
+    """Clips to feature vectors; the interface of `viewtime.sample.metrics.networks.video.VideoNetwork`."""
 
     name = "filter bank"
     star = True

@@ -12,7 +12,7 @@ import torch
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.grid import FrameGrid
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def load_benchmark(name: str):

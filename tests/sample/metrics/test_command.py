@@ -11,14 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.sample.metrics.conftest import ROOT, like
 from viewtime.cli import main
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
-from viewtime.sample.metrics.filter_bank import FilterBank
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
-from viewtime.sample.metrics.reaction import blur
-
-from .conftest import ROOT, like
+from viewtime.sample.metrics.measures.reaction import blur
+from viewtime.sample.metrics.networks.filter_bank import FilterBank
 
 METRICS = ["--metrics", "psnr", "ssim", "lpips_star", "mask_iou", "flicker", "fvd_f", "fvd_v", "fvd_diag", "fv4d"]
 
@@ -145,7 +144,7 @@ def test_plugins_are_checked() -> None:
     plugin = load_plugin(f"{__name__}:Brightness")
     assert plugin.name == "Toy-Confidence"
     with pytest.raises(UserError, match="needs name, thresholds, protocol"):
-        load_plugin("viewtime.sample.metrics.image:psnr")
+        load_plugin("viewtime.sample.metrics.measures.image:psnr")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_plugin("viewtime.nothing:Matcher")
 
@@ -202,7 +201,7 @@ def test_an_asset_is_seen_by_the_truths_cameras(tmp_path: Path) -> None:
     """The example asset against its own picture, and against the picture of a camera 40 degrees off."""
     from viewtime.cameras import regular_orbit
     from viewtime.sample.metrics.assets import render_asset
-    from viewtime.sample.metrics.image import mask_iou
+    from viewtime.sample.metrics.measures.image import mask_iou
 
     asset = next(iter((ROOT / "examples").glob("*.glb")), None)
     if asset is None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from test_mesh import ball
+from scenes import ball
 
 from viewtime.configs.schema.export import ExportConfig
 from viewtime.configs.schema.reconstruct import MeshOptions

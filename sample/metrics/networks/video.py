@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from viewtime.errors import UserError, require
-from viewtime.sample.metrics.filter_bank import FilterBank
+
+from .filter_bank import FilterBank
 
 NetworkName = Literal["filter-bank", "i3d", "r3d", "s3d"]
 

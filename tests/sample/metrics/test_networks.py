@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from viewtime.errors import UserError
-from viewtime.sample.metrics.filter_bank import FilterBank
-from viewtime.sample.metrics.networks import load_video_network
-from viewtime.sample.metrics.perceptual import ClipSimilarity, Lpips, LpipsStar
-from viewtime.sample.metrics.reaction import blur
+from viewtime.sample.metrics.measures.reaction import blur
+from viewtime.sample.metrics.networks.filter_bank import FilterBank
+from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, Lpips, LpipsStar
+from viewtime.sample.metrics.networks.video import load_video_network
 
 
 class ToyI3D(nn.Module):

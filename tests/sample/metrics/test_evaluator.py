@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.sample.metrics.conftest import like
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import FRECHET, GridEvaluator, Settings, evaluate_pair
-from viewtime.sample.metrics.filter_bank import FilterBank
-from viewtime.sample.metrics.image import psnr
-from viewtime.sample.metrics.perceptual import LpipsStar
-from viewtime.sample.metrics.reaction import blur
+from viewtime.sample.metrics.measures.image import psnr
+from viewtime.sample.metrics.measures.reaction import blur
+from viewtime.sample.metrics.networks.filter_bank import FilterBank
+from viewtime.sample.metrics.networks.perceptual import LpipsStar
 from viewtime.sample.metrics.summary import interval, summarise
-
-from .conftest import like
 
 BANK = FilterBank()
 STAR = {"lpips_star": LpipsStar(BANK)}

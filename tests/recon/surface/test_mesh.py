@@ -5,28 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import trimesh
+from scenes import ball
 
 from viewtime.cameras import regular_orbit
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.surface.mesh import MovingMesh
 from viewtime.recon.surface.paint import paint
 from viewtime.recon.surface.raster import mesh_grid, mesh_hits, nearest_triangles, nearest_triangles_reference
 from viewtime.recon.surface.refine import refine
 from viewtime.recon.surface.silhouette import silhouettes
 
 SIZE = 48
-
-
-def ball(frames=2, subdivisions=3, radius=0.3):
-    """A sphere that moves sideways and is coloured by its normal."""
-    shape = trimesh.creation.icosphere(subdivisions, radius)
-    vertices = np.asarray(shape.vertices)
-    positions = np.stack([vertices + np.array([0.1, 0, 0]) * f for f in range(frames)]).astype(np.float32)
-    colour = 0.5 + 0.4 * vertices / radius
-    return MovingMesh(positions, np.asarray(shape.faces, np.int64), colour.astype(np.float32), 10.0)
 
 
 @pytest.mark.skipif(load_library() is None, reason="no C++ compiler on this machine")

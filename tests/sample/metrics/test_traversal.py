@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from viewtime.grid import FrameGrid
-from viewtime.sample.metrics.traversal import (
+from viewtime.sample.metrics.measures.traversal import (
     PATHS,
     diagonal_clips,
     frame_clips,

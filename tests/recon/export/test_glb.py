@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_mesh import ball
+from scenes import ball
 
 from viewtime.cameras import regular_orbit
 from viewtime.recon.export.glb import write_glb

@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 
 from viewtime.errors import UserError
-from viewtime.sample.metrics.image import (
+from viewtime.sample.metrics.measures.image import (
     flicker,
     mask_iou,
     object_boxes,

@@ -1,0 +1,1 @@
+"""The networks and filters by which pictures and videos are compared."""
