@@ -62,15 +62,15 @@ THIRDS: tuple[tuple[str, Change], ...] = (("q", "first third"), ("k", "second th
 def diffusers_pieces(config: VideoModelConfig) -> list[Piece]:
     """Every tensor of the diffusers folder of an SVD model."""
     pieces = []
-    modules = _unet_modules(config.network)
+    modules, levels = _unet_modules(config.network), len(config.vae.multipliers)
     for name in part_names("network", config):
         module, _, leaf = name.rpartition(".")
         leaf = "mix_factor" if leaf == "logit" else leaf
         pieces.append(Piece("unet", f"{modules[module]}.{leaf}", f"network.{name}"))
     for name in part_names("frame_encoder", config):
-        pieces.append(Piece("vae", _vae_name(name, config), f"frame_encoder.{name}"))
+        pieces.append(Piece("vae", vae_name(name, levels, temporal=True), f"frame_encoder.{name}"))
     for name in part_names("decoder", config):
-        pieces.append(Piece("vae", _vae_name(f"decoder.{name}", config), f"decoder.{name}"))
+        pieces.append(Piece("vae", vae_name(f"decoder.{name}", levels, temporal=True), f"decoder.{name}"))
     for name in part_names("image_encoder", config):
         pieces.extend(_clip_pieces(name))
     return pieces
@@ -121,38 +121,43 @@ def _attention() -> dict[str, str]:
     return table
 
 
-def _vae_name(name: str, config: VideoModelConfig) -> str:
-    """Our VAE name (`encoder.…`, `decoder.…`, `quant_conv.…`) -> diffusers'."""
+def vae_name(name: str, levels: int, *, temporal: bool) -> str:
+    """Published VAE name (`encoder.…`, `decoder.…`, `quant_conv.…`, `post_quant_conv.…`) -> diffusers'.
+
+    Args:
+        levels: resolutions of the VAE.
+        temporal: the decoder is SVD's, with spatial and temporal halves of each block.
+    """
     half, _, rest = name.partition(".")
-    if half == "quant_conv":
+    if half in ("quant_conv", "post_quant_conv"):
         return name
     for ours, theirs in (("conv_out.time_mix_conv.", "time_conv_out."), ("norm_out.", "conv_norm_out.")):
         if rest.startswith(ours):
             return f"{half}.{theirs}{rest.removeprefix(ours)}"
-    parts = rest.split(".")
+    parts, halves = rest.split("."), temporal and half == "decoder"
     if parts[0] == "mid":
         if parts[1] == "attn_1":
             inner = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
             return f"{half}.mid_block.attentions.0.{inner[parts[2]]}.{parts[3]}"
         block = {"block_1": 0, "block_2": 1}[parts[1]]
-        return f"{half}.mid_block.resnets.{block}.{_vae_residual(parts[2:], half)}"
+        return f"{half}.mid_block.resnets.{block}.{_vae_residual(parts[2:], halves)}"
     if parts[0] not in ("down", "up"):
         return name
     level = int(parts[1])
     if parts[0] == "up":  # diffusers counts upwards from the lowest resolution
-        level = len(config.vae.multipliers) - 1 - level
+        level = levels - 1 - level
     if parts[2] == "block":
-        return f"{half}.{parts[0]}_blocks.{level}.resnets.{parts[3]}.{_vae_residual(parts[4:], half)}"
+        return f"{half}.{parts[0]}_blocks.{level}.resnets.{parts[3]}.{_vae_residual(parts[4:], halves)}"
     return f"{half}.{parts[0]}_blocks.{level}.{parts[0]}samplers.0.{'.'.join(parts[3:])}"
 
 
-def _vae_residual(parts: list[str], half: str) -> str:
+def _vae_residual(parts: list[str], halves: bool) -> str:
     if parts[0] == "mix_factor":
         return "time_mixer.mix_factor"
     if parts[0] == "temporal":
         return f"temporal_res_block.{CONVOLUTIONS[parts[1]]}.{parts[2]}"
     inner = ".".join(parts).replace("nin_shortcut", "conv_shortcut")
-    return f"spatial_res_block.{inner}" if half == "decoder" else inner
+    return f"spatial_res_block.{inner}" if halves else inner
 
 
 def _clip_pieces(name: str) -> Iterator[Piece]:

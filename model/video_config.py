@@ -25,6 +25,8 @@ class ImageEncoderConfig:
     text_width: int = 1024
     """Of the unused left-overs of the text tower in published files."""
     vocabulary: int = 49408
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    """OpenAI's own CLIP (zero123) was trained with the quick approximation x · sigmoid(1.702 x)."""
 
 
 @dataclass(frozen=True)

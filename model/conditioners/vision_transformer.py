@@ -34,27 +34,35 @@ class StackedAttention(nn.Module):
         return self.out_proj(rearrange(attend(query, key, value), "n h l d -> n l (h d)"))
 
 
-class TowerMLP(nn.Module):
-    """Linear, exact GELU, Linear."""
+class QuickGELU(nn.Module):
+    """x · sigmoid(1.702 x)."""
 
-    def __init__(self, width: int):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class TowerMLP(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, width: int, activation: str):
         super().__init__()
+        self.activation = QuickGELU() if activation == "quick_gelu" else nn.GELU()
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return self.c_proj(self.activation(self.c_fc(x)))
 
 
 class TowerBlock(nn.Module):
     """Pre-norm residual attention and MLP."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, activation: str):
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
         self.attn = StackedAttention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = TowerMLP(width)
+        self.mlp = TowerMLP(width, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, L, C] -> [N, L, C]."""
@@ -67,7 +75,9 @@ class Tower(nn.Module):
 
     def __init__(self, config: ImageEncoderConfig):
         super().__init__()
-        self.resblocks = nn.ModuleList(TowerBlock(config.width, config.heads) for _ in range(config.layers))
+        self.resblocks = nn.ModuleList(
+            TowerBlock(config.width, config.heads, config.activation) for _ in range(config.layers)
+        )
 
 
 class VisionTransformer(nn.Module):

@@ -15,6 +15,7 @@ from .guidance.base import CameraCopy, Draws, Guidance, Kind, Rendered
 from .losses import one_step, reconstruction, sds, vsd
 from .losses.guided import add_noise, guided
 from .objectives import Objective, OneStep, Reconstruction, Sds, Vsd
+from .resize import resized
 from .scalars import value_at
 
 ENTRIES = {
@@ -183,10 +184,3 @@ class Teacher:
                 target = self.guidance.decode(x)
             found["color"] = one_step.color_loss(self._entries(frames), self._entries(target))
         return found
-
-
-def resized(cells: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B, V, F, C, H, W] resized bilinearly, half-pixel centres, no antialiasing, with gradient."""
-    shape = cells.shape[:3]
-    flat = torch.nn.functional.interpolate(cells.flatten(0, 2), size, mode="bilinear", align_corners=False)
-    return flat.unflatten(0, shape)

@@ -1,0 +1,1 @@
+"""The published guidances' weight files, read strictly into diffusers' classes."""
