@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from viewtime.render_objaverse.animation import Clip, Track
+from viewtime.render_objaverse.animation import Clip, Track, key_rounding
 from viewtime.render_objaverse.gltf import Scene
 
 TURN_SAMPLES = 8  # keys between two turns of a limb, where slerps are multiplied
@@ -62,7 +62,8 @@ def _turned_track(track: Track, clip: Clip, turns: np.ndarray) -> Track:
     """The rotation track with `turns` [K, 4] applied first, keyed at its own times and at a few between the turns'."""
     own = np.linspace(clip.start, clip.end, len(turns))
     between = np.linspace(clip.start, clip.end, TURN_SAMPLES * (len(turns) - 1) + 1)
-    held = np.nextafter(track.times[1:], -np.inf) if track.interpolation == "STEP" else track.times[:0]  # before a jump
+    jumps = track.times[1:] if track.interpolation == "STEP" else track.times[:0]
+    held = jumps - 2 * key_rounding(jumps)
     times = np.unique(np.concatenate([track.times, held, between]))
     turn = Track("rotation", "LINEAR", track.nodes[:1], own, turns[None].astype(np.float32)).sample(times)
     return Track("rotation", "LINEAR", track.nodes, times, quaternion_product(track.sample(times), turn))

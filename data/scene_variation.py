@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from viewtime.data.recombine import random_turn, turned
@@ -65,7 +67,7 @@ def stretched(posed: Posed, factors: np.ndarray) -> Posed:
     """The posed scene, scaled along the world's axes by `factors` [3]."""
     normals = posed.normals / factors
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-20)
-    return Posed(posed.scene, posed.parts, posed.positions * factors, normals, posed.times)
+    return replace(posed, positions=posed.positions * factors, normals=normals)
 
 
 def _sideless(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .gltf_file import GltfFile
+from .gltf_file import AssetError, GltfFile
 
 Property = Literal["translation", "rotation", "scale", "weights"]
 PROPERTY_WIDTH = {"translation": 3, "rotation": 4, "scale": 3}
@@ -22,7 +22,7 @@ class Track:
 
     Attributes:
         nodes: int [C].
-        times: float64 [K], strictly increasing seconds.
+        times: float64 [K] seconds that never decrease; two equal ones are a jump.
         values: float32 [C, K, D]; for CUBICSPLINE [C, K, 3, D]: in-tangent, value, out-tangent.
     """
 
@@ -38,8 +38,10 @@ class Track:
             return self._unit(self._cubic(times))
         key, fraction = self._locate(times)
         if self.interpolation == "STEP" or len(self.times) == 1:
-            # A time equal to a key's belongs to that key, the last one included.
-            held = np.clip(np.searchsorted(self.times, times, side="right") - 1, 0, len(self.times) - 1)
+            # A time equal to a key's belongs to that key, the last one included. Files hold float32: a key meant for
+            # frame 7 of 24 a second lies a rounding after 7/24 s as often as before it.
+            meant = times + key_rounding(times)
+            held = np.clip(np.searchsorted(self.times, meant, side="right") - 1, 0, len(self.times) - 1)
             return self._unit(self.values[:, held])
         low, high = self.values[:, key], self.values[:, key + 1]
         weight = fraction[None, :, None].astype(np.float32)
@@ -52,7 +54,9 @@ class Track:
         if len(self.times) == 1:
             return np.zeros(len(times), np.int64), np.zeros(len(times))
         key = np.clip(np.searchsorted(self.times, times, side="right") - 1, 0, len(self.times) - 2)
-        fraction = (times - self.times[key]) / (self.times[key + 1] - self.times[key])
+        span = self.times[key + 1] - self.times[key]
+        # Two keys at one time are a jump: from that time on, the second one holds.
+        fraction = np.where(span > 0, (times - self.times[key]) / np.where(span > 0, span, 1.0), 1.0)
         return key, np.clip(fraction, 0.0, 1.0)
 
     def _cubic(self, times: np.ndarray) -> np.ndarray:
@@ -99,6 +103,11 @@ class Clip:
         return np.linspace(self.start, self.end, frames)
 
 
+def key_rounding(times: np.ndarray) -> np.ndarray:
+    """Seconds by which a key of a file, a float32, may miss the time that was meant."""
+    return 2 * np.spacing(np.abs(times).astype(np.float32)).astype(np.float64)
+
+
 def slerp(low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Spherical interpolation of unit quaternions [..., 4] along the shorter arc; linear where they are close."""
     cosine = np.sum(low * high, axis=-1, keepdims=True)
@@ -114,34 +123,75 @@ def slerp(low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (result / np.maximum(np.linalg.norm(result, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-def read_clips(file: GltfFile, morph_counts: dict[int, int]) -> list[Clip]:
-    """Every animation of the file, in its order.
+@dataclass(frozen=True)
+class BadClip:
+    """An animation that cannot be played; the others of its file can. `reason` is a stable word."""
+
+    name: str
+    reason: str
+    message: str
+
+
+def read_clips(file: GltfFile, morph_counts: dict[int, int]) -> tuple[list[Clip], list[BadClip]]:
+    """Every animation of the file in its order: those that can be played, and the others with their reasons.
 
     Args:
         morph_counts: number of morph targets of each node's mesh (nodes without are absent).
 
     Raises:
-        AssetError: "key_times" (not finite, not increasing, or beyond `Limits.clip_seconds`), "non_finite",
-            "too_large", "bad_structure".
+        AssetError: "too_large"; where no animation can be played, the reason of the first one: "key_times" (not
+            finite, decreasing, or beyond `Limits.clip_seconds`), "non_finite", "unsupported", "bad_structure".
     """
-    used: dict[str, int] = {}
-    clips, total = [], 0
+    used: set[str] = set()
+    clips: list[Clip] = []
+    bad: list[tuple[BadClip, AssetError]] = []
+    total = 0
     for number, entry in enumerate(file.items("animations")):
-        name = str(entry.get("name") or f"animation_{number}")
-        used[name] = used.get(name, 0) + 1
-        if used[name] > 1:
-            name = f"{name}.{used[name] - 1:03d}"
-        groups: dict[tuple[Any, ...], list[tuple[int, np.ndarray]]] = {}
-        for channel in entry["channels"]:
-            found = _read_channel(file, entry, channel, morph_counts, name)
-            if found is not None:
-                key, node, values = found
-                total += values.size
-                groups.setdefault(key, []).append((node, values))
+        name = _unused_name(str(entry.get("name") or f"animation_{number}"), used)
+        try:
+            groups = _read_channels(file, entry, morph_counts, name)
+            clip = _make_clip(file, name, groups)
+        except AssetError as error:
+            bad.append((BadClip(name, error.reason, str(error)), error))
+            continue
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            words = f"clip {name!r}: malformed animation ({type(error).__name__}: {str(error)[:120]})"
+            bad.append((BadClip(name, "bad_structure", words), file.fail("bad_structure", words)))
+            continue
+        total += sum(track.values.size for track in clip.tracks)
         if total > file.limits.animation_values:
             raise file.fail("too_large", f"animations hold over {file.limits.animation_values:,} values")
-        clips.append(_make_clip(file, name, groups))
-    return clips
+        clips.append(clip)
+    if bad and not clips:
+        raise bad[0][1]
+    return clips, [found for found, _ in bad]
+
+
+def _unused_name(name: str, used: set[str]) -> str:
+    """The name, or the first of NAME.001, NAME.002, ... that no other clip has."""
+    candidate, number = name, 0
+    while candidate in used:
+        number += 1
+        candidate = f"{name}.{number:03d}"
+    used.add(candidate)
+    return candidate
+
+
+def _read_channels(
+    file: GltfFile, entry: dict[str, Any], morph_counts: dict[int, int], name: str
+) -> dict[tuple[Any, ...], list[tuple[int, np.ndarray]]]:
+    """The clip's channels by property, interpolation, width and accessor of the key times."""
+    groups: dict[tuple[Any, ...], list[tuple[int, np.ndarray]]] = {}
+    total = 0
+    for channel in entry["channels"]:
+        found = _read_channel(file, entry, channel, morph_counts, name)
+        if found is not None:
+            key, node, values = found
+            groups.setdefault(key, []).append((node, values))
+            total += values.size
+            if total > file.limits.animation_values:
+                raise file.fail("too_large", f"clip {name!r} holds over {file.limits.animation_values:,} values")
+    return groups
 
 
 def _read_channel(
@@ -194,12 +244,12 @@ def _key_times(file: GltfFile, accessor: int, clip: str) -> np.ndarray:
     seconds = times[:, 0].astype(np.float64)
     if not np.isfinite(seconds).all():
         raise file.fail("key_times", f"clip {clip!r}: NaN or infinity among the key times")
-    if seconds.min() < 0 or seconds.max() > file.limits.clip_seconds:
+    if np.abs(seconds).max() > file.limits.clip_seconds:
         raise file.fail(
             "key_times",
             f"clip {clip!r}: key times from {seconds.min():g} to {seconds.max():g} s, "
-            f"allowed 0 to {file.limits.clip_seconds:g} s",
+            f"limit {file.limits.clip_seconds:g} s",
         )
-    if (np.diff(seconds) <= 0).any():
-        raise file.fail("key_times", f"clip {clip!r}: key times do not increase")
+    if (np.diff(seconds) < 0).any():
+        raise file.fail("key_times", f"clip {clip!r}: key times go back")
     return seconds

@@ -18,7 +18,8 @@ from viewtime.errors import UserError, require
 
 from .animation import Clip
 from .gl_device import Atlases, SceneTextures
-from .gl_mesh import FlatMesh, flatten, interleave, repeat_over_frames
+from .gl_layers import BEFORE, SOLID, copy_program
+from .gl_mesh import SOLID_ALPHA, FlatMesh, Look, flatten, interleave, repeat_over_frames
 from .gltf import Scene
 from .pose import Placement, Posed, pose_scene
 from .shaders import (
@@ -30,6 +31,7 @@ from .shaders import (
     MAX_VIEWS,
     average_fragment,
 )
+from .textures import MIRROR
 
 FRAMEBUFFER_SRGB = 0x8DB9
 CLIP_DISTANCE0 = 0x3000
@@ -86,10 +88,14 @@ class GLRenderer:
         average = average_fragment(supersample, self.height, self.width)
         self._average = self.context.program(vertex_shader=AVERAGE_VERTEX, fragment_shader=average)
         self._full_screen = self.context.vertex_array(self._average, [])
+        self._copy = copy_program(self.context)
+        for name, unit in (("emissive_texture", 1), ("before", BEFORE), ("solid", SOLID)):
+            self._colour[name].value = unit
         self._atlases = Atlases(self.context, self.height, self.width, supersample)
         self._textures = SceneTextures(self.context)
         self.context.enable(self.context.DEPTH_TEST)
         self.context.enable_direct(FRAMEBUFFER_SRGB)
+        self.context.front_face = "cw"  # clip y points down the image
 
     @property
     def device(self) -> str:
@@ -181,7 +187,7 @@ class GLRenderer:
         program["wrap"].value = light.wrap
         matrix = np.eye(3) if colour_matrix is None else np.asarray(colour_matrix)
         program["colour_matrix"].write(matrix.T.astype("f4").tobytes())
-        mesh = flatten(posed.scene, posed.parts, part_colours)
+        mesh = flatten(posed, part_colours)
         views, frames = cameras_c2w.shape[:2]
         out = np.empty((views, frames, self.height, self.width, 4), np.uint8)
         self._draw(program, posed, mesh, cameras_c2w, fov_y, placement, out)
@@ -192,7 +198,7 @@ class GLRenderer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Planar depth [V, F, H, W] (world units along the view axis, 0 where nothing is) and world-space unit
         normals towards the camera [V, F, H, W, 3] (0 where nothing is), float32, one sample per pixel centre."""
-        mesh = flatten(posed.scene, posed.parts, None)
+        mesh = flatten(posed, None)
         views, frames = cameras_c2w.shape[:2]
         out = np.empty((views, frames, self.height, self.width, 4), np.float32)
         with self.context:
@@ -231,9 +237,9 @@ class GLRenderer:
         moving = context.buffer(reserve=frame_step * count * 24)
         layout: list[tuple[Any, ...]] = [(moving, "3f 3f", "in_position", "in_normal")]
         if program is self._colour:
-            layout.append((static, "2f 4f 4f", "in_uv", "in_colour", "in_emission"))
+            layout.append((static, "4f 4f 4f", "in_uv", "in_colour", "in_emission"))
         else:
-            layout.append((static, "2f 4f 16x", "in_uv", "in_colour"))
+            layout.append((static, "4f 4f 16x", "in_uv", "in_colour"))
         array = context.vertex_array(program, layout, index_buffer=index)
         try:
             for frame in range(0, frames, frame_step):
@@ -258,48 +264,71 @@ class GLRenderer:
         out: np.ndarray,
     ) -> None:
         views, frames = clip.shape[:2]
-        target = self._atlases.get("colour" if program is self._colour else "geometry", views, frames)
-        target.samples.use()
-        target.samples.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
+        colour = program is self._colour
+        target = self._atlases.get("colour" if colour else "geometry", views, frames)
         textures = self._textures.of(scene)
-        for plane in range(4):
-            self.context.enable_direct(CLIP_DISTANCE0 + plane)
         padding = np.zeros((MAX_VIEWS - views, 4, 4), np.float32)
-        for frame in range(frames):
-            transposed = clip[:, frame].transpose(0, 2, 1).astype(np.float32)
-            program["clip_from_world"].write(np.concatenate([transposed, padding]).tobytes())
-            program["eyes"].write(np.concatenate([eyes[:, frame].astype(np.float32), padding[:, 0, :3]]).tobytes())
-            program["tile"].value = (1 / views, 1 / frames, (2 * frame + 1) / frames - 1, 2 / views)
-            for group in mesh.groups:
-                self._bind(program, group.texture, textures, group.alpha_mode, group.cutoff)
-                first = frame * len(mesh.indices) + group.first
-                array.render(self.context.TRIANGLES, vertices=group.count, first=first, instances=views)
-        target.samples.depth_mask = True
-        self.context.disable(self.context.BLEND)
-        for plane in range(4):
-            self.context.disable_direct(CLIP_DISTANCE0 + plane)
+
+        def draw(translucent: bool | None) -> None:
+            """Draw the solid surfaces, the translucent ones, or (None) all."""
+            for plane in range(4):
+                self.context.enable_direct(CLIP_DISTANCE0 + plane)
+            for frame in range(frames):
+                transposed = clip[:, frame].transpose(0, 2, 1).astype(np.float32)
+                program["clip_from_world"].write(np.concatenate([transposed, padding]).tobytes())
+                program["eyes"].write(np.concatenate([eyes[:, frame].astype(np.float32), padding[:, 0, :3]]).tobytes())
+                program["tile"].value = (1 / views, 1 / frames, (2 * frame + 1) / frames - 1, 2 / views)
+                for group in mesh.groups:
+                    # What is blended may still be solid in places: it belongs to both pictures.
+                    if not translucent or group.look.translucent:
+                        self._bind(program, group.look, scene, textures, translucent)
+                        first = frame * len(mesh.indices) + group.first
+                        array.render(self.context.TRIANGLES, vertices=group.count, first=first, instances=views)
+            for plane in range(4):
+                self.context.disable_direct(CLIP_DISTANCE0 + plane)
+            self.context.disable(self.context.CULL_FACE)
+
+        picture = target.colour
+        if colour and mesh.translucent:
+            layers = target.layered(self.context)
+            layers.clear()
+            layers.solid.use()
+            draw(False)
+            picture = layers.compose(self._copy, lambda: draw(True))
+        else:
+            target.samples.use()
+            target.samples.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
+            draw(None)
         dtype, source = "f4", target.samples
         if target.pixels is not None:
             target.pixels.use()
-            target.colour.use(0)
+            picture.use(0)
             self._full_screen.render(self.context.TRIANGLES, vertices=3)
             dtype, source = "f1", target.pixels
         atlas = np.frombuffer(source.read(components=4, dtype=dtype), out.dtype)
         out[:] = atlas.reshape(frames, self.height, views, self.width, 4).transpose(2, 0, 1, 3, 4)
 
-    def _bind(self, program: Any, texture: int | None, textures: list[Any], mode: str, cutoff: float) -> None:
-        program["textured"].value = texture is not None
-        program["cutoff"].value = {"MASK": cutoff, "BLEND": 0.004}.get(mode, -1.0)
-        if texture is not None:
-            textures[texture].use(0)
-        if "blended" in program:
-            program["blended"].value = mode == "BLEND"
-        if mode == "BLEND" and program is self._colour:
-            self.context.enable(self.context.BLEND)
-            self.context.blend_func = self.context.ONE, self.context.ONE_MINUS_SRC_ALPHA
+    def _bind(self, program: Any, look: Look, scene: Scene, textures: list[Any], translucent: bool | None) -> None:
+        uses = (look.texture, look.emissive)
+        program["textured"].value = tuple(float(index is not None) for index in uses)
+        folds = [(0, 0) if index is None else scene.textures[index].wrap for index in uses]
+        program["mirrored"].value = tuple(float(mode == MIRROR) for wrap in folds for mode in wrap)
+        for unit, index in enumerate(uses):
+            if index is not None:
+                textures[index].use(unit)
+        cutoff, ceiling = look.cutoff if look.alpha_mode == "MASK" else -1.0, 2.0
+        if look.translucent and program is not self._colour:
+            cutoff = 0.5  # as Cycles' passes: depth and normal belong to a surface that is seen rather than not
+        elif look.translucent:
+            cutoff, ceiling = (0.004, SOLID_ALPHA) if translucent else (SOLID_ALPHA, 2.0)
+        program["cutoff"].value = cutoff
+        if program is self._colour:
+            program["ceiling"].value = ceiling
+            program["blended"].value = program["peeled"].value = bool(translucent)
+        if look.culled:
+            self.context.enable(self.context.CULL_FACE)
         else:
-            self.context.disable(self.context.BLEND)
-        self.context.fbo.depth_mask = mode != "BLEND" or program is self._geometry
+            self.context.disable(self.context.CULL_FACE)
 
 
 def clip_matrices(

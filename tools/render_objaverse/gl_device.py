@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .gl_layers import SRGB8_ALPHA8, Layers
 from .gltf import Scene
+from .textures import REPEAT, Texture
 
-SRGB8_ALPHA8 = 0x8C43
 KEPT_ATLASES = 4
 
 
@@ -19,16 +20,27 @@ class Target:
     """Framebuffers of one atlas size: of the samples, and for colour of the pixels they are averaged into.
 
     Attributes:
-        colour: texture of the samples.
+        colour, depth: texture and depth buffer of the samples.
+        layers: for pictures with translucent surfaces, made when the first one comes.
     """
 
     samples: Any
     pixels: Any | None
     colour: Any
+    depth: Any
     owned: list[Any]
+    layers: Layers | None = None
+
+    def layered(self, context: Any) -> Layers:
+        """The framebuffers for translucent surfaces."""
+        if self.layers is None:
+            self.layers = Layers(context, self.colour.size, self.colour, self.depth)
+        return self.layers
 
     def release(self) -> None:
         """Free everything."""
+        if self.layers is not None:
+            self.layers.release()
         for item in (self.samples, self.pixels, self.colour, *self.owned):
             if item is not None:
                 item.release()
@@ -57,12 +69,12 @@ class Atlases:
         depth = self.context.depth_renderbuffer(fine)
         plain = self.context.texture((width, height), 4, internal_format=SRGB8_ALPHA8)
         samples, pixels = self.context.framebuffer([colour], depth), self.context.framebuffer([plain])
-        return Target(samples, pixels, colour, [depth, plain])
+        return Target(samples, pixels, colour, depth, [depth, plain])
 
     def _geometry(self, width: int, height: int) -> Target:
         colour = self.context.texture((width, height), 4, dtype="f4")
         depth = self.context.depth_renderbuffer((width, height))
-        return Target(self.context.framebuffer([colour], depth), None, colour, [depth])
+        return Target(self.context.framebuffer([colour], depth), None, colour, depth, [depth])
 
     def release(self) -> None:
         """Free them all."""
@@ -72,7 +84,7 @@ class Atlases:
 
 
 class SceneTextures:
-    """The base-colour textures of the scenes drawn so far, as long as the scenes live."""
+    """The textures of the scenes drawn so far, as long as the scenes live."""
 
     def __init__(self, context: Any) -> None:
         self.context = context
@@ -84,16 +96,18 @@ class SceneTextures:
         while self._unused:
             self._unused.pop().release()
         if scene not in self._of:
-            made = [self._upload(texture.pixels, texture.repeat) for texture in scene.textures]
+            made = [self._upload(texture) for texture in scene.textures]
             self._of[scene] = made
             # A scene may die while another context is current; its textures wait for the next draw of this one.
             weakref.finalize(scene, self._unused.extend, made)
         return self._of[scene]
 
-    def _upload(self, pixels: np.ndarray, repeat: tuple[bool, bool]) -> Any:
-        height, width = pixels.shape[:2]
-        item = self.context.texture((width, height), 4, np.ascontiguousarray(pixels), internal_format=SRGB8_ALPHA8)
+    def _upload(self, texture: Texture) -> Any:
+        height, width = texture.pixels.shape[:2]
+        pixels = np.ascontiguousarray(texture.pixels)
+        item = self.context.texture((width, height), 4, pixels, internal_format=SRGB8_ALPHA8)
         item.build_mipmaps()
-        item.filter = self.context.LINEAR_MIPMAP_LINEAR, self.context.LINEAR
-        item.repeat_x, item.repeat_y = repeat
+        item.filter = self.context.LINEAR_MIPMAP_LINEAR, self.context.LINEAR if texture.smooth else self.context.NEAREST
+        # A mirrored coordinate is folded into [0, 1] by the shader.
+        item.repeat_x, item.repeat_y = (mode == REPEAT for mode in texture.wrap)
         return item

@@ -12,18 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from .animation import Clip, read_clips
+from .animation import BadClip, Clip, read_clips
+from .document import INSTANCING, VISIBILITY, hidden, simplify
 from .gltf_file import DRACO, AssetError, GltfFile, Limits
-from .materials import Material, Texture, read_materials
+from .materials import Material, read_materials
 from .primitives import Part, Skin, read_primitive
+from .textures import KTX2, Texture
 
 SUPPORTED_EXTENSIONS = {
     DRACO,
+    INSTANCING,
+    VISIBILITY,
+    "EXT_texture_webp",
     "KHR_lights_punctual",
+    "KHR_materials_emissive_strength",
     "KHR_materials_unlit",
     "KHR_materials_pbrSpecularGlossiness",
     "KHR_mesh_quantization",
     "KHR_texture_transform",
+    KTX2,  # refused where a texture that is shown has no other image
 }
 
 
@@ -37,6 +44,7 @@ class Scene:
         matrices: rest matrices of the nodes that store one instead (those are never animated).
         morph_weights: rest weights by node.
         textures: decoded images, by the index that materials use.
+        bad_clips: animations of the file that cannot be played, with reasons.
     """
 
     path: Path
@@ -53,6 +61,7 @@ class Scene:
     materials: list[Material]
     textures: list[Texture]
     clips: list[Clip]
+    bad_clips: list[BadClip] = field(default_factory=list)
     asset: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,17 +116,22 @@ class _Reader:
 
     def scene(self) -> Scene:
         file = self.file
+        simplify(file)
         nodes = file.items("nodes")
         if len(nodes) > file.limits.nodes:
             raise file.fail("too_large", f"{len(nodes):,} nodes, limit {file.limits.nodes:,}")
         parents, order = self._tree(nodes)
-        drawn = self._drawn(parents, order)
+        drawn = self._drawn(nodes, parents, order)
         skins = [self._skin(entry, len(nodes)) for entry in file.items("skins")]
         materials, textures = read_materials(file)
         parts = self._parts(nodes, drawn, skins, materials)
         if not parts:
             raise file.fail("no_geometry", "no triangle is drawn by the default scene")
-        morph_counts = {p.node: len(p.morph_positions) for p in parts if len(p.morph_positions)}
+        morph_counts: dict[int, int] = {}
+        for part in parts:
+            morph_counts[part.node] = max(morph_counts.get(part.node, 0), len(part.morph_positions))
+        morph_counts = {node: count for node, count in morph_counts.items() if count}
+        clips, bad_clips = read_clips(file, morph_counts)
         matrices = {i: self._matrix(node) for i, node in enumerate(nodes) if "matrix" in node}
         return Scene(
             path=file.path,
@@ -133,7 +147,8 @@ class _Reader:
             skins=skins,
             materials=materials,
             textures=textures,
-            clips=read_clips(file, morph_counts),
+            clips=clips,
+            bad_clips=bad_clips,
             asset=dict(file.json["asset"]),
         )
 
@@ -153,15 +168,15 @@ class _Reader:
             raise self.file.fail("node_cycle", f"nodes {lost[:8]} are their own ancestors")
         return parents, np.array(order, np.int64)
 
-    def _drawn(self, parents: np.ndarray, order: np.ndarray) -> set[int]:
-        """Nodes of the default scene (all nodes where the file names no scene)."""
-        scenes = self.file.items("scenes")
-        if not scenes:
-            return {int(i) for i in order}
-        drawn = set(self.file.item("scenes", self.file.json.get("scene", 0)).get("nodes", []))
-        for index in order:
-            if int(parents[index]) in drawn:
-                drawn.add(int(index))
+    def _drawn(self, nodes: list[dict[str, Any]], parents: np.ndarray, order: np.ndarray) -> set[int]:
+        """Visible nodes of the default scene (of all nodes where the file names no scene)."""
+        roots = {int(i) for i in np.flatnonzero(parents == -1)}
+        if self.file.items("scenes"):
+            roots = set(self.file.item("scenes", self.file.json.get("scene", 0)).get("nodes", []))
+        drawn: set[int] = set()
+        for index in map(int, order):
+            if (index in roots or int(parents[index]) in drawn) and not hidden(nodes[index]):
+                drawn.add(index)
         return drawn
 
     def _rest(self, nodes: list[dict[str, Any]], name: str, default: tuple[float, ...]) -> np.ndarray:
@@ -180,9 +195,9 @@ class _Reader:
     def _morph_rest(self, node: dict[str, Any], count: int) -> np.ndarray:
         mesh = self.file.item("meshes", node["mesh"])
         values = np.asarray(node.get("weights", mesh.get("weights", [0.0] * count)), np.float32)
-        if values.shape != (count,) or not np.isfinite(values).all():
+        if values.ndim != 1 or len(values) > count or not np.isfinite(values).all():
             raise self.file.fail("bad_structure", f"{values.size} morph weights for {count} targets")
-        return values
+        return np.pad(values, (0, count - len(values)))
 
     def _skin(self, entry: dict[str, Any], nodes: int) -> Skin:
         joints = np.array(entry["joints"], np.int64)

@@ -45,7 +45,9 @@ class Limits:
     accessor_elements: int = 50_000_000
     animation_values: int = 50_000_000  # floats, summed over all clips
     nodes: int = 50_000
-    texture_pixels: int = 8192 * 8192
+    texture_pixels: int = 8192 * 8192  # of one image
+    all_texture_pixels: int = 2 * 8192 * 8192  # 512 MB decoded
+    decoded_elements: int = 200_000_000  # numbers, summed over all accessors that are read
     clip_seconds: float = 3600.0
 
 
@@ -65,6 +67,7 @@ class GltfFile:
         self.json = self._parse_json(text)
         self._buffers: dict[int, memoryview] = {}
         self._arrays: dict[int, np.ndarray] = {}
+        self._decoded = 0
         self._items: dict[str, list[dict[str, Any]]] = {}
 
     def fail(self, reason: str, message: str) -> AssetError:
@@ -191,13 +194,16 @@ class GltfFile:
             raise self.fail(
                 "accessor", f"accessor {index}: type {entry.get('type')}, component {entry.get('componentType')}"
             )
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise self.fail("accessor", f"accessor {index} has count {count!r}")
         if count * width > self.limits.accessor_elements:
             raise self.fail(
                 "accessor",
                 f"accessor {index} claims {count * width:,} numbers, limit {self.limits.accessor_elements:,}",
             )
+        self._decoded += count * width
+        if self._decoded > self.limits.decoded_elements:
+            raise self.fail("too_large", f"accessors of over {self.limits.decoded_elements:,} numbers together")
         if "bufferView" in entry:
             values = self._strided(entry["bufferView"], int(entry.get("byteOffset", 0)), count, width, kind)
         else:

@@ -1,134 +1,138 @@
-"""Base colour of glTF materials: factors, textures, alpha mode. Roughness, metalness and normal maps are not used."""
+"""glTF materials as the GL engine shows them: base colour, emission, alpha mode, sides.
+
+Roughness, metalness and normal maps are not used.
+"""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from .gltf_file import GltfFile
+from .textures import ImageFiles, Texture, sampling
 
 
 @dataclass(frozen=True)
-class Texture:
-    """A decoded image: uint8 [H, W, 4] sRGB with straight alpha, and how it continues outside [0, 1]."""
+class TextureUse:
+    """A texture on a material: which, by what coordinates, placed how (KHR_texture_transform).
 
-    pixels: np.ndarray
-    repeat: tuple[bool, bool] = (True, True)
+    Attributes:
+        texture: index into the scene's textures.
+        rotation: radians, counter-clockwise.
+    """
+
+    texture: int
+    uv_set: int = 0
+    offset: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotation: float = 0.0
+
+    def place(self, uv: np.ndarray) -> np.ndarray:
+        """Coordinates [N, 2] scaled, rotated and moved."""
+        if self.offset == (0.0, 0.0) and self.scale == (1.0, 1.0) and self.rotation == 0.0:
+            return uv
+        cosine, sine = np.cos(self.rotation), np.sin(self.rotation)
+        turn = np.array([[cosine, sine], [-sine, cosine]], np.float32)
+        return (uv * np.array(self.scale, np.float32)) @ turn.T + np.array(self.offset, np.float32)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What decides the colour of a surface point before light.
+    """What decides the colour of a surface point.
 
     Attributes:
         base_colour: linear RGBA factor.
-        texture: index into the scene's textures, or None.
-        emission: linear RGB that is added after lighting.
+        emission: linear RGB factor of what is added after lighting.
         unlit: show the base colour itself.
+        double_sided: False hides faces that are seen from behind.
     """
 
     name: str = "default"
     base_colour: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    texture: int | None = None
-    uv_set: int = 0
-    uv_offset: tuple[float, float] = (0.0, 0.0)
-    uv_scale: tuple[float, float] = (1.0, 1.0)
-    uv_rotation: float = 0.0
+    base_texture: TextureUse | None = None
     emission: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    emissive_texture: TextureUse | None = None
     alpha_mode: Literal["OPAQUE", "MASK", "BLEND"] = "OPAQUE"
     alpha_cutoff: float = 0.5
     unlit: bool = False
-
-    def transform_uv(self, uv: np.ndarray) -> np.ndarray:
-        """KHR_texture_transform: scale, rotate (radians, counter-clockwise), offset of [N, 2] coordinates."""
-        if self.uv_offset == (0.0, 0.0) and self.uv_scale == (1.0, 1.0) and self.uv_rotation == 0.0:
-            return uv
-        cosine, sine = np.cos(self.uv_rotation), np.sin(self.uv_rotation)
-        turn = np.array([[cosine, sine], [-sine, cosine]], np.float32)
-        return (uv * np.array(self.uv_scale, np.float32)) @ turn.T + np.array(self.uv_offset, np.float32)
+    double_sided: bool = True
 
 
 def read_materials(file: GltfFile) -> tuple[list[Material], list[Texture]]:
-    """All materials of the file, glTF's default material appended last, and the base-colour textures they use.
+    """All materials of the file, glTF's default material appended last, and the textures that they use.
 
     Raises:
-        AssetError: "texture" (cannot be decoded, too many pixels), "bad_structure".
+        AssetError: "texture" (missing, KTX2, cannot be decoded), "too_large" (pixels), "bad_structure".
     """
-    textures: list[Texture] = []
-    slots: dict[int, int] = {}
-    materials = [_material(file, entry, slots, textures) for entry in file.items("materials")]
-    return [*materials, Material()], textures
+    reader = _Reader(file)
+    materials = [reader.material(entry) for entry in file.items("materials")]
+    return [*materials, Material(double_sided=False)], reader.textures
 
 
-def _numbers(file: GltfFile, values: Any, count: int, where: str) -> tuple[float, ...]:
-    array = np.asarray(values, np.float64)
-    if array.shape != (count,) or not np.isfinite(array).all():
-        raise file.fail("bad_structure", f"{where} should be {count} numbers")
-    return tuple(float(v) for v in array)
+class _Reader:
+    def __init__(self, file: GltfFile) -> None:
+        self.file = file
+        self.images = ImageFiles(file)
+        self.textures: list[Texture] = []
+        self._known: dict[tuple[Any, ...], int] = {}
 
+    def material(self, entry: dict[str, Any]) -> Material:
+        extensions = entry.get("extensions", {})
+        gloss = extensions.get("KHR_materials_pbrSpecularGlossiness")
+        pbr = entry.get("pbrMetallicRoughness", {})
+        if gloss is not None:
+            factor, base = gloss.get("diffuseFactor", (1, 1, 1, 1)), gloss.get("diffuseTexture")
+        else:
+            factor, base = pbr.get("baseColorFactor", (1, 1, 1, 1)), pbr.get("baseColorTexture")
+        mode = entry.get("alphaMode", "OPAQUE")
+        if mode not in ("OPAQUE", "MASK", "BLEND"):
+            raise self.file.fail("bad_structure", f"alphaMode {mode!r}")
+        unlit = "KHR_materials_unlit" in extensions
+        emission, emissive = (0.0, 0.0, 0.0), None
+        if not unlit:
+            strength = float(extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0))
+            values = self._numbers(entry.get("emissiveFactor", (0, 0, 0)), 3, "emissiveFactor")
+            emission = tuple(strength * value for value in values)
+            emissive = self._use(entry.get("emissiveTexture")) if any(emission) else None
+        return Material(
+            name=str(entry.get("name", "")),
+            base_colour=self._numbers(factor, 4, "base colour"),  # type: ignore[arg-type]
+            base_texture=self._use(base),
+            emission=emission,  # type: ignore[arg-type]
+            emissive_texture=emissive,
+            alpha_mode=mode,
+            alpha_cutoff=float(entry.get("alphaCutoff", 0.5)),
+            unlit=unlit,
+            double_sided=bool(entry.get("doubleSided", False)),
+        )
 
-def _material(file: GltfFile, entry: dict[str, Any], slots: dict[int, int], textures: list[Texture]) -> Material:
-    extensions = entry.get("extensions", {})
-    gloss = extensions.get("KHR_materials_pbrSpecularGlossiness")
-    pbr = entry.get("pbrMetallicRoughness", {})
-    if gloss is not None:
-        factor, reference = gloss.get("diffuseFactor", (1, 1, 1, 1)), gloss.get("diffuseTexture")
-    else:
-        factor, reference = pbr.get("baseColorFactor", (1, 1, 1, 1)), pbr.get("baseColorTexture")
-    emission = _numbers(file, entry.get("emissiveFactor", (0, 0, 0)), 3, "emissiveFactor")
-    if "emissiveTexture" in entry:
-        # The factor only scales the texture, which is black almost everywhere in real files.
-        emission = (0.0, 0.0, 0.0)
-    mode = entry.get("alphaMode", "OPAQUE")
-    if mode not in ("OPAQUE", "MASK", "BLEND"):
-        raise file.fail("bad_structure", f"alphaMode {mode!r}")
-    texture, placement = None, {}
-    if reference is not None:
-        texture = _texture(file, reference["index"], slots, textures)
+    def _numbers(self, values: Any, count: int, where: str) -> tuple[float, ...]:
+        array = np.asarray(values, np.float64)
+        if array.shape != (count,) or not np.isfinite(array).all():
+            raise self.file.fail("bad_structure", f"{where} should be {count} numbers")
+        return tuple(float(v) for v in array)
+
+    def _use(self, reference: dict[str, Any] | None) -> TextureUse | None:
+        if reference is None:
+            return None
         placement = reference.get("extensions", {}).get("KHR_texture_transform", {})
-    return Material(
-        name=str(entry.get("name", "")),
-        base_colour=_numbers(file, factor, 4, "base colour"),  # type: ignore[arg-type]
-        texture=texture,
-        uv_set=int(placement.get("texCoord", (reference or {}).get("texCoord", 0))),
-        uv_offset=_numbers(file, placement.get("offset", (0, 0)), 2, "texture offset"),  # type: ignore[arg-type]
-        uv_scale=_numbers(file, placement.get("scale", (1, 1)), 2, "texture scale"),  # type: ignore[arg-type]
-        uv_rotation=float(placement.get("rotation", 0.0)),
-        emission=emission,  # type: ignore[arg-type]
-        alpha_mode=mode,
-        alpha_cutoff=float(entry.get("alphaCutoff", 0.5)),
-        unlit="KHR_materials_unlit" in extensions,
-    )
+        return TextureUse(
+            self._texture(reference["index"]),
+            int(placement.get("texCoord", reference.get("texCoord", 0))),
+            self._numbers(placement.get("offset", (0, 0)), 2, "texture offset"),  # type: ignore[arg-type]
+            self._numbers(placement.get("scale", (1, 1)), 2, "texture scale"),  # type: ignore[arg-type]
+            float(placement.get("rotation", 0.0)),
+        )
 
-
-def _texture(file: GltfFile, index: int, slots: dict[int, int], textures: list[Texture]) -> int:
-    if index in slots:
-        return slots[index]
-    entry = file.item("textures", index)
-    source = entry.get("source")
-    if source is None:
-        source = entry.get("extensions", {}).get("EXT_texture_webp", {}).get("source")
-    image = file.item("images", source)
-    data = bytes(file.view(image["bufferView"])) if "bufferView" in image else file.read_uri(image["uri"])
-    sampler = file.item("samplers", entry["sampler"]) if "sampler" in entry else {}
-    repeat = (sampler.get("wrapS", 10497) != 33071, sampler.get("wrapT", 10497) != 33071)
-    slots[index] = len(textures)
-    textures.append(Texture(_decode(file, data), repeat))
-    return slots[index]
-
-
-def _decode(file: GltfFile, data: bytes) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > file.limits.texture_pixels:
-                raise file.fail(
-                    "too_large",
-                    f"a texture of {image.width} x {image.height}, limit {file.limits.texture_pixels:,} pixels",
-                )
-            return np.asarray(image.convert("RGBA"), np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise file.fail("texture", f"a texture cannot be decoded: {str(error)[:100]}") from error
+    def _texture(self, index: int) -> int:
+        """Textures that show one image in one way are one texture here and on the device."""
+        image = self.images.source(index)
+        wrap, smooth = sampling(self.file, index)
+        key = (image, wrap, smooth)
+        if key not in self._known:
+            self._known[key] = len(self.textures)
+            pixels = self.images.pixels(image)
+            self.textures.append(Texture(pixels, wrap, smooth, solid=bool(pixels[..., 3].min() == 255)))
+        return self._known[key]

@@ -10,7 +10,7 @@ World axes are Blender's (Z up): glTF's (x, y, z) becomes (x, -z, y).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Posed:
         positions, normals: float32 [F, N, 3] in Blender's world axes; normals have unit length.
         parts: indices into `scene.parts`, in vertex order.
         times: float64 [F] seconds.
+        mirrored: for each of `parts`, whether its matrices turn it inside out, so that its triangles' corners run
+            the other way round (glTF 3.7.4); none where empty.
     """
 
     scene: Scene
@@ -50,10 +52,18 @@ class Posed:
     positions: np.ndarray
     normals: np.ndarray
     times: np.ndarray
+    mirrored: tuple[bool, ...] = ()
 
     def first(self, frames: int) -> Posed:
         """The first `frames` times alone."""
-        return Posed(self.scene, self.parts, self.positions[:frames], self.normals[:frames], self.times[:frames])
+        return replace(
+            self, positions=self.positions[:frames], normals=self.normals[:frames], times=self.times[:frames]
+        )
+
+    def outward(self, which: int) -> np.ndarray:
+        """Triangles [T, 3] of the part at place `which` of `parts`, counter-clockwise where seen from outside."""
+        triangles = self.scene.parts[self.parts[which]].triangles
+        return triangles[:, ::-1] if self.mirrored and self.mirrored[which] else triangles
 
 
 def pose_scene(
@@ -85,18 +95,19 @@ def pose_scene(
     count = sum(len(scene.parts[index].positions) for index in chosen)
     positions = np.empty((len(times), count, 3), np.float32)
     normals = np.empty_like(positions)
-    first = 0
+    first, mirrored = 0, []
     for index in chosen:
         part = scene.parts[index]
         span = slice(first, first + len(part.positions))
         first = span.stop
         matrices = _part_matrices(scene, part, node_matrices)
+        mirrored.append(_is_mirrored(part, matrices))
         _transform(part, matrices, weights.get(part.node), positions[:, span], normals[:, span])
     if not np.isfinite(positions).all():
         raise AssetError("non_finite", f"{scene.path.name}: the posed vertices are not finite")
     length = np.sqrt(np.einsum("fnc,fnc->fn", normals, normals))
     normals /= np.maximum(length, 1e-20)[..., None]
-    return Posed(scene, chosen, positions, normals, times)
+    return Posed(scene, chosen, positions, normals, times, tuple(mirrored))
 
 
 def world_matrices(
@@ -175,6 +186,12 @@ def _part_matrices(scene: Scene, part: Part, node_matrices: np.ndarray) -> np.nd
     return node_matrices[skin.joints] @ skin.inverse_bind[:, None]
 
 
+def _is_mirrored(part: Part, matrices: np.ndarray) -> bool:
+    """Whether most of the joints that the part hangs on (or its node) mirror it in the first frame."""
+    used = [0] if part.joints is None or part.weights is None else np.unique(part.joints[part.weights > 0])
+    return bool(np.median(np.linalg.det(matrices[used, 0, :3, :3].astype(np.float64))) < 0) if len(used) else False
+
+
 def _transform(
     part: Part,
     matrices: np.ndarray,
@@ -196,12 +213,13 @@ def _transform(
     step = max(1, CHUNK_ELEMENTS // (4 * len(used)))
     for start in range(0, count, step):
         span = slice(start, min(start + step, count))
-        if morph_weights is None:
+        if morph_weights is None or not len(part.morph_positions):
             points, directions = part.positions[span], part.normals[span]
             _blend(weights[span], points, affine, positions[:, span])
             _blend(weights[span], directions, turn, normals[:, span])
             continue
-        for frame, amounts in enumerate(morph_weights):
+        # Primitives of one mesh may have fewer targets than others: the missing ones move nothing.
+        for frame, amounts in enumerate(morph_weights[:, : len(part.morph_positions)]):
             points = part.positions[span] + np.tensordot(amounts, part.morph_positions[:, span], 1)
             directions = part.normals[span] + np.tensordot(amounts, part.morph_normals[:, span], 1)
             _blend(weights[span], points, affine[:, frame : frame + 1], positions[frame : frame + 1, span])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .gltf_file import DRACO, GltfFile
-from .materials import Material
+from .materials import Material, TextureUse
 
 
 @dataclass
@@ -29,12 +29,13 @@ class Part:
     Attributes:
         name: the node's name; parts of one node share it.
         positions, normals: float32 [N, 3] in the mesh's space.
-        uvs: float32 [N, 2] of the base-colour texture.
+        uvs, emissive_uvs: float32 [N, 2] of the base-colour and of the emissive texture, placed.
         colours: float32 [N, 4], COLOR_0 in linear RGBA or ones.
         triangles: int32 [T, 3].
         joints, weights: [N, K] indices into the skin's joints, and weights that sum to 1 (or are all 0);
             None without skin.
         morph_positions, morph_normals: float32 [M, N, 3] offsets (M may be 0).
+        uv_sets: the file's own coordinates float32 [N, 2], TEXCOORD_0 first.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Part:
     weights: np.ndarray | None
     morph_positions: np.ndarray
     morph_normals: np.ndarray
+    emissive_uvs: np.ndarray | None = None
+    uv_sets: tuple[np.ndarray, ...] = ()
 
 
 def read_primitive(
@@ -85,7 +88,7 @@ def read_primitive(
     material = primitive.get("material", len(materials) - 1)
     if not isinstance(material, int) or not 0 <= material < len(materials):
         raise file.fail("bad_structure", f"part {name!r}: material {material} does not exist")
-    uvs = attributes.get(f"TEXCOORD_{materials[material].uv_set}", np.zeros((len(positions), 2), np.float32))
+    uv_sets = _uv_sets(attributes)
     part = Part(
         name=name,
         node=node,
@@ -93,7 +96,9 @@ def read_primitive(
         material=material,
         positions=positions,
         normals=attributes.get("NORMAL", np.zeros((0, 3))).astype(np.float32),
-        uvs=np.nan_to_num(materials[material].transform_uv(uvs.astype(np.float32))),
+        uvs=_placed(materials[material].base_texture, uv_sets, len(positions)),
+        emissive_uvs=_placed(materials[material].emissive_texture, uv_sets, len(positions)),
+        uv_sets=uv_sets,
         colours=_vertex_colours(attributes.get("COLOR_0"), len(positions)),
         triangles=triangles.astype(np.int32),
         joints=joints,
@@ -166,6 +171,20 @@ def _influences(
     return np.where(used, joints, 0), weights
 
 
+def _uv_sets(attributes: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    found = []
+    while (values := attributes.get(f"TEXCOORD_{len(found)}")) is not None and values.shape[1] == 2:
+        found.append(np.nan_to_num(values.astype(np.float32)))
+    return tuple(found)
+
+
+def _placed(use: TextureUse | None, uv_sets: tuple[np.ndarray, ...], count: int) -> np.ndarray:
+    """Coordinates [N, 2] by which a material's texture is looked up."""
+    if use is None or not 0 <= use.uv_set < len(uv_sets):
+        return np.zeros((count, 2), np.float32)
+    return np.nan_to_num(use.place(uv_sets[use.uv_set]))
+
+
 def _vertex_colours(colours: np.ndarray | None, count: int) -> np.ndarray:
     result = np.ones((count, 4), np.float32)
     if colours is not None:
@@ -195,4 +214,6 @@ def _flat_shaded(part: Part) -> Part:
         weights=None if part.weights is None else part.weights[corner],
         morph_positions=part.morph_positions[:, corner],
         morph_normals=part.morph_normals[:, corner],
+        emissive_uvs=None if part.emissive_uvs is None else part.emissive_uvs[corner],
+        uv_sets=tuple(values[corner] for values in part.uv_sets),
     )

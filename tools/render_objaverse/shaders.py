@@ -26,11 +26,11 @@ COLOUR_VERTEX = f"""
 #version 330
 in vec3 in_position;
 in vec3 in_normal;
-in vec2 in_uv;
+in vec4 in_uv;          // of the base colour, of the emission
 in vec4 in_colour;
 in vec4 in_emission;    // rgb, and 1 where light applies
 out vec3 normal;
-out vec2 uv;
+out vec4 uv;
 out vec4 colour;
 out vec4 emission;
 out vec3 to_eye;
@@ -46,48 +46,68 @@ void main() {{
 }}
 """
 
-COLOUR_FRAGMENT = """
+FOLD = """
+vec2 fold(vec2 uv, vec2 mirrored) { return mix(uv, abs(mod(uv - 1.0, 2.0) - 1.0), mirrored); }
+"""
+
+COLOUR_FRAGMENT = f"""
 #version 330
 in vec3 normal;
-in vec2 uv;
+in vec4 uv;
 in vec4 colour;
 in vec4 emission;
 in vec3 to_eye;
-out vec4 pixel;
+layout(location = 0) out vec4 pixel;
+layout(location = 1) out float place;   // depth, where the framebuffer keeps it
 uniform sampler2D base_texture;
-uniform bool textured;
+uniform sampler2D emissive_texture;
+uniform vec2 textured;       // 1 where there is a base colour texture, an emissive one
+uniform vec4 mirrored;       // 1 where a texture's coordinate runs back and forth
 uniform float cutoff;        // alpha below it is dropped; negative keeps everything
+uniform float ceiling;       // so is alpha from here on
 uniform bool blended;
+uniform bool peeled;         // only the nearest layer behind the one before, in front of what is solid
+uniform sampler2D before;
+uniform sampler2D solid;
 uniform mat3 colour_matrix;  // on linear RGB
 uniform vec3 key_direction;  // towards the light, unit
 uniform vec3 key_colour;
 uniform vec3 sky;
 uniform vec3 ground;
 uniform float wrap;
-void main() {
+{FOLD}
+void main() {{
     vec4 base = colour;
-    if (textured) base *= texture(base_texture, uv);
-    if (base.a < cutoff) discard;
+    if (textured.x > 0.0) base *= texture(base_texture, fold(uv.xy, mirrored.xy));
+    if (base.a < cutoff || base.a >= ceiling) discard;
+    if (peeled) {{
+        ivec2 here = ivec2(gl_FragCoord.xy);
+        if (gl_FragCoord.z <= texelFetch(before, here, 0).r) discard;
+        if (gl_FragCoord.z >= texelFetch(solid, here, 0).r) discard;
+    }}
+    place = gl_FragCoord.z;
     vec3 albedo = clamp(colour_matrix * base.rgb, 0.0, 1.0);
     vec3 n = normalize(normal);
     if (dot(n, to_eye) < 0.0) n = -n;
     vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.z);
     float facing = max((dot(n, key_direction) + wrap) / (1.0 + wrap), 0.0);
     vec3 lit = albedo * (ambient + key_colour * facing);
-    vec3 shown = mix(albedo, lit, emission.a) + emission.rgb;
+    vec3 glow = emission.rgb;
+    if (textured.y > 0.0) glow *= texture(emissive_texture, fold(uv.zw, mirrored.zw)).rgb;
+    vec3 shown = mix(albedo, lit, emission.a) + glow;
     float alpha = blended ? base.a : 1.0;
     pixel = vec4(clamp(shown, 0.0, 1.0) * alpha, alpha);
-}
+}}
 """
 
 GEOMETRY_VERTEX = f"""
 #version 330
 in vec3 in_position;
 in vec3 in_normal;
-in vec2 in_uv;
+in vec4 in_uv;
 in vec4 in_colour;
 out vec3 normal;
-out vec2 uv;
+out vec4 uv;
 out float alpha;
 out vec3 to_eye;
 out float planar_depth;
@@ -104,25 +124,27 @@ void main() {{
 }}
 """
 
-GEOMETRY_FRAGMENT = """
+GEOMETRY_FRAGMENT = f"""
 #version 330
 in vec3 normal;
-in vec2 uv;
+in vec4 uv;
 in float alpha;
 in vec3 to_eye;
 in float planar_depth;
 out vec4 pixel;
 uniform sampler2D base_texture;
-uniform bool textured;
+uniform vec2 textured;
+uniform vec4 mirrored;
 uniform float cutoff;
-void main() {
+{FOLD}
+void main() {{
     float opacity = alpha;
-    if (textured) opacity *= texture(base_texture, uv).a;
+    if (textured.x > 0.0) opacity *= texture(base_texture, fold(uv.xy, mirrored.xy)).a;
     if (opacity < cutoff) discard;
     vec3 n = normalize(normal);
     if (dot(n, to_eye) < 0.0) n = -n;
     pixel = vec4(n, planar_depth);
-}
+}}
 """
 
 AVERAGE_VERTEX = """
@@ -131,6 +153,13 @@ void main() {
     // One triangle that covers the whole target.
     gl_Position = vec4(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0, 0.0, 1.0);
 }
+"""
+
+COPY_FRAGMENT = """
+#version 330
+out vec4 pixel;
+uniform sampler2D samples;
+void main() { pixel = texelFetch(samples, ivec2(gl_FragCoord.xy), 0); }
 """
 
 
