@@ -14,25 +14,34 @@ namespace {
 
 constexpr int kMaxChannels = 8;
 
-// One 64-byte vector of pixels: GCC's and clang's vector extension, so that no loop depends on the auto-vectoriser.
+// Bytes of one vector register of the processor that is compiled for: wider vectors are taken apart and cost threefold.
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+#elif defined(__AVX__)
+constexpr int kBytes = 32;
+#else
+constexpr int kBytes = 16;
+#endif
+
+// One register of pixels: GCC's and clang's vector extension, so that no loop depends on the auto-vectoriser.
 template <typename S> struct Lanes {
-  static constexpr int count = 64 / sizeof(S);
-  typedef S Vector __attribute__((vector_size(64)));
-  static Vector load(const S* source) { Vector v; __builtin_memcpy(&v, source, 64); return v; }
-  static void store(S* target, const Vector& v) { __builtin_memcpy(target, &v, 64); }
+  static constexpr int count = kBytes / sizeof(S);
+  typedef S Vector __attribute__((vector_size(kBytes)));
+  static Vector load(const S* source) { Vector v; __builtin_memcpy(&v, source, kBytes); return v; }
+  static void store(S* target, const Vector& v) { __builtin_memcpy(target, &v, kBytes); }
   static Vector iota() { Vector v; for (int l = 0; l < count; ++l) v[l] = S(l); return v; }
 };
 // Whether some pixel still lets enough light through to be worth a Gaussian.
 template <typename S> inline bool any_open(const typename Lanes<S>::Vector& transmittance, S least) {
   const auto open = transmittance >= least;
-  uint64_t words[8], any = 0;
-  __builtin_memcpy(words, &open, 64);
+  uint64_t words[kBytes / 8], any = 0;
+  __builtin_memcpy(words, &open, kBytes);
   for (uint64_t word : words) any |= word;
   return any != 0;
 }
 typedef Lanes<float>::Vector Floats;
 typedef Lanes<double>::Vector Doubles;
-typedef int32_t Integers __attribute__((vector_size(64)));
+typedef int32_t Integers __attribute__((vector_size(kBytes)));
 
 // exp for arguments <= 0. The float version is a degree-6 polynomial of 2^fraction (error below 2e-7).
 inline Floats exp_negative(const Floats& x) {
@@ -47,7 +56,7 @@ inline Floats exp_negative(const Floats& x) {
   p = p * f + 1.0f;
   const Integers bits = (whole + 127) << 23;
   Floats scale;
-  __builtin_memcpy(&scale, &bits, 64);
+  __builtin_memcpy(&scale, &bits, kBytes);
   return p * scale;
 }
 inline Doubles exp_negative(const Doubles& x) {
@@ -371,6 +380,8 @@ SPLAT(double, float64)
   }
 SPLAT_WORLD(float, float32)
 SPLAT_WORLD(double, float64)
+
+extern "C" int64_t vector_bytes() { return kBytes; }
 
 // Marks every pixel whose centre lies in one of the triangles [T, 3, 2] (pixels); out: [H, W] bytes, zero at the start.
 extern "C" void cover_triangles(int64_t triangles, int64_t height, int64_t width, const float* corner, uint8_t* out) {

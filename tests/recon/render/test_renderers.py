@@ -1,6 +1,7 @@
 """The compiled renderer against the plain one, and both against what a Gaussian must look like."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +70,15 @@ def test_drawing_from_the_world_equals_projecting_and_compositing():
     torch.testing.assert_close(fast, slow, atol=1e-10, rtol=0)
     for fast_grad, slow_grad in zip(fast_grads, slow_grads):
         assert (fast_grad - slow_grad).norm() < 1e-8 * slow_grad.norm()
+
+
+@needs_compiler
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="the processor's features are read from /proc/cpuinfo")
+def test_vectors_are_as_wide_as_the_registers():
+    """Wider ones are exact too, and three times slower: no other test would notice."""
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    widest = 64 if "avx512f" in words else 32 if "avx" in words else 16
+    assert load_library().vector_bytes() == widest
 
 
 @needs_compiler
