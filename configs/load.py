@@ -61,14 +61,14 @@ def load_preset(name_or_path: str | Path, command: str | None = None) -> dict[st
     made_for = mapping.pop("command", command)
     if command is not None and made_for != command:
         raise UserError(
-            f"{name_or_path} is for {_in_words(made_for)}, not for {_in_words(command)}; "
-            f"presets of the latter: {', '.join(presets(command)) or 'none'}"
+            f"{name_or_path} is {_in_words(made_for)}, and {_in_words(command)} is needed here: "
+            f"{', '.join(presets(command)) or 'none ships'}"
         )
     return mapping
 
 
 def _in_words(command: str) -> str:
-    return "the name of a model" if command == "model" else f"viewtime {command}"
+    return "a model's description" if command == "model" else f"a preset of viewtime {command}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 import pytest
 import tyro
 
+from viewtime.cli import COMMANDS
 from viewtime.configs import load
 from viewtime.configs.command import parse
 from viewtime.configs.load import build
@@ -60,3 +61,41 @@ def test_unknown_presets_suggest_the_nearest(monkeypatch, tmp_path):
     monkeypatch.setattr(load, "PRESET_FOLDER", tmp_path)
     with pytest.raises(UserError, match="did you mean mini"):
         load.load_preset("minni")
+
+
+def test_every_preset_names_the_command_that_takes_it():
+    by_command = {command: set(load.presets(command)) for command in [*COMMANDS, "model"]}
+    assert set().union(*by_command.values()) == set(load.presets())
+    assert {"fast", "quality"} <= by_command["reconstruct"]
+    assert {"sv4d", "sv4d2-8views"} <= by_command["model"]
+    assert "command" not in load.load_preset("fast")
+
+
+@pytest.mark.parametrize(
+    ("command", "preset", "message"),
+    [
+        (
+            "sample",
+            "fast",
+            "fast is a preset of viewtime reconstruct, and a preset of viewtime sample is needed here: .*sample-4real",
+        ),
+        (
+            "reconstruct",
+            "sv4d",
+            "sv4d is a model's description, and a preset of viewtime reconstruct is needed here: fast, quality",
+        ),
+        ("model", "mini", "mini is a preset of viewtime train, and a model's description is needed here: .*sv4d2"),
+    ],
+)
+def test_a_preset_of_another_command_is_refused(command, preset, message):
+    with pytest.raises(UserError, match=message):
+        load.load_preset(preset, command)
+
+
+def test_a_file_of_ones_own_need_not_name_a_command(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("seed: 3\n")
+    assert load.load_preset(own, "sample") == {"seed": 3}
+    own.write_text("command: train\nseed: 3\n")
+    with pytest.raises(UserError, match=r"own\.yaml is a preset of viewtime train"):
+        load.load_preset(own, "sample")
