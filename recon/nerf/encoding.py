@@ -31,12 +31,13 @@ class _Encode(torch.autograd.Function):
         points, table = points.contiguous(), table.contiguous()
         slot = None if slot is None else slot.contiguous()
         numbers, N, C = levels.numbers(), len(points), table.shape[-1]
-        size = (ctypes.c_int64 * 5)(N, len(levels), C, table.shape[-2], torch.get_num_threads())
+        size = (ctypes.c_int64 * 6)(N, len(levels), C, table.shape[-2], torch.get_num_threads(), levels.dimensions)
         out = points.new_empty(N, len(levels) * C)
         function = getattr(load_library(SOURCE), f"encode_forward_{SUFFIX[table.dtype]}")
-        function(size, address(numbers), address(slot), address(points), address(table), address(out))
+        scales = (ctypes.c_double * (len(levels) + 1))(*levels.scale, levels.shift)
+        function(size, address(numbers), scales, address(slot), address(points), address(table), address(out))
         ctx.save_for_backward(points, table, numbers, slot)
-        ctx.size = size
+        ctx.size, ctx.scales = size, scales
         return out
 
     @staticmethod
@@ -47,7 +48,7 @@ class _Encode(torch.autograd.Function):
         grad_points = torch.zeros_like(points) if ctx.needs_input_grad[0] else None
         function = getattr(load_library(SOURCE), f"encode_backward_{SUFFIX[table.dtype]}")
         function(
-            ctx.size, address(numbers), address(slot), address(points), address(table), address(grad_out),
+            ctx.size, address(numbers), ctx.scales, address(slot), address(points), address(table), address(grad_out),
             address(grad_table), address(grad_points),
         )  # fmt: skip
         return grad_points, grad_table, None, None
@@ -59,9 +60,10 @@ def encode(points: Tensor, table: Tensor, levels: Levels, slot: Tensor | None = 
     Raises:
         ValueError: shapes or numbers that do not fit the levels.
     """
-    if table.shape[-2] != levels.entries or points.shape[1:] != (3,) or (table.ndim == 3) != (slot is not None):
+    D, entries = levels.dimensions, levels.entries
+    if table.shape[-2] != entries or points.shape[1:] != (D,) or (table.ndim == 3) != (slot is not None):
         raise ValueError(
-            f"table {tuple(table.shape)} and points {tuple(points.shape)} do not fit {levels.entries} entries"
+            f"table {tuple(table.shape)} and points {tuple(points.shape)} do not fit {entries} entries, {D} dimensions"
         )
     compiled = points.device.type == "cpu" and table.shape[-1] in CHANNELS and table.dtype in SUFFIX
     if not compiled or load_library(SOURCE) is None:

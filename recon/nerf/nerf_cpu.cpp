@@ -16,41 +16,48 @@ struct Level {
   int64_t hashed;
 };
 
-// The eight corners around a point: entry indices, weights, and each weight's derivative by the three coordinates.
-template <typename S> struct Corners {
-  int64_t index[8];
-  S weight[8];
-  S low[3], high[3], scale[3];
+constexpr uint32_t PRIME[4] = {1u, 2654435761u, 805459861u, 3674653429u};
 
-  Corners(const Level& level, const S* point) {
-    const int64_t last = level.resolution - 1;
-    int64_t cell[3];
-    for (int a = 0; a < 3; ++a) {
-      const S x = point[a] * S(last);
-      const bool inside = x > S(0) && x < S(last);  // false for NaN too
-      const S clamped = inside ? x : (x >= S(last) ? S(last) : S(0));
-      cell[a] = std::min<int64_t>(int64_t(clamped), last - 1);
-      high[a] = clamped - S(cell[a]);
+// The 2^D corners around a point: entry indices, weights, and each weight's derivative by the coordinates.
+template <typename S, int D> struct Corners {
+  static constexpr int COUNT = 1 << D;
+  int64_t index[COUNT];
+  S weight[COUNT];
+  S low[D], high[D], scale[D];
+
+  Corners(const Level& level, S cells, S shift, const S* point) {
+    int64_t cell[D];
+    for (int a = 0; a < D; ++a) {
+      const bool inside = point[a] > S(0) && point[a] < S(1);  // false for NaN too
+      const S x = (inside ? point[a] : (point[a] >= S(1) ? S(1) : S(0))) * cells + shift;
+      cell[a] = int64_t(x);
+      high[a] = x - S(cell[a]);
       low[a] = S(1) - high[a];
-      scale[a] = inside ? S(last) : S(0);
+      scale[a] = inside ? cells : S(0);
     }
-    for (int c = 0; c < 8; ++c) {
-      const int64_t x = cell[0] + (c & 1), y = cell[1] + ((c >> 1) & 1), z = cell[2] + ((c >> 2) & 1);
+    for (int c = 0; c < COUNT; ++c) {
+      S product = 1;
+      for (int a = 0; a < D; ++a) product *= ((c >> a) & 1) ? high[a] : low[a];
+      weight[c] = product;
       if (level.hashed) {
-        const uint32_t h = uint32_t(x) ^ (uint32_t(y) * 2654435761u) ^ (uint32_t(z) * 805459861u);
+        uint32_t h = 0;
+        for (int a = 0; a < D; ++a) h ^= uint32_t(cell[a] + ((c >> a) & 1)) * PRIME[a];
         index[c] = level.offset + int64_t(h & uint32_t(level.size - 1));
       } else {
-        index[c] = level.offset + x + level.resolution * (y + level.resolution * z);
+        int64_t place = 0;
+        for (int a = D - 1; a >= 0; --a) place = place * level.resolution + cell[a] + ((c >> a) & 1);
+        index[c] = level.offset + (place < level.size ? place : place - level.size);
       }
-      weight[c] = ((c & 1) ? high[0] : low[0]) * ((c & 2) ? high[1] : low[1]) * ((c & 4) ? high[2] : low[2]);
     }
   }
 
   void add_gradient(int c, S value, S* gradient) const {
-    const S x = (c & 1) ? high[0] : low[0], y = (c & 2) ? high[1] : low[1], z = (c & 4) ? high[2] : low[2];
-    gradient[0] += ((c & 1) ? value : -value) * y * z * scale[0];
-    gradient[1] += ((c & 2) ? value : -value) * x * z * scale[1];
-    gradient[2] += ((c & 4) ? value : -value) * x * y * scale[2];
+    for (int a = 0; a < D; ++a) {
+      S others = scale[a];
+      for (int b = 0; b < D; ++b)
+        if (b != a) others *= ((c >> b) & 1) ? high[b] : low[b];
+      gradient[a] += (((c >> a) & 1) ? value : -value) * others;
+    }
   }
 };
 
@@ -64,17 +71,18 @@ template <typename Work> void in_parallel(int64_t parts, const Work& work) {
 struct Shape {
   int64_t points, levels, channels, entries, threads;  // entries: of one slot's table
   const Level* level;
+  const double* scale;   // cells per unit length of each level, then the shift in cells
   const int64_t* slot;  // [points] or null: which table of several a point reads
 };
 
-template <typename S, int C> void forward_part(const Shape& shape, const S* points, const S* table, S* out, int64_t part) {
+template <typename S, int C, int D> void forward_part(const Shape& shape, const S* points, const S* table, S* out, int64_t part) {
   const int64_t first = shape.points * part / shape.threads, last = shape.points * (part + 1) / shape.threads;
   for (int64_t n = first; n < last; ++n) {
     const S* own = table + (shape.slot ? shape.slot[n] * shape.entries * C : 0);
     for (int64_t l = 0; l < shape.levels; ++l) {
-      const Corners<S> corners(shape.level[l], points + 3 * n);
+      const Corners<S, D> corners(shape.level[l], S(shape.scale[l]), S(shape.scale[shape.levels]), points + D * n);
       S sum[C] = {};
-      for (int c = 0; c < 8; ++c)
+      for (int c = 0; c < corners.COUNT; ++c)
         for (int k = 0; k < C; ++k) sum[k] += corners.weight[c] * own[corners.index[c] * C + k];
       for (int k = 0; k < C; ++k) out[(n * shape.levels + l) * C + k] = sum[k];
     }
@@ -82,15 +90,15 @@ template <typename S, int C> void forward_part(const Shape& shape, const S* poin
 }
 
 // One level at a time, so that threads write to different parts of the table.
-template <typename S, int C>
+template <typename S, int C, int D>
 void backward_level(const Shape& shape, const S* points, const S* table, const S* grad_out, S* grad_table,
                     S* grad_points, int64_t l) {
   for (int64_t n = 0; n < shape.points; ++n) {
-    const Corners<S> corners(shape.level[l], points + 3 * n);
+    const Corners<S, D> corners(shape.level[l], S(shape.scale[l]), S(shape.scale[shape.levels]), points + D * n);
     const int64_t own = shape.slot ? shape.slot[n] * shape.entries * C : 0;
     const S* wanted = grad_out + (n * shape.levels + l) * C;
-    S gradient[3] = {};
-    for (int c = 0; c < 8; ++c) {
+    S gradient[D] = {};
+    for (int c = 0; c < corners.COUNT; ++c) {
       const int64_t base = own + corners.index[c] * C;
       S along = 0;
       for (int k = 0; k < C; ++k) {
@@ -100,52 +108,52 @@ void backward_level(const Shape& shape, const S* points, const S* table, const S
       if (grad_points) corners.add_gradient(c, along, gradient);
     }
     if (grad_points)
-      for (int a = 0; a < 3; ++a) grad_points[3 * n + a] += gradient[a];
+      for (int a = 0; a < D; ++a) grad_points[D * n + a] += gradient[a];
   }
 }
 
-template <typename S, int C>
+template <typename S, int C, int D>
 void backward(const Shape& shape, const S* points, const S* table, const S* grad_out, S* grad_table, S* grad_points) {
   const int64_t parts = std::min(shape.threads, shape.levels);
   std::vector<std::vector<S>> partial(parts > 1 && grad_points ? parts - 1 : 0);
-  for (auto& buffer : partial) buffer.assign(3 * shape.points, S(0));
+  for (auto& buffer : partial) buffer.assign(D * shape.points, S(0));
   in_parallel(parts, [&](int64_t part) {
     S* own = !grad_points ? nullptr : part == 0 ? grad_points : partial[part - 1].data();
     for (int64_t l = part; l < shape.levels; l += parts)
-      backward_level<S, C>(shape, points, table, grad_out, grad_table, own, l);
+      backward_level<S, C, D>(shape, points, table, grad_out, grad_table, own, l);
   });
   for (const auto& buffer : partial)
-    for (int64_t i = 0; i < 3 * shape.points; ++i) grad_points[i] += buffer[i];
+    for (int64_t i = 0; i < D * shape.points; ++i) grad_points[i] += buffer[i];
 }
 
-template <typename S, int C> struct Encoding {
-  static void forward(const Shape& shape, const S* points, const S* table, S* out) {
-    in_parallel(shape.threads, [&](int64_t part) { forward_part<S, C>(shape, points, table, out, part); });
-  }
-};
+template <typename S, int C, int D>
+void forward(const Shape& shape, const S* points, const S* table, S* out) {
+  in_parallel(shape.threads, [&](int64_t part) { forward_part<S, C, D>(shape, points, table, out, part); });
+}
 
-template <typename S> void forward_any(const Shape& s, const S* points, const S* table, S* out) {
+template <typename S, int D> void forward_any(const Shape& s, const S* points, const S* table, S* out) {
   switch (s.channels) {
-    case 1: return Encoding<S, 1>::forward(s, points, table, out);
-    case 2: return Encoding<S, 2>::forward(s, points, table, out);
-    case 3: return Encoding<S, 3>::forward(s, points, table, out);
-    case 4: return Encoding<S, 4>::forward(s, points, table, out);
-    case 8: return Encoding<S, 8>::forward(s, points, table, out);
+    case 1: return forward<S, 1, D>(s, points, table, out);
+    case 2: return forward<S, 2, D>(s, points, table, out);
+    case 3: return forward<S, 3, D>(s, points, table, out);
+    case 4: return forward<S, 4, D>(s, points, table, out);
+    case 8: return forward<S, 8, D>(s, points, table, out);
   }
 }
-template <typename S>
+template <typename S, int D>
 void backward_any(const Shape& s, const S* points, const S* table, const S* grad_out, S* grad_table, S* grad_points) {
   switch (s.channels) {
-    case 1: return backward<S, 1>(s, points, table, grad_out, grad_table, grad_points);
-    case 2: return backward<S, 2>(s, points, table, grad_out, grad_table, grad_points);
-    case 3: return backward<S, 3>(s, points, table, grad_out, grad_table, grad_points);
-    case 4: return backward<S, 4>(s, points, table, grad_out, grad_table, grad_points);
-    case 8: return backward<S, 8>(s, points, table, grad_out, grad_table, grad_points);
+    case 1: return backward<S, 1, D>(s, points, table, grad_out, grad_table, grad_points);
+    case 2: return backward<S, 2, D>(s, points, table, grad_out, grad_table, grad_points);
+    case 3: return backward<S, 3, D>(s, points, table, grad_out, grad_table, grad_points);
+    case 4: return backward<S, 4, D>(s, points, table, grad_out, grad_table, grad_points);
+    case 8: return backward<S, 8, D>(s, points, table, grad_out, grad_table, grad_points);
   }
 }
 
-Shape make_shape(const int64_t* size, const int64_t* level, const int64_t* slot) {
-  return {size[0], size[1], size[2], size[3], size[4], reinterpret_cast<const Level*>(level), slot};
+// size: points, levels, channels, entries, threads, dimensions.
+Shape make_shape(const int64_t* size, const int64_t* level, const double* scale, const int64_t* slot) {
+  return {size[0], size[1], size[2], size[3], size[4], reinterpret_cast<const Level*>(level), scale, slot};
 }
 
 // A voxel block per slot over the cube [low, low + side]^3.
@@ -178,14 +186,17 @@ struct Block {
 }  // namespace
 
 #define VIEWTIME_ENCODING(S, NAME)                                                                                    \
-  extern "C" void encode_forward_##NAME(const int64_t* size, const int64_t* level, const int64_t* slot,               \
-                                        const S* points, const S* table, S* out) {                                    \
-    forward_any<S>(make_shape(size, level, slot), points, table, out);                                                \
+  extern "C" void encode_forward_##NAME(const int64_t* size, const int64_t* level, const double* scale,               \
+                                        const int64_t* slot, const S* points, const S* table, S* out) {               \
+    const Shape shape = make_shape(size, level, scale, slot);                                                         \
+    size[5] == 3 ? forward_any<S, 3>(shape, points, table, out) : forward_any<S, 4>(shape, points, table, out);       \
   }                                                                                                                   \
-  extern "C" void encode_backward_##NAME(const int64_t* size, const int64_t* level, const int64_t* slot,              \
-                                         const S* points, const S* table, const S* grad_out, S* grad_table,           \
-                                         S* grad_points) {                                                            \
-    backward_any<S>(make_shape(size, level, slot), points, table, grad_out, grad_table, grad_points);                 \
+  extern "C" void encode_backward_##NAME(const int64_t* size, const int64_t* level, const double* scale,              \
+                                         const int64_t* slot, const S* points, const S* table, const S* grad_out,     \
+                                         S* grad_table, S* grad_points) {                                             \
+    const Shape shape = make_shape(size, level, scale, slot);                                                         \
+    size[5] == 3 ? backward_any<S, 3>(shape, points, table, grad_out, grad_table, grad_points)                        \
+                 : backward_any<S, 4>(shape, points, table, grad_out, grad_table, grad_points);                       \
   }
 VIEWTIME_ENCODING(float, float32)
 VIEWTIME_ENCODING(double, float64)

@@ -28,7 +28,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class RayPicture:
-    """rgb [R, 3] premultiplied by alpha [R]; depth [R], distance from the camera times alpha; samples: their number."""
+    """rgb [R, C] premultiplied by alpha [R]; depth [R], distance from the camera times alpha; samples: their number."""
 
     rgb: Tensor
     alpha: Tensor
@@ -58,13 +58,21 @@ def render_rays(
     """Render R rays.
 
     Args:
-        field: (points [M, 3] world, slot [M]) -> density [M] per world unit, colour [M, 3].
+        field: (points [M, 3] world, slot [M]) -> density [M] per world unit, colour [M, C].
         instants: int64 [K], the entry of `block` that holds each slot's voxels.
         jitter: [R] in [0, 1): where in a step the first sample lies.
     """
     times, valid = march(
         block, rays.origins.detach(), rays.directions.detach(), instants[rays.slot], jitter, step, most
     )
+    return composite(field, rays, times, valid, step)
+
+
+def composite(field: Field, rays: Rays, times: Tensor, valid: Tensor, step: float) -> RayPicture:
+    """What R rays see of a field at samples [R, S]; those that are not `valid` are not evaluated.
+
+    The field's colours may have any number C of channels; each is summed with the same weights.
+    """
     R, S = times.shape
     place = valid.flatten().nonzero().flatten()
     ray = place.div(max(1, S), rounding_mode="floor")
@@ -74,5 +82,5 @@ def render_rays(
     optical = torch.zeros(R * S, device=density.device, dtype=density.dtype).scatter(0, place, density * step)
     weight = volume_weights(optical.view(R, S)).flatten()[place]
     sent = weight[:, None] * torch.cat([colour, torch.ones_like(along)[:, None], along[:, None]], dim=1)
-    total = torch.zeros(R, 5, device=density.device, dtype=density.dtype).index_add(0, ray, sent)
-    return RayPicture(total[:, :3], total[:, 3], total[:, 4], len(place))
+    total = torch.zeros(R, sent.shape[1], device=density.device, dtype=density.dtype).index_add(0, ray, sent)
+    return RayPicture(total[:, :-2], total[:, -2], total[:, -1], len(place))
