@@ -12,13 +12,14 @@ import tyro
 class CurationLimits:
     """What an asset must be. The filters apply in this order."""
 
-    licences: tuple[str, ...] = ("CC0", "CC-BY", "CC-BY-SA")
-    """Allowed licence families, in any spelling; versions do not matter."""
-    min_frames: int = 10
-    """Animated frames, at 24 a second, of at least one clip."""
+    licences: tuple[str, ...] = ("CC0", "CC-BY", "CC-BY-SA", "MIT", "Apache", "BSD")
+    """Allowed licence families, in any spelling; versions do not matter. All of these allow changes and training; their
+    notices are kept with the weights."""
+    min_frames: int = 8
+    """Animated frames, at 24 a second, of at least one clip: a beat of wings is shorter than half a second."""
     min_displacement: float = 0.03
     """Largest movement of a vertex, as a share of the bounding box's diagonal."""
-    min_pixel_motion: float = 0.02
+    min_pixel_motion: float = 0.015
     """Largest L1 distance between key renders, of [0, 1], over the object's pixels; 0 renders nothing."""
     max_mb: float = 200.0
     """Larger files are never opened."""

@@ -114,7 +114,7 @@ class Duplicates:
         row = row | {"clips": clips}
         first = self.assets.get(row["sha256"]) or self.assets.get(row["content"])
         if first is not None and first != row["id"]:
-            return row | _verdict("reject", "duplicate", "same_content", f"same geometry and motion as {first}")
+            return row | _verdict("reject", "duplicate", "same_content", f"same geometry, look and motion as {first}")
         self.assets[row["sha256"]] = self.assets[row["content"]] = row["id"]
         return row
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 # Sketchfab's and Objaverse's short names.
 SHORT_NAMES = {name: f"CC-{name.upper()}" for name in ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd")}
-DEFAULT_ALLOWED = ("CC0", "CC-BY", "CC-BY-SA")
+_VERSION = re.compile(
+    r"(-LICEN[CS]E)?(-V?\d[\d.]*)?(-CLAUSE)?$"
+)  # nothing after it: a further word may be a restriction
 _FAMILY = re.compile(r"(CC0|CC-BY(?:-NC)?(?:-(?:SA|ND))?|[A-Z0-9+.]+(?:-[A-Z0-9+.]+)*)")
 
 
@@ -24,7 +26,7 @@ def family(licence: str | None) -> str | None:
     if match is None:
         return None
     found = match.group(0)
-    return found if found.startswith(("CC0", "CC-BY")) else re.sub(r"-\d[\d.]*$", "", found)
+    return found if found.startswith(("CC0", "CC-BY")) else _VERSION.sub("", found)
 
 
 def is_allowed(licence: str | None, allowed: Iterable[str]) -> bool:

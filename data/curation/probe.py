@@ -45,7 +45,7 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class AssetFacts:
-    """One asset; `content` is the hash of its geometry and all its clips."""
+    """One asset; `content` is the hash of its geometry, its look and all its clips."""
 
     bytes: int
     sha256: str
@@ -73,7 +73,10 @@ def probe_asset(path: str, max_bytes: int, max_clips: int = 200) -> AssetFacts:
 
 
 def _rest_hash(scene: Scene) -> bytes:
-    digest = hashlib.sha256()
+    """Of geometry and look: one body in another texture is another asset."""
+    digest = hashlib.sha256(repr(scene.materials).encode())
+    for texture in scene.textures:
+        digest.update(np.ascontiguousarray(texture.pixels).tobytes())
     for part in scene.parts:
         digest.update(np.ascontiguousarray(part.positions).tobytes())
         digest.update(np.ascontiguousarray(part.triangles).tobytes())

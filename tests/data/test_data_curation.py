@@ -44,6 +44,10 @@ def has_gl() -> bool:
         ("CC BY-NC 4.0", "CC-BY-NC"),
         ("MIT", "MIT"),
         ("Apache-2.0", "APACHE"),
+        ("Apache License 2.0", "APACHE"),
+        ("MIT License", "MIT"),
+        ("BSD-3-Clause", "BSD"),
+        ("BSD-3-Clause-No-Military-License", "BSD-3-CLAUSE-NO-MILITARY"),
         ("", None),
         (None, None),
         ("unknown", None),
@@ -136,10 +140,19 @@ def test_a_killed_run_continues_to_the_same_manifest(tmp_path):
     (tmp_path / "out" / "manifest.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:40])
     command.run(config)
     assert (tmp_path / "out" / "manifest.jsonl").read_bytes() == whole
-    assert rows_of(tmp_path / "out")["box9"]["detail"] == "same geometry and motion as box0"
+    assert rows_of(tmp_path / "out")["box9"]["detail"] == "same geometry, look and motion as box0"
     other = CurateConfig(str(tmp_path / "assets"), str(tmp_path / "out"), licence="CC0")
     with pytest.raises(UserError, match="another source, licence or limits"):
         command.run(other)
+
+
+def test_one_body_in_another_colour_is_another_asset(tmp_path):
+    for name, colour in (("a", (1, 0, 0)), ("b", (0, 0, 1)), ("c", (1, 0, 0))):
+        write_box(tmp_path / "assets" / f"{name}.glb", colour=colour)
+    # Bytes that differ, so that only the content can tell that c is a.
+    (tmp_path / "assets" / "c.glb").write_bytes((tmp_path / "assets" / "c.glb").read_bytes().replace(b"box", b"BOX"))
+    command.run(CurateConfig(str(tmp_path / "assets"), str(tmp_path / "out"), licence="CC0", limits=GEOMETRY_ONLY))
+    assert [row["reason"] for row in rows_of(tmp_path / "out").values()] == ["", "", "same_content"]
 
 
 def test_repeated_clips_of_one_asset_count_once(tmp_path):
