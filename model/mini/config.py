@@ -23,8 +23,11 @@ class MiniConfig:
         frustum_width: of the network that turns the input view, the grid's first, into a solid
             (`frustum.Frustum`), whose pictures the rest corrects; 0 leaves it out. With depth 0 those pictures are
             the prediction, and of the other sizes only `size` and `channels` count.
-        frustum_rays: that volume rendering casts along a picture's side: half the size (also 0), or the size, which
-            takes four times the samples.
+        frustum_size: side of the pictures that this network sees, of which `size` is a multiple; 0: the size. It
+            draws half as many cells along each edge.
+        frustum_rays: that volume rendering casts along a picture's side: half that size (also 0), which trains
+            fastest, or any multiple up to the size, at which outline and colours of the input are kept.
+        frustum_hints: whether it sees what the outline says of the solid, and its camera (`hints.draw_hints`).
         camera_conditioning: whether the network sees the cameras at all.
     """
 
@@ -36,7 +39,9 @@ class MiniConfig:
     head_dim: int = 48
     lift_channels: int = 0
     frustum_width: int = 0
+    frustum_size: int = 0
     frustum_rays: int = 0
+    frustum_hints: bool = False
     frame_attention: bool = True
     view_attention: bool = True
     camera_conditioning: bool = True
@@ -50,7 +55,11 @@ class MiniConfig:
             raise UserError(f"mini: depth {self.depth} must be even: view and frame layers alternate")
         if self.frustum_width % 8 or (self.frustum_width and self.channels != 4):
             raise UserError(f"mini: frustum_width {self.frustum_width} must be a multiple of 8, and channels 4")
-        if self.frustum_rays not in (0, self.size // 2, self.size):
-            raise UserError(f"mini: frustum_rays {self.frustum_rays}; choose {self.size // 2} or {self.size}")
+        seen = self.frustum_size or self.size
+        if seen % 8 or self.size % seen:
+            raise UserError(f"mini: frustum_size {seen} must be a multiple of 8 that divides the size ({self.size})")
+        rays = self.frustum_rays or seen // 2
+        if rays % (seen // 2) or self.size % rays:
+            raise UserError(f"mini: frustum_rays {rays}; choose {seen // 2}, or a multiple that divides {self.size}")
         if not (self.depth or self.frustum_width):
             raise UserError("mini: depth 0 needs a frustum_width, else there is no network")

@@ -8,12 +8,15 @@ picture-to-picture U-net.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.model.mini.rays import SLOPE, ray_points, ray_weights, sample_volume
+from viewtime.model.mini.hints import HINTS, draw_hints
+from viewtime.model.mini.solid import render_solid
 from viewtime.model.mini.stem import GROUPS, ResidualBlock
 
 HEAD_DIM = 32
@@ -21,6 +24,22 @@ MIDDLE_BLOCKS = 4
 DENSITY_GAIN = 4.0
 STARTING_THICKNESS = 0.25  # of the denser layer before training, in half heights of the picture
 DARKEST = 0.02  # colours are kept this far from 0 and 1 before the logit
+
+
+class SolidCameras(NamedTuple):
+    """The camera of a picture and those that look at its solid, N pictures and V views.
+
+    Attributes:
+        axes_in: of the picture's camera [N, 3, 3] (`rays.camera_axes`).
+        elevation: of the same, degrees [N].
+        axes: of the others [N, V, 3, 3].
+        slope: tan(fov / 2) of all [N].
+    """
+
+    axes_in: Tensor
+    elevation: Tensor
+    axes: Tensor
+    slope: Tensor
 
 
 class PictureAttention(nn.Module):
@@ -41,12 +60,19 @@ class PictureAttention(nn.Module):
 
 
 class PictureNet(nn.Module):
-    """U-net with attention at 1/8 of the size, in turn within a picture and over all frames of an object."""
+    """U-net with attention at 1/8 of the size, in turn within a picture and over all frames of an object.
 
-    def __init__(self, channels: int, width: int, out: int, size: int) -> None:
+    Args:
+        hints: planes at half the size that are seen beside the picture; their weights start at zero.
+    """
+
+    def __init__(self, channels: int, width: int, out: int, size: int, hints: int = 0) -> None:
         super().__init__()
         deep, side = 4 * width, size // 8
         self.enter = nn.Conv2d(4 * channels, width, 3, padding=1)
+        self.hint = nn.Conv2d(hints, width, 3, padding=1, bias=False) if hints else None
+        if self.hint is not None:
+            nn.init.zeros_(self.hint.weight)
         self.half_in = ResidualBlock(width)
         self.down_half = nn.Conv2d(width, 2 * width, 2, stride=2)
         self.quarter_in = nn.Sequential(ResidualBlock(2 * width), ResidualBlock(2 * width))
@@ -62,9 +88,13 @@ class PictureNet(nn.Module):
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, hints: Tensor | None = None) -> Tensor:
         """[N · frames, channels, S, S] -> [N · frames, out, S/2, S/2]; frames: 1 keeps them apart."""
-        half = self.half_in(self.enter(F.pixel_unshuffle(x, 2)))
+        half = self.enter(F.pixel_unshuffle(x, 2))
+        if self.hint is not None:
+            assert hints is not None
+            half = half + self.hint(hints)
+        half = self.half_in(half)
         quarter = self.quarter_in(self.down_half(half))
         deep = self.down_quarter(quarter) + self.position
         for number in range(MIDDLE_BLOCKS):
@@ -82,18 +112,19 @@ class Frustum(nn.Module):
 
     Args:
         width: of the U-net at half the size; a multiple of 8.
-        size: side S of the pictures; the network draws S/2 cells along each edge.
-        rays: R along a side of the pictures that it makes, each with S/2 samples; S/2 or S. With S the drawn cells
-            are interpolated, and outline and colours of the input are taken in full.
+        size: side S of the pictures that the network sees; it draws S/2 cells along each edge.
+        rays: R along a side of the pictures that it makes, each with S/2 samples; S/2 or more. With more the drawn
+            cells are interpolated, and outline and colours of the input are taken at that size.
+        hints: whether the network sees the planes of `hints.draw_hints`.
     """
 
-    def __init__(self, width: int, size: int, rays: int) -> None:
+    def __init__(self, width: int, size: int, rays: int, hints: bool = False) -> None:
         super().__init__()
-        self.side, self.rays = size // 2, rays
-        self.network = PictureNet(4, width, 4 * self.side, size)
+        self.side, self.rays, self.hints = size // 2, rays, hints
+        self.network = PictureNet(4, width, 4 * self.side, size, HINTS if hints else 0)
 
-    def forward(self, picture: Tensor, axes_in: Tensor, axes: Tensor, frames: int = 1) -> Tensor:
-        """picture [N, 4, S, S] in [-1, 1], on white; its camera axes [N, 3, 3]; axes [N, V, 3, 3].
+    def forward(self, picture: Tensor, cameras: SolidCameras, frames: int = 1) -> Tensor:
+        """picture [N, 4, H, H] in [-1, 1], on white, of `cameras.axes_in`; H a multiple of S and of the rays, or S.
 
         Args:
             frames: N is a multiple of it; so many pictures in a row are frames of one object.
@@ -101,31 +132,28 @@ class Frustum(nn.Module):
         Returns:
             [N, V, 4, R, R] in [-1, 1], on white.
         """
-        return self.render(self.fill(picture, frames), axes_in, axes)
+        solid = self.fill(picture, cameras, frames)
+        return render_solid(solid, cameras.axes_in, cameras.axes, cameras.slope, self.rays)
 
-    def fill(self, picture: Tensor, frames: int = 1) -> Tensor:
+    def fill(self, picture: Tensor, cameras: SolidCameras, frames: int = 1) -> Tensor:
         """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, S/2 (depth), R, R]."""
-        drawn = rearrange(self.network(picture, frames).float(), "n (c z) y x -> n c z y x", c=4)
+        picture = picture.float()
+        shown = resized(picture, 2 * self.side)
+        hints = draw_hints(shown, cameras.elevation, cameras.slope) if self.hints else None
+        drawn = rearrange(self.network(shown, frames, hints).float(), "n (c z) y x -> n c z y x", c=4)
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
         density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
         drawn = torch.cat([drawn[:, :3], density], dim=1)
         if self.rays != self.side:
             drawn = F.interpolate(drawn, size=(self.side, self.rays, self.rays), mode="trilinear")
-        seen = (F.avg_pool2d(picture.float(), picture.shape[-1] // self.rays) + 1) / 2
+        seen = (resized(picture, self.rays) + 1) / 2
         own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
         colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
         density = drawn[:, 3:] * seen[:, 3:, None]
         return torch.cat([colour, density], dim=1)
 
-    def render(self, volume: Tensor, axes_in: Tensor, axes: Tensor) -> Tensor:
-        """Composite the volume along the rays of every view."""
-        turned = torch.einsum("nij,nvkj->nvik", axes_in, axes)
-        points = torch.einsum("nvij,zyxj->nvzyxi", turned, ray_points(self.rays, self.side, axes.device))
-        points = torch.cat([points[..., :2] / (1 + SLOPE * points[..., 2:]), points[..., 2:]], dim=-1)
-        samples = sample_volume(volume, rearrange(points, "n v z y x i -> n (v z) y x i"))
-        samples = rearrange(samples, "n c (v z) y x -> n v z c y x", v=axes.shape[1])
-        weight = ray_weights(samples[:, :, :, 3:], dim=2)
-        opacity = weight.sum(dim=2)
-        colour = (weight * samples[:, :, :, :3]).sum(dim=2) + 1 - opacity
-        return torch.cat([colour, opacity], dim=2) * 2 - 1
+
+def resized(picture: Tensor, side: int) -> Tensor:
+    """A square picture [N, C, H, H] at another size; H is a multiple of it."""
+    return picture if picture.shape[-1] == side else F.avg_pool2d(picture, picture.shape[-1] // side)

@@ -14,9 +14,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.frustum import Frustum
+from viewtime.model.mini.frustum import Frustum, SolidCameras
 from viewtime.model.mini.lift import Lift
-from viewtime.model.mini.rays import camera_axes
+from viewtime.model.mini.rays import SLOPE, camera_axes, slope_of
 from viewtime.model.mini.stem import StemDecoder, StemEncoder
 
 NOISE_FREQUENCIES = 64
@@ -96,15 +96,19 @@ class MiniNetwork(nn.Module):
 
     `forward(x, t, cond)` with x [B, V, F, 4, S, S] (known cells may hold anything), t [B, V, F] in [0, 1] and cond:
     `known` [B, V, F] bool, `known_frames` [B, V, F, 4, S, S], `elevation`, `azimuth` [B, V, F] degrees, the azimuth
-    relative to the input view. Returns the prediction of x0, same shape as x.
+    relative to the input view, and `fov_y` [B] degrees (33.8 where it is missing). Returns the prediction of x0, same
+    shape as x.
     """
 
     def __init__(self, config: MiniConfig) -> None:
         super().__init__()
         self.config = config
         C, side = config.width, config.size // 8
-        rays = config.frustum_rays or config.size // 2
-        self.frustum = Frustum(config.frustum_width, config.size, rays) if config.frustum_width else None
+        seen = config.frustum_size or config.size
+        rays = config.frustum_rays or seen // 2
+        self.frustum = None
+        if config.frustum_width:
+            self.frustum = Frustum(config.frustum_width, seen, rays, config.frustum_hints)
         if not config.depth:
             return
         shown = config.channels if config.frustum_width else 0
@@ -168,13 +172,16 @@ class MiniNetwork(nn.Module):
         empty = x.new_tensor([1.0, 1.0, 1.0, -1.0])[: self.config.channels, None, None]
         if self.frustum is None:
             return empty
-        B, V = x.shape[:2]
+        B, V, frames = x.shape[:3]
         axes = camera_axes(cond["elevation"].float(), cond["azimuth"].float())
         axes = rearrange(axes, "b v f i j -> (b f) v i j")
+        fov_y = cond.get("fov_y")
+        slope = x.new_full((B,), SLOPE) if fov_y is None else slope_of(fov_y)
+        elevation = cond["elevation"][:, 0].float().flatten()
+        cameras = SolidCameras(axes[:, 0], elevation, axes[:, 1:], slope.repeat_interleave(frames))
         picture = torch.where(known[:, 0, :, None, None, None], cond["known_frames"][:, 0], empty)
         picture = picture.flatten(0, 1).float()
-        frames = x.shape[2] if self.config.frame_attention else 1
-        seen = self.frustum(picture, axes[:, 0], axes[:, 1:], frames)
+        seen = self.frustum(picture, cameras, frames if self.config.frame_attention else 1)
         seen = F.interpolate(seen.flatten(0, 1), size=x.shape[-2:], mode="bilinear", align_corners=False)
         seen = torch.cat([picture[:, None], seen.unflatten(0, (-1, V - 1))], dim=1)
         seen = rearrange(seen, "(b f) v c h w -> b v f c h w", b=B)

@@ -15,6 +15,12 @@ from torch import Tensor
 from viewtime.cameras import DEFAULT_FOV_Y
 
 SLOPE = math.tan(math.radians(DEFAULT_FOV_Y) / 2)
+FAINT = 1e-3  # optical depth of a sample below which a cell counts as empty
+
+
+def slope_of(fov_y: Tensor) -> Tensor:
+    """tan(fov / 2) of vertical fields of view in degrees, same shape."""
+    return torch.tan(torch.deg2rad(fov_y.float()) / 2)
 
 
 def camera_axes(elevation: Tensor, azimuth: Tensor) -> Tensor:

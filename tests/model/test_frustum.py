@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,14 @@ from torch import Tensor
 from viewtime.cameras import DEFAULT_FOV_Y, Cameras
 from viewtime.errors import UserError
 from viewtime.model.mini.config import MiniConfig
-from viewtime.model.mini.frustum import Frustum, PictureAttention
+from viewtime.model.mini.frustum import Frustum, PictureAttention, SolidCameras
 from viewtime.model.mini.network import MiniNetwork
-from viewtime.model.mini.rays import SLOPE, camera_axes
+from viewtime.model.mini.rays import SLOPE, camera_axes, slope_of
+from viewtime.model.mini.solid import render_solid
 from viewtime.weights import load_weights, save_weights
 
 SIZE = 32
 HALF = SIZE // 2
-DISTANCE = 1 / math.tan(math.radians(DEFAULT_FOV_Y) / 2)  # the distance at which half a picture's height is 1
 EMPTY = torch.tensor([1.0, 1.0, 1.0, -1.0])[:, None, None]
 
 
@@ -35,6 +34,12 @@ def axes_at(*azimuth: float) -> Tensor:
     return camera_axes(torch.zeros(1, len(azimuth)), torch.tensor([azimuth]))
 
 
+def cameras_of(axes: Tensor) -> SolidCameras:
+    """The first of the cameras took the picture; usual field of view, level."""
+    N = len(axes)
+    return SolidCameras(axes[:, 0], torch.zeros(N), axes, torch.full((N,), SLOPE))
+
+
 def outline(seen: Tensor) -> Tensor:
     return seen[3] > 0
 
@@ -45,14 +50,14 @@ def shrunk(picture: Tensor) -> Tensor:
 
 def test_before_training_it_shows_the_input_in_the_input_view() -> None:
     axes = axes_at(0)
-    seen, wanted = Frustum(8, SIZE, HALF)(lopsided()[None], axes[:, 0], axes)[0, 0], shrunk(lopsided())
+    seen, wanted = Frustum(8, SIZE, HALF)(lopsided()[None], cameras_of(axes))[0, 0], shrunk(lopsided())
     assert (outline(seen) == outline(wanted)).all()
     assert (seen[:3, outline(wanted)] - torch.tensor([1.0, -1.0, -1.0])[:, None]).abs().max() < 0.2
 
 
 def test_with_as_many_rays_as_pixels_the_outline_is_the_inputs_own() -> None:
     axes = axes_at(0)
-    seen = Frustum(8, SIZE, SIZE)(lopsided()[None], axes[:, 0], axes)[0, 0]
+    seen = Frustum(8, SIZE, SIZE)(lopsided()[None], cameras_of(axes))[0, 0]
     assert (outline(seen) == outline(lopsided())).all()
 
 
@@ -61,16 +66,36 @@ def test_more_rays_show_the_same_solid() -> None:
     torch.manual_seed(0)
     coarse, fine, axes = Frustum(8, SIZE, HALF), Frustum(8, SIZE, SIZE), axes_at(0, 75)
     fine.load_state_dict(coarse.state_dict())
-    one, other = (frustum(lopsided()[None], axes[:, 0], axes)[0, 1] for frustum in (coarse, fine))
+    one, other = (frustum(lopsided()[None], cameras_of(axes))[0, 1] for frustum in (coarse, fine))
     assert (one - shrunk(other))[3].abs().mean() < 0.05  # alpha counts from -1 to 1
     assert outline(other).sum().item() == pytest.approx(4 * outline(one).sum().item(), rel=0.05)
 
 
+def test_larger_pictures_of_the_same_network_keep_the_colours_of_the_input() -> None:
+    """A network of small pictures inside one of large ones: a stripe of one large pixel is seen again."""
+    picture = lopsided().repeat_interleave(2, -1).repeat_interleave(2, -2)
+    picture[:, 20:40, 20] = torch.tensor([-1.0, -1.0, 1.0, 1.0])[:, None]
+    sizes = {"depth": 0, "frustum_width": 8}
+    torch.manual_seed(0)
+    network = MiniNetwork(MiniConfig(size=2 * SIZE, frustum_size=SIZE, frustum_rays=2 * SIZE, **sizes))
+    network.load_state_dict(MiniNetwork(MiniConfig(size=SIZE, **sizes)).state_dict())
+    _, t, cond = batch(frames=1)
+    cond = {
+        **cond,
+        "azimuth": torch.tensor([0.0, 0.0, 180.0])[None, :, None],
+        "known_frames": picture.expand(1, 3, 1, -1, -1, -1),
+    }
+    seen = network(picture.expand(1, 3, 1, -1, -1, -1), t, cond)[0, 1, 0]
+    assert (outline(seen) == outline(picture)).all()
+    assert (seen[2, 22:38, 20] - seen[0, 22:38, 20]).min() > 1.5
+    assert (seen[0, 22:38, 22] - seen[2, 22:38, 22]).min() > 1.5
+
+
 def test_from_behind_a_thin_solid_is_its_own_mirror_image() -> None:
-    frustum, axes = Frustum(8, SIZE, HALF), axes_at(0, 180)
+    axes = axes_at(0, 180)
     thin = torch.zeros(1, 4, HALF, HALF, HALF)
     thin[:, 3, HALF // 2 - 1 : HALF // 2 + 1] = 0.5 * outline(shrunk(lopsided()))
-    back = frustum.render(thin, axes[:, 0], axes)[0, 1]
+    back = render_solid(thin, axes[:, 0], axes, torch.tensor([SLOPE]), HALF)[0, 1]
     assert (outline(back) == outline(shrunk(lopsided()).flip(-1))).float().mean() > 0.95
 
 
@@ -78,23 +103,25 @@ def test_rays_that_miss_the_object_stay_empty_whatever_the_network_says() -> Non
     torch.manual_seed(0)
     frustum, axes = Frustum(8, SIZE, HALF), axes_at(0)
     torch.nn.init.normal_(frustum.network.leave.weight)  # a network that says anything
-    seen = frustum(lopsided()[None], axes[:, 0], axes)[0, 0]
+    seen = frustum(lopsided()[None], cameras_of(axes))[0, 0]
     away = torch.nn.functional.max_pool2d(shrunk(lopsided())[None, 3:], 3, 1, 1)[0, 0] < 0
     assert away.sum() > 50
     torch.testing.assert_close(seen[:, away], EMPTY[:, 0].expand(4, int(away.sum())), atol=1e-5, rtol=0)
 
 
-def test_an_opaque_cell_of_the_frustum_appears_at_its_projection_in_every_view() -> None:
+@pytest.mark.parametrize("fov_y", [DEFAULT_FOV_Y, 12.0, 55.0])
+def test_an_opaque_cell_of_the_frustum_appears_at_its_projection_in_every_view(fov_y: float) -> None:
     azimuth = torch.tensor([[0.0], [40.0], [130.0], [250.0]])
     elevation = torch.tensor([[15.0], [-10.0], [35.0], [0.0]])
-    cameras = Cameras(elevation, azimuth, torch.full((4, 1), DISTANCE))
+    slope = slope_of(torch.tensor([fov_y]))
+    cameras = Cameras(elevation, azimuth, torch.full((4, 1), 1 / slope.item()), fov_y)
     axes = camera_axes(elevation, azimuth)[:, 0][None]
     volume = torch.zeros(1, 4, HALF, HALF, HALF)
     z, y, x = 11, 6, 10
     volume[0, 3, z, y, x] = 100.0
-    seen = Frustum(8, SIZE, HALF).render(volume, axes[:, 0], axes)[0, :, 3]
+    seen = render_solid(volume, axes[:, 0], axes, slope, HALF)[0, :, 3]
     u, v, depth = ((torch.tensor([x, y, z]) + 0.5) / HALF * 2 - 1).tolist()
-    point = torch.tensor([u * (1 + SLOPE * depth), v * (1 + SLOPE * depth), depth]) @ axes[0, 0]
+    point = torch.tensor([u * (1 + slope.item() * depth), v * (1 + slope.item() * depth), depth]) @ axes[0, 0]
     pixels, _ = cameras.project(point[None], HALF, HALF)
     row, column = torch.meshgrid(torch.arange(HALF) + 0.5, torch.arange(HALF) + 0.5, indexing="ij")
     for view, opacity in enumerate((seen + 1) / 2):
@@ -156,8 +183,8 @@ def test_the_order_of_objects_and_frames_is_kept() -> None:
     torch.nn.init.normal_(frustum.network.middle[3].out.weight, std=0.1)
     torch.nn.init.normal_(frustum.network.leave.weight, std=0.1)
     objects = torch.stack([lopsided(), lopsided().flip(-1), lopsided().flip(-2), lopsided().transpose(-1, -2)])
-    together = frustum(objects, axes[:, 0], axes, 2)
-    alone = [frustum(part, axes[:2, 0], axes[:2], 2) for part in objects.split(2)]
+    together = frustum(objects, cameras_of(axes), 2)
+    alone = [frustum(part, cameras_of(axes[:2]), 2) for part in objects.split(2)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
 
@@ -202,7 +229,8 @@ def test_a_solid_grows_into_a_whole_network(tmp_path: Path) -> None:
         ({"frustum_width": 12}, "multiple of 8"),
         ({"frustum_width": 8, "channels": 3}, "channels 4"),
         ({"depth": 0}, "no network"),
-        ({"frustum_width": 8, "frustum_rays": 48}, "choose 32 or 64"),
+        ({"frustum_width": 8, "frustum_rays": 48}, "a multiple that divides 64"),
+        ({"frustum_width": 8, "frustum_size": 48}, "divides the size"),
     ],
 )
 def test_sizes_that_make_no_network_are_refused(options: dict, words: str) -> None:
