@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from viewtime.configs.schema.data import DataConfig
+from viewtime.configs.load import load_preset
 from viewtime.data.captions import read_caption
 from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.errors import UserError
@@ -62,6 +64,38 @@ def list_assets(where: str) -> list[Asset]:
     if not kept:
         raise UserError(f"no asset to render at {where}; looked for {', '.join(READABLE)} or rows with decision keep")
     return kept
+
+
+def held_out_groups(name_or_path: str) -> dict[str, list[str]]:
+    """A list of held-out assets by group: ids of each, groups of groups taken apart.
+
+    Raises:
+        UserError: no such preset or file, or it holds something else than lists of ids.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, value in load_preset(name_or_path).items():
+        for group, ids in value.items() if isinstance(value, dict) else [(name, value)]:
+            if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+                raise UserError(f"{name_or_path}: {group} must be a list of ids of assets, not {ids!r}")
+            groups[group] = ids
+    return groups
+
+
+def held_out_ids(config: DataConfig, assets: Sequence[Asset]) -> list[str]:
+    """The ids that `config.held_out` and its list name; those of the list may lack some assets, but not all.
+
+    Raises:
+        UserError: the list cannot be read, or names none of the assets, so that it would silently hold nothing out.
+    """
+    if not config.held_out_list:
+        return list(config.held_out)
+    named = {one for ids in held_out_groups(config.held_out_list).values() for one in ids}
+    here = named & {asset.id for asset in assets}
+    if not here:
+        raise UserError(f"data.held_out_list {config.held_out_list} names none of the {len(assets)} assets")
+    if here != named:
+        log.warning("%d of the %d assets of %s are not here", len(named - here), len(named), config.held_out_list)
+    return sorted(here | set(config.held_out))
 
 
 def split_assets(assets: list[Asset], held_out: Sequence[str], held_out_only: bool) -> list[Asset]:

@@ -30,11 +30,12 @@ def build_mixture(config: DataConfig) -> Mixture:
     if config.kind == "latents" and (config.assets or config.videos or config.creature_weight):
         raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
     if config.assets:
-        from viewtime.data.asset_list import list_assets, split_assets
+        from viewtime.data.asset_list import held_out_ids, list_assets, split_assets
         from viewtime.data.stream import AssetSource
 
+        found = list_assets(config.assets)
         assets = AssetSource(
-            split_assets(list_assets(config.assets), config.held_out, config.held_out_only),
+            split_assets(found, held_out_ids(config, found), config.held_out_only),
             **size,
             resolution=frame_size,
             options=config.on_the_fly,

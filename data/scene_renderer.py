@@ -28,6 +28,7 @@ from viewtime.render_objaverse.gltf import Scene
 from viewtime.render_objaverse.orbits import dynamic_orbit, with_distance
 from viewtime.render_objaverse.pose import pose_scene
 
+WIDEST_FOV = 90.0  # degrees; a wider camera would stand inside the object's unit cube
 PLACING_POSES = 8  # instants of the whole clip that decide the object's size and place
 
 
@@ -50,6 +51,11 @@ class SceneRenderer:
             raise UserError(
                 f"elevations {options.elevation_min:g} … {options.elevation_max:g} degrees at "
                 f"{options.fps:g} frames/s: the first must not exceed the second, and fps must be positive"
+            )
+        if not 0 < options.fov_min <= options.fov_max <= WIDEST_FOV:
+            raise UserError(
+                f"fields of view {options.fov_min:g} … {options.fov_max:g} degrees: above 0, at most "
+                f"{WIDEST_FOV:g}, and the first must not exceed the second"
             )
         self._renderer: tuple[int, Any] | None = None
 
@@ -147,4 +153,7 @@ def draw_orbit(rng: np.random.Generator, views: int, frames: int, options: OnThe
         others = np.sort(rng.uniform(0, 360, size=views - 1))
         azimuth = torch.tensor([0.0, *others.tolist()])[:, None]
     azimuth = torch.remainder(azimuth + start, 360.0).expand(views, frames)
-    return Cameras(elevation.expand(views, frames), azimuth, torch.full((views, frames), 2.0))
+    # One value draws nothing, so that what else is random stays the same.
+    one = options.fov_min == options.fov_max
+    fov_y = options.fov_min if one else float(rng.uniform(options.fov_min, options.fov_max))
+    return Cameras(elevation.expand(views, frames), azimuth, torch.full((views, frames), 2.0), fov_y)

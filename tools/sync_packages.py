@@ -14,7 +14,7 @@ TOP_LEVEL = ("model", "configs", "data", "sample", "train", "recon")
 MAPPED = {"viewtime.render_objaverse": "tools/render_objaverse"}
 DATA_FILES = (
     *("*.json", "*.yaml", "*.safetensors", "*.md", "*.cpp", "*.html", "py.typed"),
-    *("assets/*", "cards/*", "families/*.yaml", "launch/*"),
+    *("assets/*", "cards/*", "families/*.yaml", "heldout/*.yaml", "launch/*"),
 )
 
 

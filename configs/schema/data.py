@@ -48,6 +48,10 @@ class OnTheFly:
     """Lowest elevation drawn for an orbit, degrees; a dynamic one wanders about what is drawn."""
     elevation_max: float = 30.0
     """Highest elevation drawn, degrees."""
+    fov_min: float = 33.8
+    """Smallest vertical field of view drawn for a grid, degrees: of the crop around the object, not of the video."""
+    fov_max: float = 33.8
+    """Largest field of view drawn."""
     azimuth: Literal["regular", "random"] = "regular"
     """Views at equal steps around the object, or anywhere."""
     fit: Literal["projected", "grow"] = "projected"
@@ -83,6 +87,8 @@ class DataConfig:
     is the manifest's, or the text of NAME.txt beside NAME.glb."""
     held_out: tuple[str, ...] = ()
     """Ids of assets (file names without ending) that training never sees."""
+    held_out_list: str = ""
+    """Preset or YAML file that names more of them, in groups (`configs/heldout/generalist.yaml`)."""
     held_out_only: bool = False
     """Stream the held-out assets alone: for validation."""
     videos: str = ""

@@ -12,7 +12,7 @@ from gltf_builder import box_document, write_box, write_glb
 from viewtime.configs.schema.data import Augment, DataConfig, OnTheFly
 from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data import encode_command
-from viewtime.data.asset_list import list_assets, split_assets
+from viewtime.data.asset_list import held_out_groups, held_out_ids, list_assets, split_assets
 from viewtime.data.build import build_loader
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import AffineMove, Pseudo4DSource, view_amounts, warp_views
@@ -182,6 +182,36 @@ def test_held_out_assets_stay_out_of_training(boxes):
         split_assets(assets, ["rod"], held_out_only=False)
     with pytest.raises(UserError, match="no asset"):
         split_assets(assets, ["red", "green", "static"], held_out_only=False)
+
+
+def test_a_list_of_held_out_assets_names_them_by_group(boxes, tmp_path):
+    assets = list_assets(str(boxes))
+    path = tmp_path / "list.yaml"
+    path.write_text("kinds: {box: [red, elsewhere], rod: [static]}\nothers: [red]\n")
+    config = DataConfig(assets=str(boxes), held_out=("green",), held_out_list=str(path))
+    assert held_out_groups(str(path)) == {"box": ["red", "elsewhere"], "rod": ["static"], "others": ["red"]}
+    assert held_out_ids(config, assets) == ["green", "red", "static"]
+    path.write_text("kinds: {box: [elsewhere]}\n")
+    with pytest.raises(UserError, match="names none of the 3"):
+        held_out_ids(config, assets)
+    path.write_text("kinds: {box: red}\n")
+    with pytest.raises(UserError, match="box must be a list"):
+        held_out_groups(str(path))
+
+
+def test_fields_of_view_are_drawn_from_their_range_and_change_what_is_seen(boxes):
+    from viewtime.data.stream import AssetSource
+
+    asset, rng = list_assets(str(boxes))[:1], np.random.default_rng
+    draws = [
+        AssetSource(asset, 2, 1, 32, options=OnTheFly(fov_min=low, fov_max=high)).draw(Consumer(0), 0, rng(4))
+        for low, high in ((20, 60), (33.8, 33.8))
+    ]
+    assert 20 < draws[0].cameras.fov_y < 60
+    assert draws[1].cameras.fov_y == 33.8
+    assert (draws[0].frames != draws[1].frames).any()
+    with pytest.raises(UserError, match="fields of view"):
+        AssetSource(asset, 2, 1, 32, options=OnTheFly(fov_min=20, fov_max=120))
 
 
 def test_the_stream_renders_the_same_grid_for_the_same_position(boxes):
