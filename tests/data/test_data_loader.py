@@ -369,7 +369,7 @@ def test_the_loader_survives_a_change_of_hash_seed(shards):
     import sys
 
     code = (
-        "from viewtime.configs.data import DataConfig\nfrom viewtime.data.build import build_loader\n"
+        "from viewtime.configs.schema.data import DataConfig\nfrom viewtime.data.build import build_loader\n"
         f"c = DataConfig(shards={shards!r}, views=3, frames=2, resolution=32, workers=0)\n"
         "i = iter(build_loader(c))\nprint([(next(i).ids, float(next(i).x0.double().sum())) for _ in range(3)])"
     )
