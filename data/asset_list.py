@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.load import load_preset
+from viewtime.configs.schema.data import DataConfig
 from viewtime.data.captions import read_caption
 from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.errors import UserError
