@@ -1,0 +1,184 @@
+"""A published guidance from local paths, ready to be called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from viewtime.errors import UserError
+
+from ..guidance.base import Guidance, Kind
+from ..guidance.codec import Autoencoder, Codec, Pixels
+from ..guidance.diffusion import TextGuidance
+from ..guidance.lora_copy import LoraCopy
+from ..guidance.multi_view import MultiViewGuidance
+from ..guidance.zero123 import Zero123Guidance
+from ..noise import scaled_linear_schedule
+from .architectures import STABLE_DIFFUSION_2, ZERO123
+from .catalogue import CATALOGUE, Published
+from .files import open_published
+from .folders import NETWORKS, folder_part, folder_schedule
+from .ldm_files import build_unet, ldm_autoencoder, ldm_image_tower, ldm_pose_projection, ldm_unet
+from .lora_files import add_lora_file
+
+Device = torch.device | str
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """What may be chosen of a guidance; none of it but `size` and `frames_with_gradient` changes results.
+
+    Attributes:
+        size: (height, width) in pixels that it sees; None: its own.
+        chunk, recompute, frames_with_gradient: see `Autoencoder`.
+        split: see `NetworkGuidance`.
+        vae: a diffusers folder or single file with another autoencoder.
+        lora: a DreamBooth LoRA of diffusers to add to the network, and its strength.
+    """
+
+    size: tuple[int, int] | None = None
+    chunk: int = 1
+    recompute: bool = True
+    frames_with_gradient: int | None = None
+    split: bool = False
+    vae: str | None = None
+    lora: str | None = None
+    lora_scale: float = 1.0
+
+
+def find(name: str, path: str | Path | None) -> tuple[Published, Path]:
+    """The catalogue's entry, and the path if there is something.
+
+    Raises:
+        UserError: an unknown name, or nothing at the path; says where the weights come from.
+    """
+    if name not in CATALOGUE:
+        raise UserError(f"no guidance is called {name!r}; one of {', '.join(CATALOGUE)}")
+    published = CATALOGUE[name]
+    form = "a diffusers folder" if published.form is None else "its single file or a diffusers folder"
+    if published.form in ("mvdream", "zero123"):
+        form = "its single file"
+    if path is None or not Path(path).expanduser().exists():
+        what = "no weights are given for" if path is None else f"there is nothing at {path} for"
+        raise UserError(f"{what} {name}; download {published.source} and give the path of {form}")
+    return published, Path(path).expanduser()
+
+
+def open_guidance(
+    name: str,
+    path: str | Path | None,
+    device: Device,
+    dtype: torch.dtype = torch.float32,
+    options: GuidanceOptions | None = None,
+) -> Guidance:
+    """Load a published guidance, strictly.
+
+    Args:
+        name: of `CATALOGUE`.
+        path: single file (.safetensors, .ckpt, .pt) or diffusers folder.
+        dtype: of all its weights.
+
+    Raises:
+        UserError: no such name or path, another model's weights, a pickle with code in it.
+    """
+    published, path = find(name, path)
+    options = options or GuidanceOptions()
+    read = _from_folder if path.is_dir() else _from_file
+    return read(name, published, path, device, dtype, options)
+
+
+def _from_folder(
+    name: str, published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
+) -> Guidance:
+    if published.form in ("mvdream", "zero123"):
+        raise UserError(f"{path} is a folder; {name} is read from its single file: {published.source}")
+    network = folder_part(path / "unet", NETWORKS, device, dtype)
+    _check_kind(path, network, published)
+    schedule, predicts = folder_schedule(path)
+    if options.lora is not None:
+        add_lora_file(network, options.lora, options.lora_scale)
+    return TextGuidance(
+        name,
+        published.kind,
+        network,
+        schedule,
+        _folder_codec(path, network, device, dtype, options),
+        options.size or published.size,
+        predicts=predicts,
+        frames=published.frames,
+        split=options.split,
+    )
+
+
+def _from_file(
+    name: str, published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
+) -> Guidance:
+    if published.form is None:
+        raise UserError(f"{path} is a file; {name} is read from a diffusers folder: {published.source}")
+    file, size = open_published(path), options.size or published.size
+    network = build_unet(ZERO123 if published.form == "zero123" else STABLE_DIFFUSION_2, published.views)
+    network = ldm_unet(file, network, device, dtype)
+    if options.lora is not None:
+        add_lora_file(network, options.lora, options.lora_scale)
+    loaded = ldm_autoencoder(file, device, dtype) if options.vae is None else None
+    parts = (network, scaled_linear_schedule(form="ldm"), _autoencoder(loaded, device, dtype, options), size)
+    if published.form == "zero123":
+        tower, projection = ldm_image_tower(file, device, dtype), ldm_pose_projection(file, device, dtype)
+        return Zero123Guidance(
+            name, *parts, image_encoder=tower, projection=projection, stable=published.stable, split=options.split
+        )
+    if published.form == "mvdream":
+        return MultiViewGuidance(name, published.kind, *parts, views=published.views, split=options.split)
+    return TextGuidance(name, published.kind, *parts, predicts=published.predicts, split=options.split)
+
+
+def open_copy(
+    path: str | Path | None, device: Device, dtype: torch.dtype = torch.float32, name: str = "sd-2.1"
+) -> LoraCopy:
+    """VSD's carrier: its network alone, with a fresh LoRA and camera embedding; raises like `open_guidance`."""
+    published, path = find(name, path)
+    if path.is_dir():
+        network = folder_part(path / "unet", NETWORKS[:1], device, dtype)
+        schedule, predicts = folder_schedule(path)
+        return LoraCopy(network, schedule, predicts)
+    network = ldm_unet(open_published(path), build_unet(STABLE_DIFFUSION_2), device, dtype)
+    return LoraCopy(network, scaled_linear_schedule(form="ldm"), published.predicts)
+
+
+def share_copy(guidance: TextGuidance) -> LoraCopy:
+    """VSD's copy on the guidance's own network, which needs no second set of weights."""
+    return LoraCopy(guidance.network, guidance.traits.schedule, guidance.predicts, shared=True)
+
+
+def _check_kind(path: Path, network: Any, published: Published) -> None:
+    """Raise UserError if a folder holds a network for videos where one for images is asked for, or the reverse."""
+    is_video = type(network).__name__ == "UNet3DConditionModel"
+    if is_video != (published.kind is Kind.VIDEO):
+        held, wanted = ("videos", "images") if is_video else ("images", "videos")
+        raise UserError(f"{path} holds a network for {held}; one for {wanted} is asked for")
+
+
+def _folder_codec(path: Path, network: Any, device: Device, dtype: torch.dtype, options: GuidanceOptions) -> Codec:
+    """The folder's autoencoder; a network of three channels works on pixels."""
+    if network.config.in_channels == 3:
+        return Pixels()
+    if options.vae is None:
+        return _autoencoder(folder_part(path / "vae", ("AutoencoderKL",), device, dtype), device, dtype, options)
+    return _autoencoder(None, device, dtype, options)
+
+
+def _autoencoder(loaded: Any, device: Device, dtype: torch.dtype, options: GuidanceOptions) -> Autoencoder:
+    """The autoencoder that was loaded, or the one that the options name."""
+    if loaded is None:
+        place = Path(str(options.vae))
+        if place.is_dir():
+            inner = place / "vae" if (place / "vae").is_dir() else place
+            loaded = folder_part(inner, ("AutoencoderKL",), device, dtype)
+        else:
+            loaded = ldm_autoencoder(open_published(place), device, dtype)
+    return Autoencoder(
+        loaded, chunk=options.chunk, recompute=options.recompute, frames_with_gradient=options.frames_with_gradient
+    )
