@@ -1,4 +1,4 @@
-"""Grid features at points: the compiled encoder on the CPU, plain torch elsewhere."""
+"""Grid features at points: the compiled encoder on the CPU, Warp on CUDA, plain torch where neither can be had."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from viewtime.recon.render.compiled import load_library
+from viewtime.recon.render.warp_kernels import choose_kernel
 
 from .levels import Levels, encode_reference
 
@@ -65,8 +66,13 @@ def encode(points: Tensor, table: Tensor, levels: Levels, slot: Tensor | None = 
         raise ValueError(
             f"table {tuple(table.shape)} and points {tuple(points.shape)} do not fit {entries} entries, {D} dimensions"
         )
-    compiled = points.device.type == "cpu" and table.shape[-1] in CHANNELS and table.dtype in SUFFIX
-    if not compiled or load_library(SOURCE) is None:
+    C = table.shape[-1]
+    backend = choose_kernel(points.device, SOURCE)
+    if backend == "warp" and table.dtype == torch.float32 and CHANNELS[-1] >= C:
+        from .encoding_warp import encode_warp
+
+        return encode_warp(points, table, levels, slot)
+    if backend != "compiled" or C not in CHANNELS or table.dtype not in SUFFIX:
         return encode_reference(points, table, levels, slot)
     result = _Encode.apply(points, table, levels, slot)
     assert isinstance(result, Tensor)

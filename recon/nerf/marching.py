@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from viewtime.recon.render.compiled import load_library
+from viewtime.recon.render.warp_kernels import choose_kernel
 
 from .encoding import SOURCE, address
 
@@ -80,10 +81,24 @@ def march_compiled(
     return times[:, :used], torch.arange(used) < counts[:, None]
 
 
+def march_warp(
+    block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
+) -> tuple[Tensor, Tensor]:
+    """As `march_reference`, on CUDA or the CPU; always `most` columns, so that nothing waits for their number."""
+    from .marching_warp import march_rays
+
+    b = block
+    times, valid = march_rays(
+        b.occupied, b.density, b.low, b.side, origins, directions, slot, jitter, step, most, OPAQUE
+    )
+    return times, valid.bool()
+
+
 @torch.no_grad()
 def march(
     block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
 ) -> tuple[Tensor, Tensor]:
     """As `march_reference`, by the fastest way there is for the device."""
-    fast = origins.device.type == "cpu" and load_library(SOURCE) is not None
-    return (march_compiled if fast else march_reference)(block, origins, directions, slot, jitter, step, most)
+    backend = choose_kernel(origins.device, SOURCE)
+    by_name = {"compiled": march_compiled, "warp": march_warp, "reference": march_reference}
+    return by_name[backend](block, origins, directions, slot, jitter, step, most)

@@ -71,7 +71,5 @@ def load_library(source: Path = SOURCE) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(path))
     except (RuntimeError, OSError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        log.warning(
-            "no compiled %s (%s): using plain torch, many times slower; install g++ and ninja", source.stem, reason
-        )
+        log.warning("no compiled %s (%s): slower kernels take its place; install g++ and ninja", source.stem, reason)
         return None
