@@ -69,7 +69,7 @@ def encode(points: Tensor, table: Tensor, levels: Levels, slot: Tensor | None = 
     C = table.shape[-1]
     backend = choose_kernel(points.device, SOURCE)
     if backend == "warp" and table.dtype == torch.float32 and CHANNELS[-1] >= C:
-        from .encoding_warp import encode_warp
+        from .kernels.encoding_warp import encode_warp
 
         return encode_warp(points, table, levels, slot)
     if backend != "compiled" or C not in CHANNELS or table.dtype not in SUFFIX:

@@ -85,7 +85,7 @@ def march_warp(
     block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
 ) -> tuple[Tensor, Tensor]:
     """As `march_reference`, on CUDA or the CPU; always `most` columns, so that nothing waits for their number."""
-    from .marching_warp import march_rays
+    from .kernels.marching_warp import march_rays
 
     b = block
     times, valid = march_rays(

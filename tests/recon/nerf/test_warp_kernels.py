@@ -6,10 +6,10 @@ from test_nerf_rendering import camera_rays, random_block
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from viewtime.recon.nerf.encoding import SOURCE, encode
-from viewtime.recon.nerf.encoding_warp import encode_warp, encoder_kernels
+from viewtime.recon.nerf.kernels.encoding_warp import encode_warp, encoder_kernels
+from viewtime.recon.nerf.kernels.marching_warp import march_kernel
 from viewtime.recon.nerf.levels import Levels, encode_reference
 from viewtime.recon.nerf.marching import march, march_compiled, march_reference, march_warp
-from viewtime.recon.nerf.marching_warp import march_kernel
 from viewtime.recon.render import warp_kernels
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.warp_kernels import build_for_cuda

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from viewtime.recon.nerf.levels import PRIMES, Levels
 from viewtime.recon.render.warp_kernels import launch, load_warp
-
-from .levels import PRIMES, Levels
 
 wp = load_warp()
 

@@ -1,0 +1,1 @@
+"""The NeRF's kernels with one source for CUDA and the CPU (Warp)."""
