@@ -31,8 +31,8 @@ from viewtime.sample.metrics.measures.image import flicker, psnr, ssim
 from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.solver.samplers import heun
 from viewtime.sample.solver.schedules import make_schedule
-from viewtime.train.conditioning import draw_mask
-from viewtime.train.losses import denoising_loss, noised_batch, sample_generator
+from viewtime.train.objective.conditioning import draw_mask
+from viewtime.train.objective.losses import denoising_loss, noised_batch, sample_generator
 from viewtime.weights import load_weights, save_weights
 
 # Name in the table -> (variant, trained). The untrained ones are section 7's "without training".

@@ -22,7 +22,7 @@ import torch
 from viewtime.configs.load import load_preset
 from viewtime.configs.schema.data import DataConfig
 from viewtime.data.build import build_loader
-from viewtime.data.family_source import FamilySource
+from viewtime.data.live.family_source import FamilySource
 from viewtime.data.loader import GridLoader
 from viewtime.data.sources import Mixture
 from viewtime.model.registry import build_denoiser

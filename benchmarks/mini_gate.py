@@ -17,10 +17,10 @@ sys.path.insert(0, str(ROOT))
 
 from viewtime.configs.load import build, load_preset  # noqa: E402
 from viewtime.configs.schema.train import TrainConfig  # noqa: E402
-from viewtime.train.losses import sample_errors  # noqa: E402
+from viewtime.train.objective.losses import sample_errors  # noqa: E402
 from viewtime.train.registry import STREAMS, resolve  # noqa: E402
-from viewtime.train.streams import read_batch  # noqa: E402
-from viewtime.train.validation import VALIDATION_SEED  # noqa: E402
+from viewtime.train.streams.batches import read_batch  # noqa: E402
+from viewtime.train.watch.validation import VALIDATION_SEED  # noqa: E402
 
 
 def main() -> int:

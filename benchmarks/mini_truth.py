@@ -16,12 +16,12 @@ import torch
 from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.family import FamilyConfig
-from viewtime.data.asset_list import list_assets, split_assets
-from viewtime.data.family import render_family
-from viewtime.data.family_source import FamilySource
+from viewtime.data.live.asset_list import list_assets, split_assets
+from viewtime.data.live.family import render_family
+from viewtime.data.live.family_source import FamilySource
+from viewtime.data.live.stream import AssetSource
 from viewtime.data.samples import GridSample, generator_for
 from viewtime.data.sources import Consumer
-from viewtime.data.stream import AssetSource
 from viewtime.grid import FrameGrid
 
 VIEWS, FRAMES = 9, 12

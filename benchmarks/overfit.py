@@ -20,7 +20,7 @@ from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.files import read_jsonl
 from viewtime.train.loop import Trainer
-from viewtime.train.synthetic import SyntheticStream
+from viewtime.train.streams.synthetic import SyntheticStream
 
 AVERAGED = 20
 VARIANTS = ("as it is", "without frame attention", "cameras shuffled")

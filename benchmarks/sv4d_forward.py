@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.memory_layout import channels_last
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
 from viewtime.model.sv4d.linear import Linear

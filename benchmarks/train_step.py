@@ -25,9 +25,9 @@ import yaml
 from viewtime.configs.load import load_preset
 from viewtime.configs.overrides import parse_overrides
 from viewtime.configs.schema.train import TrainConfig
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.train.loop import Trainer, open_stream, stage_loss
-from viewtime.train.report import StepTimes, memory_gb
+from viewtime.train.watch.report import StepTimes, memory_gb
 
 WARM_UP, STEPS = 3, 5
 PARTS = ("data", "forward", "backward", "optimizer")

@@ -7,8 +7,8 @@ from typing import Any
 from viewtime.configs.schema.data import DataConfig
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import Pseudo4DSource
-from viewtime.data.shard_source import ShardSource
 from viewtime.data.sources import Mixture
+from viewtime.data.stored.shard_source import ShardSource
 from viewtime.errors import UserError
 
 
@@ -30,8 +30,8 @@ def build_mixture(config: DataConfig) -> Mixture:
     if config.kind == "latents" and (config.assets or config.videos or config.creature_weight):
         raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
     if config.assets:
-        from viewtime.data.asset_list import held_out_ids, list_assets, split_assets
-        from viewtime.data.stream import AssetSource
+        from viewtime.data.live.asset_list import held_out_ids, list_assets, split_assets
+        from viewtime.data.live.stream import AssetSource
 
         found = list_assets(config.assets)
         assets = AssetSource(

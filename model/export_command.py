@@ -9,13 +9,13 @@ from typing import Any, Literal
 from viewtime.errors import UserError
 from viewtime.files import atomic_folder
 from viewtime.log import log
-from viewtime.model.diffusers_files import THIRD_NUMBER, WEIGHT_NAMES, folder_configs, their_shape
-from viewtime.model.diffusers_keys import Piece, diffusers_pieces
-from viewtime.model.identify import file_config, identify
-from viewtime.model.published_keys import used_names
-from viewtime.model.video_config import VideoModelConfig
+from viewtime.model.published.diffusers_files import THIRD_NUMBER, WEIGHT_NAMES, folder_configs, their_shape
+from viewtime.model.published.diffusers_keys import Piece, diffusers_pieces
+from viewtime.model.published.identify import file_config, identify
+from viewtime.model.published.published_keys import used_names
+from viewtime.model.published.video_config import VideoModelConfig
+from viewtime.model.published.weight_sources import UNUSED_PREFIX, Source, sources, transposed
 from viewtime.model.video_model import as_published
-from viewtime.model.weight_sources import UNUSED_PREFIX, Source, sources, transposed
 from viewtime.weights import TensorInfo, write_stream
 
 WeightFormat = Literal["stability", "diffusers", "viewtime"]

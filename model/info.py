@@ -6,8 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from viewtime.errors import UserError
-from viewtime.model.identify import Identified, identify
-from viewtime.model.video_config import VideoModelConfig
+from viewtime.model.published.identify import Identified, identify
+from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.weight_header import Entry, WeightFile, open_weights
 
 WHAT = {
@@ -57,7 +57,7 @@ def _describe_other(path: Path, opened: WeightFile) -> str:
 def _parts(path: Path, found: Identified) -> dict[str, list[Entry]]:
     parts: dict[str, list[Entry]] = defaultdict(list)
     if found.format == "diffusers":
-        from viewtime.model.diffusers_files import open_diffusers
+        from viewtime.model.published.diffusers_files import open_diffusers
 
         for folder in DIFFUSERS_FOLDERS:
             parts[folder].extend(open_diffusers(path, folder).entries.values())

@@ -10,11 +10,11 @@ import torch
 from viewtime.configs.schema.init import InitConfig
 from viewtime.errors import UserError
 from viewtime.log import log
-from viewtime.model.identify import file_config, identify
-from viewtime.model.presets import load_model_config
-from viewtime.model.published_keys import used_names
-from viewtime.model.video_config import VideoModelConfig
-from viewtime.model.weight_sources import UNUSED_PREFIX, Source, sources
+from viewtime.model.published.identify import file_config, identify
+from viewtime.model.published.presets import load_model_config
+from viewtime.model.published.published_keys import used_names
+from viewtime.model.published.video_config import VideoModelConfig
+from viewtime.model.published.weight_sources import UNUSED_PREFIX, Source, sources
 from viewtime.weights import TensorInfo, write_stream
 
 FROM_SVD = ("frame", "frame_embed", "frame_blend")

@@ -14,14 +14,14 @@ from viewtime.errors import UserError
 from viewtime.model.attention import Backend
 from viewtime.model.conditioners.conditioner import Conditioner
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
-from viewtime.model.diffusers_files import load_diffusers_parts
-from viewtime.model.identify import identify
-from viewtime.model.presets import load_model_config
-from viewtime.model.published_keys import build_part, is_unused, used_names
+from viewtime.model.published.diffusers_files import load_diffusers_parts
+from viewtime.model.published.identify import identify
+from viewtime.model.published.presets import load_model_config
+from viewtime.model.published.published_keys import build_part, is_unused, used_names
+from viewtime.model.published.video_config import PARTS, Part, VideoModelConfig
+from viewtime.model.published.weight_sources import UNUSED_PREFIX
 from viewtime.model.sv4d.unet import VideoUNet
 from viewtime.model.vae.codec import FrameCodec
-from viewtime.model.video_config import PARTS, Part, VideoModelConfig
-from viewtime.model.weight_sources import UNUSED_PREFIX
 from viewtime.weights import load_weights
 
 

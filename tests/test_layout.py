@@ -131,7 +131,7 @@ def module_name(path: Path, house: str) -> str:
     return ".".join([FOLDERS[house][0], *(part for part in parts if part != "__init__")])
 
 
-@pytest.mark.parametrize("house", FLOORS)
+@pytest.mark.parametrize("house", ["model", "data", "sample", "train", "recon"])
 def test_no_room_is_crowded(house):
     for folder in {path.parent for path in (ROOT / house).rglob("*.py")}:
         files = [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".pyc"]

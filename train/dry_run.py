@@ -14,7 +14,7 @@ from viewtime.train.loop import open_stream
 from viewtime.train.optimizers import build_optimizer, select_parameters
 from viewtime.train.prepare import prepare_model
 from viewtime.train.registry import network_of
-from viewtime.train.streams import read_batch
+from viewtime.train.streams.batches import read_batch
 
 BYTES_FLOAT32 = 4
 

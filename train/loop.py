@@ -16,21 +16,21 @@ from viewtime.configs.schema.train import Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.run_folder import start_run
-from viewtime.train.adversarial import Adversary, adversarial_stages
-from viewtime.train.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
-from viewtime.train.conditioning import apply_conditioning, check_conditioning
 from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, reduced_dtype, strategy
-from viewtime.train.drafts import with_drafts
-from viewtime.train.ema import PowerEma
-from viewtime.train.losses import denoising_loss, noised_batch, sample_generator, stage_loss
+from viewtime.train.objective.adversarial import Adversary, adversarial_stages
+from viewtime.train.objective.conditioning import apply_conditioning, check_conditioning
+from viewtime.train.objective.drafts import with_drafts
+from viewtime.train.objective.losses import denoising_loss, noised_batch, sample_generator, stage_loss
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
 from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
-from viewtime.train.report import Report, StepTimes
 from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
 from viewtime.train.signals import StopSignals
-from viewtime.train.streams import Batch, read_batch
-from viewtime.train.validation import Validator
+from viewtime.train.state.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
+from viewtime.train.state.ema import PowerEma
+from viewtime.train.streams.batches import Batch, read_batch
+from viewtime.train.watch.report import Report, StepTimes
+from viewtime.train.watch.validation import Validator
 
 
 class Trainer:

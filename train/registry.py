@@ -15,10 +15,10 @@ from viewtime.weights import load_weights
 
 # factory(options, batch_size=, seed=, rank=, world=) -> BatchStream
 STREAMS = {
-    "grids": "viewtime.train.streams:grid_loader",
-    "family": "viewtime.train.streams:family_loader",
+    "grids": "viewtime.train.streams.batches:grid_loader",
+    "family": "viewtime.train.streams.batches:family_loader",
     "video-grids": "viewtime.train.video_grids:video_grid_stream",
-    "synthetic": "viewtime.train.synthetic:synthetic_stream",
+    "synthetic": "viewtime.train.streams.synthetic:synthetic_stream",
 }
 
 

@@ -18,9 +18,9 @@ from viewtime.errors import UserError
 from viewtime.model.conditioners.conditioner import NOISE_AUGMENTATION
 from viewtime.model.conditioners.vector import azimuth_angle, embed_vector, polar_angle
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
+from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.model.sv4d.unet import VideoUNet
-from viewtime.model.video_config import VideoModelConfig
 from viewtime.train.registry import STREAMS, resolve
 
 

@@ -26,7 +26,7 @@ class Command:
 COMMANDS = {
     "curate": Command("curate:CurateConfig", "data.curation.command", "choose animated assets worth rendering"),
     "render": Command("render:RenderConfig", "render_objaverse.command", "render assets into grids"),
-    "encode": Command("encode:EncodeConfig", "data.encode_command", "turn grids into training shards"),
+    "encode": Command("encode:EncodeConfig", "data.stored.encode_command", "turn grids into training shards"),
     "train": Command("train:TrainCommand", "train.command", "train a model"),
     "sample": Command("sample:SampleConfig", "sample.command", "one video in, a grid of views × frames out"),
     "reconstruct": Command("reconstruct:ReconstructConfig", "recon.command", "fit a grid with a 4D asset"),

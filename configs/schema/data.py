@@ -40,7 +40,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class OnTheFly:
-    """How the endless stream renders assets (`data.stream`)."""
+    """How the endless stream renders assets (`data.live.stream`)."""
 
     orbit: Literal["static", "dynamic"] = "static"
     """static: one elevation; dynamic: it wanders, and azimuths are jittered."""

@@ -33,12 +33,12 @@ class LossSection:
             (Ge et al. 2023, "Preserve your own correlation", with full correlation). A mini is then sampled so by
             default; the other models need `--sampler.frame-noise shared`.
         adversarial: strength of a critic's pull on the prediction, as a share of the squared error's own; see
-            `viewtime.train.adversarial`.
+            `viewtime.train.objective.adversarial`.
         outline: weight of 1 − soft IoU of the alpha channel (Liu et al. 2019, Soft Rasterizer), for flows of RGBA
             pixels. The squared error leaves alpha between 0 and 1 wherever it is unsure; this decides, so that masks
             overlap most.
         drafted: flow: share of samples that are noised from the model's own prediction at t = 1 instead of the truth,
-            at a t drawn without the point mass; see `viewtime.train.drafts`.
+            at a t drawn without the point mass; see `viewtime.train.objective.drafts`.
     """
 
     kind: Literal["flow", "edm"] = "flow"

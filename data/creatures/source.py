@@ -6,8 +6,8 @@ import numpy as np
 
 from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.creatures.scene import NAME, creature_scene
+from viewtime.data.live.scene_renderer import SceneRenderer
 from viewtime.data.samples import GridSample
-from viewtime.data.scene_renderer import SceneRenderer
 from viewtime.data.sources import Consumer
 
 

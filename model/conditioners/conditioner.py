@@ -10,8 +10,8 @@ from viewtime.errors import UserError
 from viewtime.model.conditioners.image_encoder import ImageEncoder
 from viewtime.model.conditioners.vector import azimuth_angle, embed_vector, polar_angle
 from viewtime.model.denoiser import Conditioning
+from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.model.vae.encoder import FrameEncoder
-from viewtime.model.video_config import VideoModelConfig
 
 NOISE_AUGMENTATION = {"svd": 0.02, "sv3d": 1e-5, "sv4d": 1e-5}
 """Noise added to the input frames before they are encoded, as published; the model is told the value."""

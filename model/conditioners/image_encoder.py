@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from viewtime.model.conditioners.vision_transformer import VisionTransformer
-from viewtime.model.video_config import ImageEncoderConfig
+from viewtime.model.published.video_config import ImageEncoderConfig
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

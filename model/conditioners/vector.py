@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.model.sv4d.embedding import sinusoidal
-from viewtime.model.video_config import VideoModelConfig
 
 
 def polar_angle(config: VideoModelConfig, elevation: Tensor, input_elevation: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.attention import attend
-from viewtime.model.video_config import ImageEncoderConfig
+from viewtime.model.published.video_config import ImageEncoderConfig
 
 
 def _random(width: int, *shape: int) -> nn.Parameter:

@@ -13,9 +13,9 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.model.conditioners.conditioner import unconditional
 from viewtime.model.denoiser import Conditioning
-from viewtime.model.identify import file_config
 from viewtime.model.memory_layout import channels_last
-from viewtime.model.video_config import VideoModelConfig
+from viewtime.model.published.identify import file_config
+from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.model.video_model import VideoModel, load_video_model
 from viewtime.weights import save_weights
 

@@ -9,11 +9,11 @@ import pytest
 from gltf_builder import box_document, write_bad_files, write_box, write_glb
 
 from viewtime.configs.schema.curate import CurateConfig, CurationLimits
-from viewtime.data.asset_list import list_assets
 from viewtime.data.curation import command, guard
 from viewtime.data.curation.guard import GuardedError, GuardedWorker
 from viewtime.data.curation.heldout import heldout_ids, heldout_set_of
 from viewtime.data.curation.licences import family, is_allowed
+from viewtime.data.live.asset_list import list_assets
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 

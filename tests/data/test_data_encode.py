@@ -10,10 +10,10 @@ from data_samples import save_grids, shard_digests
 
 from viewtime.configs.schema.data import DataConfig, KnownCells
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.data import encode_command, schema
 from viewtime.data.build import build_loader
-from viewtime.data.shard_source import read_record
-from viewtime.data.shards import find_shards, read_index, read_sample
+from viewtime.data.stored import encode_command, schema
+from viewtime.data.stored.shard_source import read_record
+from viewtime.data.stored.shards import find_shards, read_index, read_sample
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 
@@ -91,8 +91,8 @@ def test_nothing_to_encode_and_missing_weights_say_so(tmp_path):
 def tiny_weights(tmp_path_factory):
     """A small twin of SV4D with random weights, in this package's own format."""
     pytest.importorskip("open_clip")
-    from viewtime.model.identify import file_config
-    from viewtime.model.presets import load_model_config
+    from viewtime.model.published.identify import file_config
+    from viewtime.model.published.presets import load_model_config
     from viewtime.model.video_model import VideoModel
     from viewtime.weights import save_weights
 

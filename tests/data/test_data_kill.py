@@ -11,8 +11,8 @@ import psutil
 from data_samples import save_grids, shard_digests
 
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.data import encode_command
-from viewtime.data.shards import is_whole
+from viewtime.data.stored import encode_command
+from viewtime.data.stored.shards import is_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 

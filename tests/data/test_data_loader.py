@@ -11,14 +11,14 @@ from gltf_builder import box_document, write_box, write_glb
 
 from viewtime.configs.schema.data import Augment, DataConfig, OnTheFly
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.data import encode_command
-from viewtime.data.asset_list import held_out_groups, held_out_ids, list_assets, split_assets
 from viewtime.data.build import build_loader
+from viewtime.data.live.asset_list import held_out_groups, held_out_ids, list_assets, split_assets
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import AffineMove, Pseudo4DSource, view_amounts, warp_views
 from viewtime.data.samples import CorruptSampleError, generator_for
-from viewtime.data.shards import find_shards, read_index
 from viewtime.data.sources import Consumer, Mixture
+from viewtime.data.stored import encode_command
+from viewtime.data.stored.shards import find_shards, read_index
 from viewtime.errors import UserError
 from viewtime.video import write_video
 
@@ -200,7 +200,7 @@ def test_a_list_of_held_out_assets_names_them_by_group(boxes, tmp_path):
 
 
 def test_fields_of_view_are_drawn_from_their_range_and_change_what_is_seen(boxes):
-    from viewtime.data.stream import AssetSource
+    from viewtime.data.live.stream import AssetSource
 
     asset, rng = list_assets(str(boxes))[:1], np.random.default_rng
     draws = [
@@ -215,7 +215,7 @@ def test_fields_of_view_are_drawn_from_their_range_and_change_what_is_seen(boxes
 
 
 def test_the_stream_renders_the_same_grid_for_the_same_position(boxes):
-    from viewtime.data.stream import AssetSource
+    from viewtime.data.live.stream import AssetSource
 
     options = OnTheFly(vary_colours=0.5, vary_proportions=0.5, orbit="dynamic")
     grids = []
@@ -240,7 +240,7 @@ def test_the_stream_renders_the_same_grid_for_the_same_position(boxes):
 def test_what_the_stream_renders_lies_where_its_cameras_say(boxes):
     """The covered pixels reach just as far as the projected corners of the box, in every cell."""
     from viewtime.cameras import Cameras
-    from viewtime.data.stream import AssetSource
+    from viewtime.data.live.stream import AssetSource
 
     source = AssetSource(
         list_assets(str(boxes)), 5, 4, 128, 3, OnTheFly(orbit="static", elevation_min=20, elevation_max=20)
@@ -275,7 +275,7 @@ def test_creatures_mix_with_assets_by_weight(boxes):
 
 
 def test_the_object_is_whole_in_every_cell(boxes):
-    from viewtime.data.stream import AssetSource
+    from viewtime.data.live.stream import AssetSource
 
     source = AssetSource(list_assets(str(boxes)), 8, 5, 48, 4)
     sample = _draw_green(source, generator_for(1))

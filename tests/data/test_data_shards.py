@@ -11,11 +11,11 @@ from data_samples import coded_frames, moving_cameras, save_grids
 
 from viewtime.cameras import regular_orbit
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.data import encode_command, schema
 from viewtime.data.pixels import decode_frames, encode_frames, resize_frames
 from viewtime.data.samples import CorruptSampleError, generator_for
-from viewtime.data.shard_source import ShardSource, read_grid, read_record
-from viewtime.data.shards import find_shards, index_path, is_whole, read_index, read_sample, write_shard
+from viewtime.data.stored import encode_command, schema
+from viewtime.data.stored.shard_source import ShardSource, read_grid, read_record
+from viewtime.data.stored.shards import find_shards, index_path, is_whole, read_index, read_sample, write_shard
 from viewtime.errors import UserError
 
 
@@ -206,6 +206,6 @@ def test_tar_members_have_no_time_or_owner(dataset):
 
 
 def _npy_bytes() -> bytes:
-    from viewtime.data.encode import _npy
+    from viewtime.data.stored.encode import _npy
 
     return _npy(np.zeros(3, np.float16))

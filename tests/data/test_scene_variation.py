@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from viewtime.data.creatures.scene import creature_scene
+from viewtime.data.live.scene_variation import LARGEST_STRETCH, LARGEST_TURN, draw_pose, draw_stretch, stretched
 from viewtime.data.samples import generator_for
-from viewtime.data.scene_variation import LARGEST_STRETCH, LARGEST_TURN, draw_pose, draw_stretch, stretched
 from viewtime.render_objaverse.pose import pose_scene, world_matrices
 
 

@@ -11,13 +11,13 @@ import torch
 from tests.four_real.conftest import stir
 from viewtime.configs.load import build
 from viewtime.configs.schema.train import ConditioningSection, TrainConfig
-from viewtime.data.asset_list import list_assets
 from viewtime.data.captions import read_caption
+from viewtime.data.live.asset_list import list_assets
 from viewtime.errors import UserError
 from viewtime.model.registry import build_denoiser, resolved_config
-from viewtime.train.captioned import with_captions
-from viewtime.train.conditioning import apply_conditioning
-from viewtime.train.losses import sample_generator
+from viewtime.train.objective.conditioning import apply_conditioning
+from viewtime.train.objective.losses import sample_generator
+from viewtime.train.streams.captioned import with_captions
 from viewtime.video import write_video
 from viewtime.weights import save_weights
 
@@ -121,7 +121,7 @@ def test_training_on_captions_reaches_the_text_layers(videos, text_weights, tmp_
     base = {"patch": 4, "width": 32, "depth": 1, "head_dim": 16, "text_width": 32, "frame_size": [12, 24]}
     mapping = {
         "model": {"name": "4real-base", "config": base},
-        "data": {"factory": "viewtime.train.captioned:with_captions",
+        "data": {"factory": "viewtime.train.streams.captioned:with_captions",
                  "options": options(videos, weights=str(text_weights))},
         "conditioning": {"masking": {"random": 1.0}, "dropout": {"text": 0.5}},
         "schedule": {"warmup_steps": 0},

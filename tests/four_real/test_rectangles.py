@@ -11,14 +11,14 @@ import torch
 
 from viewtime.configs.schema.data import DataConfig, OnTheFly
 from viewtime.configs.schema.sample import PreprocessOptions
-from viewtime.data.asset_list import list_assets
 from viewtime.data.build import build_loader, build_mixture
+from viewtime.data.live.asset_list import list_assets
 from viewtime.data.pseudo4d import cut_frame
 from viewtime.data.samples import generator_for
 from viewtime.data.sources import Consumer
 from viewtime.errors import UserError
 from viewtime.sample.input.preprocess import prepare_video
-from viewtime.train.synthetic import synthetic_grid
+from viewtime.train.streams.synthetic import synthetic_grid
 from viewtime.video import Video, write_video
 
 ASSETS = Path(os.environ.get("VIEWTIME_ASSETS", Path(__file__).resolve().parents[3] / "shared" / "assets"))
@@ -100,7 +100,7 @@ def test_assets_are_rendered_into_the_rectangle_undistorted():
 def test_the_asset_stream_gives_rectangles():
     if not (ASSETS / "khronos_Fox.glb").is_file():
         pytest.skip(f"no assets at {ASSETS}; name them by VIEWTIME_ASSETS")
-    from viewtime.data.stream import AssetSource
+    from viewtime.data.live.stream import AssetSource
 
     source = AssetSource(list_assets(str(ASSETS)), 3, 2, (36, 64), options=OnTheFly(elevation_min=10, elevation_max=10))
     sample = source.draw(Consumer(0), 0, generator_for(0, 1))

@@ -2,8 +2,8 @@
 
 import torch
 
-from viewtime.model.presets import load_model_config
-from viewtime.model.published_keys import published_manifest
+from viewtime.model.published.presets import load_model_config
+from viewtime.model.published.published_keys import published_manifest
 from viewtime.weights import save_weights
 
 

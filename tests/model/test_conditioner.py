@@ -7,7 +7,7 @@ import torch
 
 from viewtime.model.conditioners.conditioner import drop_conditions, unconditional
 from viewtime.model.conditioners.vector import embed_vector, polar_angle
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.sv4d.embedding import sinusoidal
 from viewtime.model.video_model import VideoModel
 

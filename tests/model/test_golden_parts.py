@@ -7,7 +7,7 @@ from golden_files import arrays, fill, key_shapes, normal
 from viewtime.model.conditioners.image_encoder import clip_preprocess
 from viewtime.model.conditioners.vector import azimuth_angle, polar_angle
 from viewtime.model.denoiser import VScaling
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.sv4d.embedding import sinusoidal
 from viewtime.model.vae.config import VaeConfig
 from viewtime.model.vae.decoder import Decoder

@@ -8,8 +8,8 @@ from viewtime.configs.load import PRESET_FOLDER
 from viewtime.configs.schema.init import InitConfig
 from viewtime.errors import UserError
 from viewtime.model.init_command import _origin, run
-from viewtime.model.presets import load_model_config
-from viewtime.model.published_keys import used_names
+from viewtime.model.published.presets import load_model_config
+from viewtime.model.published.published_keys import used_names
 from viewtime.model.video_model import load_video_model
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from golden_files import REPOSITORY
 
-from viewtime.model.presets import load_model_config, model_presets
-from viewtime.model.published_keys import is_unused, published_manifest, used_names
+from viewtime.model.published.presets import load_model_config, model_presets
+from viewtime.model.published.published_keys import is_unused, published_manifest, used_names
 from viewtime.model.video_model import VideoModel, published_key_map
 
 PARAMETERS = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from viewtime.errors import UserError
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.vae.diffusers_codec import DiffusersCodec, load_diffusers_codec
 from viewtime.model.video_model import VideoModel
 

@@ -10,9 +10,9 @@ import pytest
 from small_gltf import Builder, octahedron
 
 from viewtime.configs.schema.family import FamilyAsset, FamilyConfig
-from viewtime.data import family
-from viewtime.data.family import FamilyItem, family_items, limb_turns, look_of, motion_of, render_family
-from viewtime.data.recombine import random_turn, recombine, turned
+from viewtime.data.live import family
+from viewtime.data.live.family import FamilyItem, family_items, limb_turns, look_of, motion_of, render_family
+from viewtime.data.live.recombine import random_turn, recombine, turned
 from viewtime.errors import UserError
 from viewtime.render_objaverse.animation import Clip, Track
 from viewtime.render_objaverse.gltf import Scene, load_scene

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.registry import build_network, resolved_config
 from viewtime.model.video_model import VideoModel
 from viewtime.sample.models.video_grid_model import VideoGridModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from viewtime.train.synthetic import SyntheticStream
+from viewtime.train.streams.synthetic import SyntheticStream
 
 
 class SlowStream(SyntheticStream):

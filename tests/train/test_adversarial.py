@@ -15,10 +15,10 @@ from viewtime.configs.schema.loss import LossSection
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.model.critic import Critic, NeighbourMix
-from viewtime.train.adversarial import Adversary, balanced
-from viewtime.train.checkpoint import checkpoints
 from viewtime.train.loop import Trainer
-from viewtime.train.losses import sample_generator
+from viewtime.train.objective.adversarial import Adversary, balanced
+from viewtime.train.objective.losses import sample_generator
+from viewtime.train.state.checkpoint import checkpoints
 
 ADVERSARIAL = {"loss": {"adversarial": 0.5}, "critic": {"width": 4, "warmup_steps": 0, "lr": 1e-3}}
 

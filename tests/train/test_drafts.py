@@ -9,9 +9,9 @@ from accelerate.state import AcceleratorState
 from viewtime.configs.schema.loss import LossSection
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
-from viewtime.train.drafts import with_drafts
 from viewtime.train.loop import Trainer
-from viewtime.train.losses import noised_batch, sample_generator
+from viewtime.train.objective.drafts import with_drafts
+from viewtime.train.objective.losses import noised_batch, sample_generator
 
 SHAPE = (3, 2, 2, 4, 8, 8)
 

@@ -10,7 +10,7 @@ import torch
 from viewtime.configs.schema.loss import LossSection
 from viewtime.configs.schema.train import DataSection, ModelSection, Stage, TrainConfig
 from viewtime.errors import UserError
-from viewtime.train.losses import (
+from viewtime.train.objective.losses import (
     add_noise,
     denoising_loss,
     draw_level,

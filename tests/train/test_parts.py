@@ -19,12 +19,12 @@ from viewtime.configs.schema.train import (
 )
 from viewtime.errors import UserError
 from viewtime.sample.models.loading import find_weights
-from viewtime.train.conditioning import apply_conditioning, draw_mask
-from viewtime.train.ema import PowerEma, gamma_from_sigma_rel
-from viewtime.train.losses import sample_generator
+from viewtime.train.objective.conditioning import apply_conditioning, draw_mask
+from viewtime.train.objective.losses import sample_generator
 from viewtime.train.optimizers import build_optimizer, orthogonalised, select_parameters, set_learning_rate
 from viewtime.train.registry import build_model, network_of
 from viewtime.train.schedule import Progress, lr_factor, run_share
+from viewtime.train.state.ema import PowerEma, gamma_from_sigma_rel
 
 from .conftest import write_config
 

@@ -21,14 +21,14 @@ from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
 from viewtime.sample.models.mini_model import decode_cells
 from viewtime.sample.pipeline import Pipeline
-from viewtime.train.checkpoint import checkpoints
 from viewtime.train.distributed import check_world
 from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
 from viewtime.train.registry import build_model
-from viewtime.train.report import Report
-from viewtime.train.samples import measure
-from viewtime.train.synthetic import SyntheticStream
+from viewtime.train.state.checkpoint import checkpoints
+from viewtime.train.streams.synthetic import SyntheticStream
+from viewtime.train.watch.report import Report
+from viewtime.train.watch.samples import measure
 from viewtime.weights import read_header
 
 

@@ -12,8 +12,8 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from viewtime.cameras import regular_orbit
-from viewtime.data import schema
-from viewtime.data.shards import write_shard
+from viewtime.data.stored import schema
+from viewtime.data.stored.shards import write_shard
 from viewtime.errors import UserError
 from viewtime.train.loop import Trainer
 

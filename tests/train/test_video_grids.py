@@ -8,10 +8,10 @@ from accelerate.state import AcceleratorState
 
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.video_model import load_video_model
 from viewtime.train.loop import Trainer
-from viewtime.train.synthetic import SyntheticStream
+from viewtime.train.streams.synthetic import SyntheticStream
 from viewtime.train.video_grids import video_conditions, video_grid_denoiser
 
 

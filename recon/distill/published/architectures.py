@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from viewtime.model.video_config import ImageEncoderConfig
+from viewtime.model.published.video_config import ImageEncoderConfig
 
 _LEVELS: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),

@@ -6,8 +6,8 @@ from small_models import ball, published_weights
 
 from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
-from viewtime.model.identify import file_config
-from viewtime.model.presets import load_model_config
+from viewtime.model.published.identify import file_config
+from viewtime.model.published.presets import load_model_config
 from viewtime.model.video_model import VideoModel
 from viewtime.sample.models.loading import SHIPPED, find_weights
 from viewtime.sample.pipeline import Pipeline

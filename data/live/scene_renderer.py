@@ -12,7 +12,14 @@ from einops import rearrange
 from viewtime.cameras import Cameras
 from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.samples import CorruptSampleError, GridSample
-from viewtime.data.scene_variation import (
+from viewtime.errors import UserError
+from viewtime.render_objaverse.animation import Clip
+from viewtime.render_objaverse.framing import camera_distance, normalise
+from viewtime.render_objaverse.gltf import Scene
+from viewtime.render_objaverse.orbits import dynamic_orbit, with_distance
+from viewtime.render_objaverse.pose import pose_scene
+
+from .scene_variation import (
     draw_light,
     draw_part_colours,
     draw_parts,
@@ -21,12 +28,6 @@ from viewtime.data.scene_variation import (
     draw_stretch,
     stretched,
 )
-from viewtime.errors import UserError
-from viewtime.render_objaverse.animation import Clip
-from viewtime.render_objaverse.framing import camera_distance, normalise
-from viewtime.render_objaverse.gltf import Scene
-from viewtime.render_objaverse.orbits import dynamic_orbit, with_distance
-from viewtime.render_objaverse.pose import pose_scene
 
 WIDEST_FOV = 90.0  # degrees; a wider camera would stand inside the object's unit cube
 PLACING_POSES = 8  # instants of the whole clip that decide the object's size and place

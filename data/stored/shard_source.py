@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from viewtime.data import schema
 from viewtime.data.pixels import decode_frames
 from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
-from viewtime.data.shards import Entry, find_shards, read_index, read_sample
 from viewtime.data.sources import Consumer
 from viewtime.data.views import draw_frames, draw_views
 from viewtime.errors import UserError
+
+from . import schema
+from .shards import Entry, find_shards, read_index, read_sample
 
 
 class ShardSource:

@@ -12,11 +12,11 @@ from torch import nn
 
 from viewtime.configs.schema.train import Gate, TrainConfig
 from viewtime.errors import UserError
-from viewtime.train.ema import PowerEma
-from viewtime.train.losses import noised_batch, sample_errors, sample_generator
+from viewtime.train.objective.losses import noised_batch, sample_errors, sample_generator
 from viewtime.train.registry import STREAMS, resolve
 from viewtime.train.schedule import Progress
-from viewtime.train.streams import Batch, read_batch
+from viewtime.train.state.ema import PowerEma
+from viewtime.train.streams.batches import Batch, read_batch
 
 VALIDATION_SEED = 1_000_003
 
@@ -70,7 +70,7 @@ class Validator:
         with averaged:
             record = {f"val/mse@{level:g}": self.error_at(model, level) for level in self.config.validation.levels}
             if self.config.validation.sample_steps > 0:
-                from viewtime.train.samples import sample_and_measure
+                from .samples import sample_and_measure
 
                 where = self.folder / "samples" / f"step_{progress.step:08d}"
                 record |= sample_and_measure(model, self.batches[0], self.config, where, self.accelerator)

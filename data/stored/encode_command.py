@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.data.encode import LatentEncoder, encode_grid, sample_key
-from viewtime.data.shards import ShardIndex, is_whole, read_index, shard_name, write_shard
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path
 from viewtime.log import log, progress_bar
 from viewtime.processes import end_with_parent
 from viewtime.run_folder import start_run
+
+from .encode import LatentEncoder, encode_grid, sample_key
+from .shards import ShardIndex, is_whole, read_index, shard_name, write_shard
 
 PLAN_VERSION = 1
 
@@ -99,7 +100,7 @@ def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
 def _encode_all(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> Iterator[ShardIndex]:
     """Indices of the shards as they become ready."""
     if config.kind == "latents":
-        from viewtime.data.latents import PublishedLatents
+        from .latents import PublishedLatents
 
         encoder = PublishedLatents(config.weights or "", config.device, config.chunk) if todo else None
         for number in todo:

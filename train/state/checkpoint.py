@@ -19,13 +19,14 @@ from torch import nn
 from viewtime.configs.schema.train import CheckpointSection, TrainConfig
 from viewtime.errors import UserError
 from viewtime.run_folder import plain
-from viewtime.train.ema import PowerEma
-from viewtime.train.losses import stage_loss
+from viewtime.train.objective.losses import stage_loss
 from viewtime.train.prepare import merge_lora
 from viewtime.train.registry import network_of
 from viewtime.train.schedule import Progress
-from viewtime.train.shards import local_part, whole
 from viewtime.weights import save_weights
+
+from .ema import PowerEma
+from .shards import local_part, whole
 
 # Sections and keys that do not change what is computed.
 FREE_KEYS = ("config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device")

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from viewtime.configs.schema.data import OnTheFly
-from viewtime.data.asset_list import Asset
 from viewtime.data.samples import CorruptSampleError, GridSample
-from viewtime.data.scene_renderer import SceneRenderer
 from viewtime.data.sources import Consumer
 from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.gltf import Scene, load_scene
 from viewtime.render_objaverse.gltf_file import AssetError
+
+from .asset_list import Asset
+from .scene_renderer import SceneRenderer
 
 
 @dataclass(frozen=True)

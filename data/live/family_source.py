@@ -12,12 +12,13 @@ from viewtime.cameras import Cameras
 from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.family import FamilyConfig
-from viewtime.data.family import render_family
 from viewtime.data.loader import GridLoader
 from viewtime.data.samples import GridSample
 from viewtime.data.sources import Consumer, Mixture
 from viewtime.data.views import draw_subgrid
 from viewtime.errors import UserError
+
+from .family import render_family
 
 
 class FamilySource:

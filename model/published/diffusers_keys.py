@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from viewtime.model.published_keys import part_names
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.keys import BLOCK
-from viewtime.model.video_config import VideoModelConfig
+
+from .published_keys import part_names
+from .video_config import VideoModelConfig
 
 Change = Literal["same", "transpose", "first third", "second third", "last third"]
 

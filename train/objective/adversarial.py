@@ -21,8 +21,9 @@ from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.model.critic import PATCH, Critic
 from viewtime.train.distributed import strategy
-from viewtime.train.losses import Cond, stage_loss
 from viewtime.train.schedule import Progress
+
+from .losses import Cond, stage_loss
 
 CRITIC_BETAS = (0.0, 0.99)
 

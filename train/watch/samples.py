@@ -17,8 +17,8 @@ from viewtime.sample.metrics.evaluator import GridEvaluator, Settings
 from viewtime.sample.metrics.measures.image import SSIM_WINDOW
 from viewtime.sample.metrics.networks.perceptual import ImagePairMetric, Lpips
 from viewtime.sample.models.mini_model import decode_cells
-from viewtime.train.losses import denoised_at_known, noised_batch, sample_generator
-from viewtime.train.streams import Batch
+from viewtime.train.objective.losses import denoised_at_known, noised_batch, sample_generator
+from viewtime.train.streams.batches import Batch
 
 EDM_SIGMAS = (80.0, 0.002)
 EDM_RHO = 7.0

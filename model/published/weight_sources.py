@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import torch
 
-from viewtime.model.diffusers_files import THIRD_NUMBER, open_diffusers
-from viewtime.model.diffusers_keys import Piece, diffusers_pieces
-from viewtime.model.identify import Identified
-from viewtime.model.published_keys import is_unused, used_names
-from viewtime.model.video_config import VideoModelConfig
 from viewtime.weight_header import Entry, check_keys
 from viewtime.weights import TensorInfo, read_bytes, tensor_info
+
+from .diffusers_files import THIRD_NUMBER, open_diffusers
+from .diffusers_keys import Piece, diffusers_pieces
+from .identify import Identified
+from .published_keys import is_unused, used_names
+from .video_config import VideoModelConfig
 
 UNUSED_PREFIX = "unused."
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from viewtime.train.shards import local_part
+from .shards import local_part
 
 
 def gamma_from_sigma_rel(sigma_rel: float) -> float:

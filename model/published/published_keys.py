@@ -15,7 +15,8 @@ from viewtime.model.sv4d.unet import VideoUNet
 from viewtime.model.vae.decoder import Decoder
 from viewtime.model.vae.encoder import Encoder, FrameEncoder
 from viewtime.model.vae.keys import published_name
-from viewtime.model.video_config import Part, VideoModelConfig
+
+from .video_config import Part, VideoModelConfig
 
 Shape = tuple[int, ...]
 VIEW_ENCODER_PLACE = 4

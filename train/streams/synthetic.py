@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viewtime.train.losses import sample_generator
+from viewtime.train.objective.losses import sample_generator
 
 
 def synthetic_grid(

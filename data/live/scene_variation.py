@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from viewtime.data.recombine import random_turn, turned
 from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.gl import Light
 from viewtime.render_objaverse.gltf import Scene
 from viewtime.render_objaverse.pose import Posed
+
+from .recombine import random_turn, turned
 
 SLOT = "slot"  # in the name of a bone that carries one thing at a time, e.g. "handslot.r"
 LONGEST_BONE_CHANGE = 1.7

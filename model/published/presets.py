@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from viewtime.configs.load import build, load_preset, presets
 from viewtime.errors import UserError
-from viewtime.model.video_config import VideoModelConfig
+
+from .video_config import VideoModelConfig
 
 
 def load_model_config(name_or_path: str) -> VideoModelConfig:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from viewtime.errors import UserError
-from viewtime.model.presets import build_model_config, load_model_config, model_presets
-from viewtime.model.video_config import VideoModelConfig
 from viewtime.weight_header import WeightFile, open_weights
+
+from .presets import build_model_config, load_model_config, model_presets
+from .video_config import VideoModelConfig
 
 Format = Literal["stability", "diffusers", "viewtime"]
 VECTOR_WEIGHT = "model.diffusion_model.label_emb.0.0.weight"

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from viewtime.errors import UserError
-from viewtime.model.diffusers_keys import Change, Piece, diffusers_pieces
-from viewtime.model.video_config import Part, VideoModelConfig
 from viewtime.weight_header import WeightFile, check_keys, open_weights
 from viewtime.weights import read_tensors
+
+from .diffusers_keys import Change, Piece, diffusers_pieces
+from .video_config import Part, VideoModelConfig
 
 WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "image_encoder": "model"}
 NOT_IN_FOLDER = ("vision_model.embeddings.position_ids",)

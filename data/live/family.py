@@ -14,7 +14,6 @@ import numpy as np
 
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.configs.schema.family import FamilyAsset, FamilyConfig
-from viewtime.data.recombine import quaternion_product, random_turn, recombine, turned
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
@@ -24,6 +23,8 @@ from viewtime.render_objaverse.framing import camera_distance, normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import Scene, load_scene
 from viewtime.render_objaverse.pose import pose_scene
+
+from .recombine import quaternion_product, random_turn, recombine, turned
 
 LARGEST_DIFFERENCE = 0.5  # mean over a grid's values, of 255; rasterisers on other machines round differently
 

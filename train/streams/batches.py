@@ -55,12 +55,12 @@ def grid_loader(options: dict[str, Any], *, batch_size: int, seed: int, rank: in
 
 
 def family_loader(options: dict[str, Any], *, batch_size: int, seed: int, rank: int, world: int) -> Any:
-    """Stream "family": a character family rendered once, see `viewtime.data.family`.
+    """Stream "family": a character family rendered once, see `viewtime.data.live.family`.
 
     Options: `family` (preset under configs/families), `folder` (of the rendered grids), `held_out`, and the keys of
     `viewtime.configs.schema.data.DataConfig`.
     """
-    from viewtime.data.family_source import family_loader as open_family
+    from viewtime.data.live.family_source import family_loader as open_family
 
     keys = {"family", "folder", "held_out"}
     config = build(

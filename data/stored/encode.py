@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from viewtime.data import schema
 from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.data.pixels import encode_frames, resize_frames
 from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
+
+from . import schema
 
 LatentEncoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """uint8 [V, F, 3 or 4, H, W] -> scaled latents [V, F, 4, h, w] and CLIP embeddings [V, F, D]."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from viewtime.configs.schema.loss import LossSection
-from viewtime.train.losses import Cond, Noised, add_noise, draw_level, draw_noise
+
+from .losses import Cond, Noised, add_noise, draw_level, draw_noise
 
 Denoise = Callable[[Tensor, Tensor, Cond], Tensor]
 

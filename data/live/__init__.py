@@ -1,0 +1,1 @@
+"""Training grids rendered while training: assets, changes to them, and a family rendered once."""

@@ -1,0 +1,1 @@
+"""Training shards: what they hold, how they are made, and grids out of them."""
