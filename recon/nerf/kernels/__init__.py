@@ -1,1 +1,1 @@
-"""Hash-grid features and ray marching: C++ for the CPU, Warp for CUDA, plain torch as the reference of both."""
+"""The NeRF's kernels with one source for CUDA and the CPU (Warp)."""
