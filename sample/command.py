@@ -124,6 +124,7 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
         seed=config.seed,
         camera=config.camera,
         preprocess=config.preprocess,
+        mask=config.mask,
         sampler=config.sampler,
         plan=config.plan,
         reference_views=references,

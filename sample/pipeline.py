@@ -129,6 +129,7 @@ class Pipeline:
         camera: CameraOptions | None = None,
         cameras: Cameras | None = None,
         preprocess: PreprocessOptions | None = None,
+        mask: str | Path | np.ndarray | None = None,
         sampler: SamplerOptions | None = None,
         plan: PlanOptions | None = None,
         reference_views: Tensor | None = None,
@@ -136,6 +137,9 @@ class Pipeline:
         split_guidance: bool = False,
     ) -> Job:
         """Check and settle everything; samples nothing.
+
+        Args:
+            mask: of the object, one per frame of the video: files as `--mask` takes them, or uint8 [F, H, W].
 
         Raises:
             UserError: an input that cannot be used, or options that do not fit the model.
@@ -145,7 +149,7 @@ class Pipeline:
         novel = traits.novel_views if views is None else views
         plan = plan or PlanOptions()
         self._check_views(novel, plan)
-        prepared = prepare_video(as_video(video, frames), cell, preprocess, traits.object_share)
+        prepared = prepare_video(as_video(video, frames), cell, preprocess, traits.object_share, mask)
         count = len(prepared.cells)
         orbit = cameras or make_cameras(camera or CameraOptions(), novel, count, traits.azimuths, traits.elevation)
         if cameras is not None and cameras.shape != (1 + novel, count):

@@ -18,7 +18,6 @@ OPTIONAL_PARTS = {
     "train": ("accelerate", "deepspeed", "diffusers", "open_clip", "peft", "wandb", "webdataset"),
     "view": ("viser", "gradio"),
     "metrics": ("lpips", "matplotlib", "open_clip", "torchvision"),
-    "matte": ("rembg",),
     "cuda": ("gsplat", "xformers"),
 }
 DISTRIBUTIONS = {"open_clip": "open-clip-torch"}

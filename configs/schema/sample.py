@@ -40,9 +40,12 @@ class PreprocessOptions:
     """From any video to RGBA cells.
 
     Attributes:
-        background: how the object is told from the background. auto: alpha where there is any, otherwise a plain
-            background is keyed; key: keyed even if there is alpha; remove: a matting network (needs the extra
-            `matte`); keep: the whole picture is the object.
+        background: how the object is told from the background, where no `--mask` is given. auto: alpha where there is
+            any, otherwise a plain background is keyed, otherwise a matting network and what moves; key: keyed even if
+            there is alpha; remove: the network always; keep: the whole picture is the object.
+        network: that tells the object from the background: u2netp, which ships, or one of rembg's whose file lies in
+            ~/.u2net (u2net, isnet-general-use, birefnet-general-lite, birefnet-general); default: the best that is
+            there.
         tolerance: largest colour distance (0..1, per channel) that still counts as background.
         crop: video: one crop for the whole video, so that motion across the picture stays; frame: each frame is
             centred by itself and the offsets are recorded; none: the whole picture, padded to the cell's shape;
@@ -53,6 +56,7 @@ class PreprocessOptions:
     """
 
     background: Literal["auto", "key", "remove", "keep"] = "auto"
+    network: str | None = None
     tolerance: float = 0.06
     crop: Literal["video", "frame", "none", "fill", "published"] = "video"
     object_share: float | None = None
@@ -178,6 +182,8 @@ class SampleConfig:
 
     Attributes:
         video: video file, folder of images, or quoted glob.
+        mask: masks of the video's object, one per frame: a video, a folder of PNGs, a quoted glob, or an NPZ (SAM 2's
+            masks or logits); they win over `--preprocess.background`.
         freeze_video: video of the first instant that moves around the object, beginning at the input view: the
             grid's first column, which 4real needs; --views takes that many of its frames.
         out: run folder; default: outputs/NAME_OF_THE_VIDEO.
@@ -199,6 +205,7 @@ class SampleConfig:
     """
 
     video: str
+    mask: str | None = None
     freeze_video: str | None = None
     out: str | None = None
     preset: str | None = None

@@ -1,13 +1,40 @@
-"""Where the object is: alpha that came with the video, a plain background keyed away, or a matting network."""
+"""Where the object is: masks that were given, the video's alpha, a plain background keyed away, a matting network."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from viewtime.errors import UserError, require
+import numpy as np
+from scipy import ndimage
+
+from viewtime.configs.schema.sample import PreprocessOptions
+from viewtime.errors import UserError
+
+from .matting_network import MattingNetwork
+from .object_track import find_object
 
 SMALLEST_OBJECT = 1e-4  # share of the picture; less is dust or compression noise
 PLAIN_BORDER = 0.6  # share of the border that must have one colour for the background to be keyed
+EVEN = 5 / 255  # a background that nobody painted or rendered plain varies by more than this
+SURE_ALPHA = 242  # from which a pixel's colour is the object's alone
+TOUCHING = 0.01  # share of a side of the picture that the object may lie on
+COVERS_MOST, COVERS_LITTLE = 0.75, 0.002  # shares of the picture
+FLICKERS = 0.5  # IoU of the masks of neighbouring frames
+
+
+@dataclass(frozen=True)
+class Matte:
+    """Frames with the object's alpha.
+
+    Attributes:
+        rgba: uint8 [F, H, W, 4], straight alpha.
+        how: by what the object was found.
+        doubts: what speaks against the result, one sentence each.
+    """
+
+    rgba: np.ndarray
+    how: str
+    doubts: tuple[str, ...] = ()
 
 
 def has_transparency(frames: np.ndarray) -> bool:
@@ -15,14 +42,19 @@ def has_transparency(frames: np.ndarray) -> bool:
     return frames.shape[-1] == 4 and bool((frames[..., 3] < 255).any())
 
 
-def border_colour(frames: np.ndarray) -> tuple[np.ndarray, float]:
-    """Median colour [3] (0..255) of the outermost pixels of all frames, and the share of them near it."""
+def border_colour(frames: np.ndarray, tolerance: float = 0.06) -> tuple[np.ndarray, float]:
+    """Median colour [3] (0..255) of the outermost pixels of all frames, and the share of them within the tolerance."""
     rgb = frames[..., :3]
     edges = [rgb[:, 0], rgb[:, -1], rgb[:, :, 0], rgb[:, :, -1]]
     border = np.concatenate([edge.reshape(-1, 3) for edge in edges]).astype(np.float32)
     colour = np.median(border, axis=0)
-    near = (np.abs(border - colour).max(axis=1) <= 0.06 * 255).mean()
+    near = (np.abs(border - colour).max(axis=1) <= tolerance * 255).mean()
     return colour, float(near)
+
+
+def is_plain(frames: np.ndarray) -> bool:
+    """Whether the background has one colour, as renders and product films have it; a photographed wall has not."""
+    return border_colour(frames, EVEN)[1] >= PLAIN_BORDER
 
 
 def key_background(frames: np.ndarray, tolerance: float) -> np.ndarray:
@@ -37,7 +69,7 @@ def key_background(frames: np.ndarray, tolerance: float) -> np.ndarray:
     if share < PLAIN_BORDER:
         raise UserError(
             f"the background is not plain: {share:.0%} of the border has one colour, {PLAIN_BORDER:.0%} is needed; "
-            "give a video with alpha, or use --preprocess.background remove, or keep"
+            "leave --preprocess.background at auto, or give masks with --mask"
         )
     alpha = np.empty(frames.shape[:3], np.uint8)
     limit = max(tolerance, 1 / 255)
@@ -57,37 +89,92 @@ def unmix(frames: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndarr
     return result
 
 
-def remove_background(frames: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [F, H, W, 4] by rembg's matting network.
+def nearest_sure_colour(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Straight colours, uint8 [F, H, W, 3]: half-transparent pixels take the rest from the nearest opaque one."""
+    result = np.full((*frames.shape[:3], 3), 255, np.uint8)
+    for index, (frame, weight) in enumerate(zip(frames[..., :3], alpha)):
+        rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
+        if not len(rows):
+            continue
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        inside, near, sure = frame[box], weight[box], weight[box] >= SURE_ALPHA
+        straight = inside
+        if sure.any():
+            nearest = ndimage.distance_transform_edt(~sure, return_distances=False, return_indices=True)
+            share = near[..., None].astype(np.float32) / 255.0
+            straight = share * inside + (1 - share) * inside[tuple(nearest)] + 0.5
+        result[index][box] = np.where(near[..., None] > 0, straight, 255).astype(np.uint8)
+    return result
 
-    Raises:
-        UserError: rembg is not installed, or its model cannot be had.
-    """
-    rembg = require("rembg", "matte")
-    try:
-        session = rembg.new_session("u2net")
-        return np.stack(
-            [np.asarray(rembg.remove(np.ascontiguousarray(frame[..., :3]), session=session)) for frame in frames]
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"rembg could not remove the background: {error}; give a video with alpha or a plain background"
-        ) from error
+
+def opaque(frames: np.ndarray) -> np.ndarray:
+    """RGBA of which everything is the object."""
+    full = np.full((*frames.shape[:3], 1), 255, np.uint8)
+    return np.concatenate([frames[..., :3], full], axis=-1)
 
 
-def to_rgba(frames: np.ndarray, background: str, tolerance: float) -> np.ndarray:
-    """RGBA uint8 [F, H, W, 4], straight alpha.
+def with_alpha(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """RGBA of a picture over an unknown background."""
+    return np.concatenate([nearest_sure_colour(frames, alpha), alpha[..., None]], axis=-1)
 
-    Args:
-        background: "auto", "key", "remove" or "keep"; see `PreprocessOptions`.
-    """
-    if background == "keep":
-        full = np.full((*frames.shape[:3], 1), 255, np.uint8)
-        return np.concatenate([frames[..., :3], full], axis=-1)
-    if background == "remove":
-        return remove_background(frames)
-    if background == "auto" and has_transparency(frames):
-        return frames
+
+def keyed(frames: np.ndarray, tolerance: float) -> Matte:
+    """The border's colour is the background."""
     alpha = key_background(frames, tolerance)
     colour, _ = border_colour(frames)
-    return np.concatenate([unmix(frames, alpha, colour), alpha[..., None]], axis=-1)
+    how = "the plain background #{:02x}{:02x}{:02x} was keyed away".format(*(int(c) for c in colour))
+    return Matte(np.concatenate([unmix(frames, alpha, colour), alpha[..., None]], axis=-1), how)
+
+
+def by_network(frames: np.ndarray, name: str | None) -> Matte:
+    """A matting network and what moves; `name` as `find_network` takes it."""
+    network = MattingNetwork(name)
+    alpha = find_object(np.ascontiguousarray(frames[..., :3]), network)
+    return Matte(with_alpha(frames, alpha), f"the network {network.name} and its motion", doubts(alpha))
+
+
+def find_matte(frames: np.ndarray, options: PreprocessOptions, mask: np.ndarray | None = None) -> Matte:
+    """The object of uint8 frames [F, H, W, 3 | 4].
+
+    Args:
+        mask: alpha uint8 [F, H, W] that the user gives; it decides.
+
+    Raises:
+        UserError: a background that cannot be keyed, or a network that is not here.
+    """
+    if mask is not None:
+        return Matte(with_alpha(frames, mask), "the masks given", doubts(mask))
+    if options.background == "keep":
+        doubt = "the whole picture is taken for the object (--preprocess.background keep): it becomes a flat card"
+        return Matte(opaque(frames), "the whole picture", (doubt,))
+    if options.background == "auto" and has_transparency(frames):
+        return Matte(frames, "the video's own transparency")
+    if options.background == "key" or (options.background == "auto" and is_plain(frames)):
+        return keyed(frames, options.tolerance)
+    return by_network(frames, options.network)
+
+
+def doubts(alpha: np.ndarray) -> tuple[str, ...]:
+    """What speaks against a mask, uint8 [F, H, W], each with the share of frames it is true of."""
+    mask = alpha > 127
+    found = mask.any(axis=(1, 2))
+    if not found.any():
+        return ()
+    said = []
+    edges = (mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1])
+    touching = np.any([edge.mean(axis=1) > TOUCHING for edge in edges], axis=0)
+    if touching.any():
+        said.append(
+            f"the object touches the picture's border in {touching.mean():.0%} of the frames: it is cut off there"
+        )
+    share = mask.mean(axis=(1, 2))
+    for wrong, words in ((share > COVERS_MOST, "almost all"), (share < COVERS_LITTLE, "almost nothing")):
+        if wrong.any():
+            said.append(f"the mask covers {words} of the picture in {wrong.mean():.0%} of the frames")
+    both, either = (mask[1:] & mask[:-1]).sum(axis=(1, 2)), (mask[1:] | mask[:-1]).sum(axis=(1, 2))
+    jumps = both < FLICKERS * either
+    if jumps.any():
+        said.append(
+            f"the mask flickers: it changes by more than half from frame to frame {jumps.mean():.0%} of the time"
+        )
+    return tuple(said)

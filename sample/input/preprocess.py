@@ -15,8 +15,10 @@ from viewtime.errors import UserError
 from viewtime.images import write_image
 from viewtime.video import Video
 
-from .matte import SMALLEST_OBJECT, to_rgba
-from .published_crop import published_crop
+from .found_sheet import found_sheet
+from .mask_files import read_masks
+from .matte import SMALLEST_OBJECT, border_colour, find_matte, has_transparency
+from .published_crop import BRIGHTEST, published_crop
 
 VISIBLE = 13  # alpha (of 255) from which a pixel belongs to the bounding box
 
@@ -44,6 +46,8 @@ class PreparedVideo:
         source_size: (height, width) of the source picture.
         source_frames: index of the source frame behind each cell.
         notes: what the user should know.
+        how: by what the object was found.
+        sheet: uint8 [H, W, 3], some source pictures with the object's outline; None where everything is the object.
     """
 
     cells: np.ndarray
@@ -52,6 +56,8 @@ class PreparedVideo:
     source_size: tuple[int, int]
     source_frames: tuple[int, ...]
     notes: tuple[str, ...] = field(default=())
+    how: str = ""
+    sheet: np.ndarray | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain values for the grid's provenance.
@@ -61,53 +67,70 @@ class PreparedVideo:
         return {
             "source_height": self.source_size[0],
             "source_width": self.source_size[1],
+            "object_found_by": self.how,
             "source_frames": list(self.source_frames),
             "crops": [asdict(crop) for crop in self.crops],
         }
 
 
 def prepare_video(
-    video: Video, size: int | tuple[int, int], options: PreprocessOptions | None = None, object_share: float = 0.9
+    video: Video,
+    size: int | tuple[int, int],
+    options: PreprocessOptions | None = None,
+    object_share: float = 0.9,
+    mask: str | Path | np.ndarray | None = None,
 ) -> PreparedVideo:
     """Resample in time, find the object, crop it and scale it to cells.
 
     Args:
         size: of a cell in pixels: side of a square, or (height, width).
         object_share: where the options name none.
+        mask: of the object, files or uint8 [F, H, W], one per frame of the video.
 
     Raises:
-        UserError: no visible object, or a background that cannot be keyed.
+        UserError: no visible object, a background that cannot be keyed, or masks that do not fit.
     """
     options = options or PreprocessOptions()
     share = object_share if options.object_share is None else options.object_share
     if not 0.05 < share <= 1:
         raise UserError(f"--preprocess.object-share {share}; must lie between 0.05 and 1")
+    masks = None if mask is None else read_masks(mask, len(video.frames), video.frames.shape[1:3])
     frames, fps, indices = resample_frames(video.frames, video.fps, options.fps)
+    masks = None if masks is None else masks[indices]
     notes = [video.note] if video.note else []
+    height, width = frames.shape[1:3]
     if options.crop == "published":
         if not isinstance(size, int) and size[0] != size[1]:
             raise UserError(f"--preprocess.crop published makes squares; the cells are {size[1]} × {size[0]} px")
-        if options.background != "auto":
-            frames = to_rgba(frames, options.background, options.tolerance)
+        how, sheet = "as the published scripts do: any alpha at all, or not nearly white", None
+        if options.background != "auto" or masks is not None or not _prepared_for_scripts(frames):
+            matte = find_matte(frames, options, masks)
+            frames, how, sheet = matte.rgba, matte.how, found_sheet(frames, matte.rgba[..., 3])
+            notes += matte.doubts
         cells, place = published_crop(frames, size if isinstance(size, int) else size[0], share)
         crops = (Crop(*place),) * len(cells)
-        height, width = frames.shape[1:3]
-        return PreparedVideo(cells, fps, crops, (height, width), tuple(indices), tuple(notes))
-    rgba = to_rgba(frames, options.background, options.tolerance)
-    boxes = [bounding_box(frame[..., 3]) for frame in rgba]
+        return PreparedVideo(cells, fps, crops, (height, width), tuple(indices), tuple(notes), how, sheet)
+    matte = find_matte(frames, options, masks)
+    notes += matte.doubts
+    boxes = [bounding_box(frame[..., 3]) for frame in matte.rgba]
     seen = [box for box in boxes if box is not None]
     if not seen:
         raise UserError(
-            "no visible object: every frame is all background (within the tolerance "
-            f"{options.tolerance}); lower --preprocess.tolerance or use --preprocess.background keep"
+            f"no visible object: every frame is all background by {matte.how}; lower --preprocess.tolerance "
+            f"{options.tolerance}, give masks with --mask, or take the whole picture with --preprocess.background keep"
         )
     if len(seen) < len(boxes):
         notes.append(f"the object is out of sight in {len(boxes) - len(seen)} of {len(boxes)} frames")
     cell = (size, size) if isinstance(size, int) else size
-    crops = choose_crops(boxes, frames.shape[1:3], options.crop, share, cell[1] / cell[0])
-    cells = np.stack([cut(frame, crop, cell) for frame, crop in zip(rgba, crops)])
-    height, width = frames.shape[1:3]
-    return PreparedVideo(cells, fps, tuple(crops), (height, width), tuple(indices), tuple(notes))
+    crops = tuple(choose_crops(boxes, frames.shape[1:3], options.crop, share, cell[1] / cell[0]))
+    cells = np.stack([cut(frame, crop, cell) for frame, crop in zip(matte.rgba, crops)])
+    sheet = found_sheet(frames, matte.rgba[..., 3])
+    return PreparedVideo(cells, fps, crops, (height, width), tuple(indices), tuple(notes), matte.how, sheet)
+
+
+def _prepared_for_scripts(frames: np.ndarray) -> bool:
+    """Whether the published scripts would find the object: transparency, or a nearly white border."""
+    return has_transparency(frames) or float(border_colour(frames)[0].mean()) > BRIGHTEST
 
 
 def resample_frames(frames: np.ndarray, fps: float, wanted: float | None) -> tuple[np.ndarray, float, list[int]]:
@@ -197,13 +220,17 @@ def cut(frame: np.ndarray, crop: Crop, cell: tuple[int, int]) -> np.ndarray:
 
 
 def write_preview(prepared: PreparedVideo, path: Path, columns: int = 8) -> Path:
-    """A PNG of what the network will see: evenly spaced cells on white, and their alpha below."""
+    """A PNG: how the object was found in the source; what the network will see on white, and its alpha, below."""
     chosen = np.linspace(0, len(prepared.cells) - 1, min(columns, len(prepared.cells))).round().astype(int)
     cells = prepared.cells[chosen].astype(np.float32)
     alpha = cells[..., 3:] / 255.0
     colour = cells[..., :3] * alpha + 255.0 * (1 - alpha)
     matte = np.repeat(alpha * 255.0, 3, axis=-1)
-    sheet = rearrange(np.stack([colour, matte]), "r n h w c -> (r h) (n w) c")
+    shown = rearrange(np.stack([colour, matte]), "r n h w c -> (r h) (n w) c")
     scale = max(1, 128 // prepared.cells.shape[1])
-    sheet = sheet.repeat(scale, axis=0).repeat(scale, axis=1)
-    return write_image(path, np.clip(sheet + 0.5, 0, 255).astype(np.uint8))
+    shown = np.clip(shown + 0.5, 0, 255).astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
+    if prepared.sheet is not None:
+        height = round(prepared.sheet.shape[0] * shown.shape[1] / prepared.sheet.shape[1])
+        above = Image.fromarray(prepared.sheet).resize((shown.shape[1], height), Image.Resampling.LANCZOS)
+        shown = np.concatenate([np.asarray(above), shown])
+    return write_image(path, shown)

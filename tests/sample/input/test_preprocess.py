@@ -1,8 +1,6 @@
 """From video to cells: keying, cropping with its record, resampling, guidance scales of the published scripts."""
 
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,35 +88,12 @@ def test_published_crop_of_a_video():
 def test_a_busy_background_and_an_empty_video_are_errors():
     noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     with pytest.raises(UserError, match="not plain"):
-        prepare_video(Video(noise, 10.0), 16)
+        prepare_video(Video(noise, 10.0), 16, PreprocessOptions(background="key"))
     whole = prepare_video(Video(noise, 10.0), 16, PreprocessOptions(background="keep", crop="none"))
     assert (whole.cells[..., 3] == 255).all()
+    assert "flat card" in whole.notes[0]
     with pytest.raises(UserError, match="no visible object"):
         prepare_video(Video(np.full((2, 32, 32, 3), 200, np.uint8), 10.0), 16)
-
-
-def test_background_removal_without_its_library(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rembg", None)
-    with pytest.raises(UserError, match=r"viewtime\[matte\]"):
-        prepare_video(Video(ball(2), 10.0), 16, PreprocessOptions(background="remove"))
-
-
-def test_background_removal_calls_the_library(monkeypatch):
-    """One session for the video, each frame as RGB, its RGBA taken; the network itself is not run here."""
-    sessions = []
-
-    def remove(image, session):
-        assert image.shape == (40, 48, 3)
-        assert image.flags.c_contiguous
-        sessions.append(session)
-        return np.concatenate([image, (image[..., 1:2] < 200) * np.uint8(255)], axis=-1)
-
-    library = SimpleNamespace(new_session=lambda name: object(), remove=remove)
-    monkeypatch.setitem(sys.modules, "rembg", library)
-    prepared = prepare_video(Video(ball(3), 10.0), 32, PreprocessOptions(background="remove"))
-    assert len(sessions) == 3
-    assert len(set(map(id, sessions))) == 1
-    assert 0.5 < (prepared.cells[..., 3] > 127).mean() < np.pi / 4
 
 
 def test_frame_rates():
