@@ -24,10 +24,13 @@ def set_up_logging(debug: bool = False) -> None:
 
 
 class Bar:
-    """A progress bar on a terminal; otherwise one line with the ETA every ten seconds."""
+    """A progress bar on a terminal; otherwise a line with the ETA every ten seconds.
+
+    Work that will take longer says so after its first step. No state is written twice.
+    """
 
     def __init__(self, description: str, total: int | None) -> None:
-        self.description, self.total, self.done, self.note = description, total, 0, ""
+        self.description, self.total, self.done, self.note, self.shown = description, total, 0, "", -1
         self.start = self.printed = time.monotonic()
         self.terminal = sys.stderr.isatty()
 
@@ -35,22 +38,28 @@ class Bar:
         """Count `steps` more as done; `note` (e.g. "PSNR 31.2 dB") is shown behind the bar."""
         self.done, self.note = self.done + steps, note or self.note
         now = time.monotonic()
-        if now - self.printed >= (0.1 if self.terminal else SECONDS_BETWEEN_LINES):
+        long = self.shown < 0 and (now - self.start) * ((self.total or 0) / self.done) > SECONDS_BETWEEN_LINES
+        if long or now - self.printed >= (0.1 if self.terminal else SECONDS_BETWEEN_LINES):
             self.printed = now
             self._show(end="\r" if self.terminal else "\n")
 
     def _show(self, end: str) -> None:
         elapsed = time.monotonic() - self.start
         text = f"{self.description}: {self.done}"
-        if self.total:
+        if self.total and self.done >= self.total:
+            text += f"/{self.total}"
+        elif self.total:
             remaining = elapsed / max(self.done, 1) * (self.total - self.done)
             text += f"/{self.total}, {remaining:.0f} s left"
-        text += f" ({elapsed:.0f} s) {self.note}"
+        text = f"{text} ({elapsed:.0f} s) {self.note}".rstrip()
+        self.shown = self.done
         print(f"\x1b[2K{text}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the last state on its own line if the work took long enough to have been shown."""
-        if time.monotonic() - self.start > 2.0:
+        """Leave the last state on its own line, once, if the work took long enough to have been shown."""
+        if self.terminal and self.shown >= 0:
+            self._show(end="\n")
+        elif self.shown != self.done and time.monotonic() - self.start > 2.0:
             self._show(end="\n")
 
 

@@ -7,6 +7,7 @@ kept of several, looked at again from near, and what only one frame says is outv
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -16,12 +17,9 @@ from skimage.transform import warp
 
 from viewtime.log import progress
 
+from .one_object import SURE, one_object
+
 TRACK_SIDE = 128  # longer side of the maps on which objects are told apart
-SURE = 0.5
-JOINED_SHARE = 0.25  # a part of at most this share of the object belongs to it if it touches it
-JOINED_MOTION = 0.5  # so does a larger one that moves at least this much of what the object does
-MOVES = 0.8  # pixels of the maps from which a place moves by itself
-LARGEST_MOVER = 0.3  # share of the picture
 ROOM = 0.25  # of the object's box, added at each side for the second look
 SAME_COLOUR = 0.12  # a neighbouring frame votes where its warped picture differs by less
 Predict = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [S, S] in [0, 1]
@@ -35,8 +33,7 @@ def find_object(frames: np.ndarray, predict: Predict) -> np.ndarray:
     small = np.stack([_resized(frame, size) for frame in frames])
     coarse = np.stack([_resized(predict(frame), size) for frame in progress(frames, "finding the object")])
     flow = neighbour_flow(small)
-    motion = own_motion(flow, coarse)
-    kept = one_object(np.maximum(coarse, movers(motion)), motion)
+    kept = one_object(coarse, *own_motion(flow, coarse))
     looked = np.zeros(frames.shape[:3], np.float32)
     for index, box in enumerate(progress(windows(kept, (height, width)), "looking closer")):
         if box is None:
@@ -58,16 +55,16 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def neighbour_flow(small: np.ndarray) -> np.ndarray:
     """Where each pixel comes from in the frame before: (dy, dx) in pixels, float32 [F - 1, 2, h, w]."""
     grey = small.astype(np.float32).mean(axis=-1) / 255.0
-    pairs = [optical_flow_ilk(now, before, radius=5, num_warp=4) for before, now in zip(grey, grey[1:])]
+    pairs = [optical_flow_ilk(now, before, radius=5, num_warp=4) for before, now in pairwise(grey)]
     return np.stack(pairs).astype(np.float32) if pairs else np.zeros((0, 2, *grey.shape[1:]), np.float32)
 
 
-def own_motion(flow: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Pixels that each place moves otherwise than its background, float32 [F, h, w].
+def own_motion(flow: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that each place moves otherwise than its background, float32 [F, h, w], and that the background moves [F].
 
     The background's motion is an affine map fitted to the flow where the network sees no object; misfits weigh less.
     """
-    motion = np.zeros(coarse.shape, np.float32)
+    motion, camera = np.zeros(coarse.shape, np.float32), np.zeros(len(coarse), np.float32)
     y, x = np.mgrid[: coarse.shape[1], : coarse.shape[2]].astype(np.float32)
     design = np.stack([np.ones_like(x), x / TRACK_SIDE, y / TRACK_SIDE], axis=-1)
     for index, pair in enumerate(flow):
@@ -79,57 +76,12 @@ def own_motion(flow: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         for _ in range(5):
             solution, *_ = np.linalg.lstsq(rows * weight[:, None], target * weight[:, None], rcond=None)
             weight = 1 / (1 + np.abs(target - rows @ solution).sum(axis=1))
-        motion[index + 1] = np.linalg.norm(pair - (design @ solution).transpose(2, 0, 1), axis=0)
+        behind = (design @ solution).transpose(2, 0, 1)
+        motion[index + 1] = np.linalg.norm(pair - behind, axis=0)
+        camera[index + 1] = np.median(np.linalg.norm(behind, axis=0))
     if len(motion) > 1:
-        motion[0] = motion[1]
-    return motion
-
-
-def movers(motion: np.ndarray) -> np.ndarray:
-    """What moves against the background though it may not stand out in a single picture: 0.6 there, else 0, [F, h, w].
-
-    Regions at the border are left out: there the background comes into sight, and nearer parts of it pass by.
-    """
-    found = motion > max(MOVES, 0.5 * float(np.quantile(motion, 0.99)))
-    found = ndimage.binary_opening(found, np.ones((1, 3, 3), bool))
-    for mask in found:
-        labels, count = ndimage.label(mask)
-        at_border = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])))
-        for label in range(1, count + 1):
-            if label in at_border or (labels == label).mean() > LARGEST_MOVER:
-                mask[labels == label] = False
-    return found.astype(np.float32) * 0.6
-
-
-def one_object(coarse: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """The pixels of one object, bool [F, h, w], of all that the maps [F, h, w] show.
-
-    What touches by a thin bridge is taken apart. The largest wins, where mass counts more the more it moves against
-    the background; then its own parts come back.
-    """
-    mask = coarse > SURE
-    cores = ndimage.binary_erosion(mask, np.ones((1, 5, 5), bool))
-    labels, count = ndimage.label(cores)
-    if count == 0:
-        return mask
-    spread = np.zeros_like(labels)
-    for index in range(len(mask)):
-        if cores[index].any():
-            nearest = ndimage.distance_transform_edt(labels[index] == 0, return_distances=False, return_indices=True)
-            spread[index] = labels[index][tuple(nearest)] * mask[index]
-    parts = np.arange(1, count + 1)
-    mass = ndimage.sum_labels(coarse, spread, parts)
-    moving = ndimage.mean(motion, spread, parts)
-    moving = np.nan_to_num(moving) / max(0.3, float(np.nanmax(moving)))
-    main = int(np.argmax(mass * (0.1 + moving)))
-    own = spread == parts[main]
-    touched = np.unique(spread[ndimage.binary_dilation(own, np.ones((1, 3, 3), bool))])
-    for label in touched[(touched > 0) & (touched != parts[main])]:
-        small = mass[label - 1] < JOINED_SHARE * mass[main]
-        alike = moving[label - 1] > JOINED_MOTION * moving[main]
-        if small or alike:
-            own |= spread == label
-    return own
+        motion[0], camera[0] = motion[1], camera[1]
+    return motion, camera
 
 
 def windows(kept: np.ndarray, picture: tuple[int, int]) -> list[tuple[int, int, int, int] | None]:

@@ -11,6 +11,7 @@ from viewtime.sample.input import matting_network
 from viewtime.sample.input.mask_files import read_masks
 from viewtime.sample.input.matte import doubts, find_matte
 from viewtime.sample.input.object_track import find_object, neighbour_flow, own_motion, steady
+from viewtime.sample.input.one_object import one_object
 from viewtime.sample.input.preprocess import prepare_video, write_preview
 from viewtime.video import Video, write_video
 
@@ -60,11 +61,23 @@ def test_of_two_objects_the_one_that_moves_against_its_background_is_kept():
 def test_motion_is_measured_against_the_background():
     clip, masks = film(3)
     small = clip[:, ::2, ::2]
-    motion = own_motion(neighbour_flow(small), masks[:, ::2, ::2].astype(np.float32))
+    motion, camera = own_motion(neighbour_flow(small), masks[:, ::2, ::2].astype(np.float32))
     ball, behind = motion[:, masks[0, ::2, ::2]], motion[:, 40:, 60:]
     # The ball goes 5 + 2 px against the panned background at full size, 3.5 at half.
     assert np.median(ball) == pytest.approx(3.5, abs=1.0)
     assert np.median(behind) < 0.3
+    assert camera == pytest.approx(1.0, abs=0.2)
+
+
+def test_an_arm_that_moves_is_a_part_of_what_stands_out():
+    body, arm = np.zeros((3, 64, 64), np.float32), np.zeros((3, 64, 64), np.float32)
+    body[:, 20:60, 24:40] = 1.0
+    body[:, 20:28, 24:52] = 1.0
+    arm[:, 20:28, 40:52] = 4.0
+    still, moved = np.zeros(3), np.full(3, 5.0)
+    assert np.array_equal(one_object(body, arm, still), body > 0.5)
+    # The camera moves and the body goes with the background: then the arm is an object before it.
+    assert one_object(body, arm, moved)[:, 40:].sum() == 0
 
 
 def test_what_one_frame_alone_says_is_outvoted():
@@ -134,7 +147,7 @@ def test_masks_that_do_not_fit_are_errors(tmp_path):
 def test_networks_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     assert matting_network.find_network() == ("u2netp", matting_network.SHIPPED)
-    with pytest.raises(UserError, match="isnet-general-use.onnx"):
+    with pytest.raises(UserError, match=r"isnet-general-use\.onnx"):
         matting_network.find_network("isnet-general-use")
     with pytest.raises(UserError, match="known: birefnet"):
         matting_network.find_network("sam")

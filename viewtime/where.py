@@ -1,0 +1,88 @@
+"""What a path means: the grid or the asset that it is, holds, or belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from viewtime.errors import UserError
+
+SHOWN = 5
+
+
+def is_grid(folder: Path) -> bool:
+    """Whether a folder holds a grid in either form."""
+    return (folder / "grid.json").is_file() or (folder / "transforms_train.json").is_file()
+
+
+def is_asset(folder: Path) -> bool:
+    """Whether a folder is one that `viewtime reconstruct` wrote."""
+    return (folder / "asset.json").is_file()
+
+
+def find_grid(path: str | Path) -> Path:
+    """The grid folder that a path means: itself, the folder of a grid's file, or the one grid of a run folder.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    path = Path(path)
+    grids = grids_in(path)
+    return _the_one(path, grids, "grid", "give the folder of a grid (grid.json), or a run folder of `viewtime sample`")
+
+
+def grids_in(path: str | Path) -> list[Path]:
+    """Grid folders that a path means, in order: itself, else its `grid`, else those in it or in its `grids`."""
+    path = Path(path)
+    if path.is_file() and is_grid(path.parent):
+        return [path.parent]
+    for candidates in ([path], [path / "grid"], _folders(path), _folders(path / "grids")):
+        found = [folder for folder in candidates if is_grid(folder)]
+        if found:
+            return found
+    return []
+
+
+def find_asset(path: str | Path) -> Path:
+    """The asset folder that a path means: itself, the folder of an asset's file, or the one asset below or beside it.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    path = Path(path)
+    home = path.parent if path.is_file() else path
+    beside = [home.with_name(f"{home.name}-asset"), home / "grid-asset"]
+    assets: list[Path] = []
+    for candidates in ([home], beside, _folders(home)):
+        assets = assets or [folder for folder in candidates if is_asset(folder)]
+    return _the_one(path, assets, "asset", "give a folder that `viewtime reconstruct` wrote (asset.json)")
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+
+
+def _the_one(path: Path, found: list[Path], kind: str, way_out: str) -> Path:
+    if len(found) == 1:
+        return found[0]
+    if not path.exists():
+        raise UserError(f"no such {kind}: {path}; {way_out}")
+    if not found:
+        raise UserError(f"{path} is no {kind} folder and holds none; {way_out}")
+    names = ", ".join(str(folder) for folder in found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+    raise UserError(f"{path} holds {len(found)} {kind}s; name one of them: {names}")
+
+
+def next_command(command: str, written: list[Path]) -> str | None:
+    """The command that usually follows another, as a user would type it; None where nothing does."""
+    by_name: dict[str, Path] = {path.name: path for path in written}
+    first: Callable[[str], Path] = lambda name: by_name[name].parent  # noqa: E731
+    if command == "sample" and "grid" in by_name:
+        return f"viewtime reconstruct {first('grid')}"
+    if command == "reconstruct" and "asset.json" in by_name:
+        return f"viewtime view {first('asset.json')}"
+    if command == "curate" and "manifest.jsonl" in by_name:
+        return f"viewtime render {first('manifest.jsonl')}"
+    if command == "render" and "report.json" in by_name:
+        return f"viewtime encode {first('report.json')}"
+    return None
