@@ -9,6 +9,7 @@ from viewtime.configs.load import build, load_preset
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.dnerf import open_grid
 from viewtime.grid import FrameGrid
+from viewtime.where import find_asset
 
 from .command import write_asset
 from .gaussians.asset import GaussianAsset, read_record
@@ -44,14 +45,15 @@ def reconstruct(
 
 
 def load_asset(folder: str | Path) -> GaussianAsset | NerfAsset:
-    """Read the asset folder that `reconstruct` wrote; it renders any view at any time.
+    """Read the asset that a path means (a folder that `reconstruct` wrote); it renders any view at any time.
 
     >>> asset = load_asset("asset")
     >>> asset.render_grid(grid.cameras, 32, 32).shape[2:]
     (4, 32, 32)
 
     Raises:
-        UserError: no asset there, a newer format, or a damaged file.
+        UserError: no asset there or several, a newer format, or a damaged file.
     """
-    record = read_record(Path(folder))
+    folder = find_asset(folder)
+    record = read_record(folder)
     return NerfAsset.load(folder) if record.get("method") == "nerf" else GaussianAsset.load(folder)

@@ -7,6 +7,8 @@ from pathlib import Path
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.dnerf import open_grid
 from viewtime.grid import FrameGrid
+from viewtime.log import log
+from viewtime.where import find_grid
 
 from .gaussians.reconstruct import reconstruct_gaussians
 from .nerf.reconstruct import reconstruct_nerf
@@ -16,8 +18,15 @@ METHODS = {"gaussians": reconstruct_gaussians, "nerf": reconstruct_nerf}
 
 def run(config: ReconstructConfig) -> list[Path]:
     """Entry of the command."""
-    out = config.out or config.grid.with_name(config.grid.name + "-asset")
-    return write_asset(open_grid(config.grid), config, out)
+    source = config.grid.resolve() if config.grid.is_dir() else find_grid(config.grid)
+    out = config.out or config.grid.parent / f"{source.name}-asset"
+    grid = open_grid(config.grid)
+    views, frames, _, height, width = grid.shape
+    log.info(
+        "grid: %s, %d views × %d frames of %d × %d px; method: %s, into %s",
+        find_grid(config.grid), views, frames, width, height, config.method, out,
+    )  # fmt: skip
+    return write_asset(grid, config, out)
 
 
 def write_asset(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +20,7 @@ from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.surface.mesh import MovingMesh, extract_mesh
 from viewtime.recon.surface.mesh_choice import best_mesh
+from viewtime.where import find_asset
 
 DEFAULT = MeshOptions()
 FILES = (".glb", ".gltf", ".obj", ".ply", ".splat", ".html", ".mp4", ".gif")
@@ -38,6 +40,7 @@ def run(config: ExportConfig) -> list[Path]:
 
 def export_asset(config: ExportConfig) -> list[Path]:
     """Write each wanted format beside the asset, or into `out`."""
+    config = dataclasses.replace(config, source=find_asset(config.source))
     asset = GaussianAsset.load(config.source)
     if not config.formats:
         raise UserError(f"nothing to export: --formats takes {', '.join(get_args(Format))}")

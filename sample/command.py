@@ -14,6 +14,7 @@ from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
 from viewtime.run_folder import plain, start_run
+from viewtime.sample.first_words import first_words
 from viewtime.sample.input.preprocess import write_preview
 from viewtime.sample.models.device import choose_device
 from viewtime.sample.output import write_outputs, write_small_grid, write_stream
@@ -56,6 +57,8 @@ def run(config: SampleConfig) -> list[Path]:
     preview = folder / "preview.png"
     if processes.first:
         write_preview(job.prepared, preview)
+        for line in first_words(pipeline, job, config.weights, preview):
+            log.info(line)
     store = CellStore(folder / "windows", job.plan)
     _open_store(store, config, job, processes)
     for window in pipeline.run(job, store, processes):

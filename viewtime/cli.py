@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from viewtime.configs.load import suggest
 from viewtime.errors import UserError
-from viewtime.log import set_up_logging
+from viewtime.log import log, set_up_logging
+from viewtime.where import next_command
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: list[str], prog: str) -> int:
-    """Parse, run, print the paths written last. Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    """Parse, run, print the paths written and then the command that usually follows.
+
+    Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted."""
     command, debug = COMMANDS[name], "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
     set_up_logging(debug)
     from viewtime.configs.command import parse
+    from viewtime.run_folder import forget_failed_starts
 
     started = time.monotonic()
     try:
@@ -79,6 +81,7 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
     try:
         written = importlib.import_module(f"viewtime.{command.module}").run(config)
     except UserError as error:
+        forget_failed_starts()
         if debug:
             raise
         print(f"{prog}: {error}", file=sys.stderr)
@@ -86,13 +89,13 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted after {time.monotonic() - started:.0f} s", file=sys.stderr)
         return 130
-    _print_paths(written)
-    return 0
-
-
-def _print_paths(written: Iterable[Path] | None) -> None:
-    for path in written or ():
+    written = list(written or ())
+    for path in written:
         print(path)
+    following = next_command(name, written)
+    if following is not None:
+        log.info("next: %s", following)
+    return 0
 
 
 def _overview() -> str:

@@ -14,15 +14,16 @@ from viewtime.errors import UserError
 from viewtime.files import atomic_folder
 from viewtime.grid import FrameGrid
 from viewtime.images import read_image, write_image
+from viewtime.where import find_grid
 
 
 def open_grid(folder: str | Path) -> FrameGrid:
-    """The grid in a folder of either form: viewtime's own (grid.json) or D-NeRF's (transforms_train.json).
+    """The grid that a path means (see `find_grid`), in viewtime's form (grid.json) or D-NeRF's (transforms_train.json).
 
     Raises:
-        UserError: neither is there, or it is damaged.
+        UserError: neither is there, there are several, or it is damaged.
     """
-    folder = Path(folder)
+    folder = find_grid(folder)
     own = (folder / "grid.json").is_file() or not (folder / "transforms_train.json").is_file()
     return FrameGrid.load(folder) if own else read_dnerf(folder)
 

@@ -57,9 +57,8 @@ class Bar:
 
     def close(self) -> None:
         """Leave the last state on its own line, once, if the work took long enough to have been shown."""
-        if self.terminal and self.shown >= 0:
-            self._show(end="\n")
-        elif self.shown != self.done and time.monotonic() - self.start > 2.0:
+        on_its_line = self.terminal and self.shown >= 0
+        if on_its_line or (self.shown != self.done and time.monotonic() - self.start > 2.0):
             self._show(end="\n")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import shutil
 import sys
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib import metadata
@@ -16,6 +18,7 @@ from viewtime import __version__
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 
+OPENING = {"config.yaml", "versions.json", "run.log"}
 RECORDED_PACKAGES = (
     "torch",
     "numpy",
@@ -50,6 +53,9 @@ def plain(value: Any) -> Any:
     return value
 
 
+_begun: set[Path] = set()  # run folders that this process made and that held no run before
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run of a command."""
@@ -73,6 +79,8 @@ def start_run(folder: str | Path, command: str, config: Any, seed: int | None = 
     folder = Path(folder)
     if folder.is_file():
         raise UserError(f"{folder} is a file; give the path of a folder")
+    if not (folder / "config.yaml").exists():
+        _begun.add(folder)
     with atomic_path(folder / "config.yaml") as path:
         path.write_text(yaml.safe_dump({"command": command, "seed": seed, **plain(config)}, sort_keys=False))
     versions = {"viewtime": __version__, "python": sys.version.split()[0], "platform": platform.platform()}
@@ -80,3 +88,13 @@ def start_run(folder: str | Path, command: str, config: Any, seed: int | None = 
     with atomic_path(folder / "versions.json") as path:
         path.write_text(json.dumps(versions, indent=1))
     return RunFolder(folder)
+
+
+def forget_failed_starts() -> None:
+    """Remove the run folders of this process that hold nothing but what `start_run` wrote, and parents left empty."""
+    for folder in _begun:
+        if folder.is_dir() and {child.name for child in folder.iterdir()} <= OPENING:
+            shutil.rmtree(folder)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+    _begun.clear()

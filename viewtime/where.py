@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from viewtime.errors import UserError
@@ -74,15 +73,18 @@ def _the_one(path: Path, found: list[Path], kind: str, way_out: str) -> Path:
 
 
 def next_command(command: str, written: list[Path]) -> str | None:
-    """The command that usually follows another, as a user would type it; None where nothing does."""
-    by_name: dict[str, Path] = {path.name: path for path in written}
-    first: Callable[[str], Path] = lambda name: by_name[name].parent  # noqa: E731
-    if command == "sample" and "grid" in by_name:
-        return f"viewtime reconstruct {first('grid')}"
-    if command == "reconstruct" and "asset.json" in by_name:
-        return f"viewtime view {first('asset.json')}"
-    if command == "curate" and "manifest.jsonl" in by_name:
-        return f"viewtime render {first('manifest.jsonl')}"
-    if command == "render" and "report.json" in by_name:
-        return f"viewtime encode {first('report.json')}"
-    return None
+    """The command that usually follows another, as a user would type it; None where nothing does.
+
+    Args:
+        written: the paths that the command wrote.
+    """
+    follows = {
+        "curate": ("manifest.jsonl", "viewtime render {path}"),
+        "render": ("grids", "viewtime encode {folder}"),
+        "train": ("weights.safetensors", "viewtime sample --video VIDEO --weights {path}"),
+        "sample": ("grid", "viewtime reconstruct {folder}"),
+        "reconstruct": ("asset.json", "viewtime view {folder}"),
+    }
+    name, words = follows.get(command, ("", ""))
+    path = next((path for path in written if path.name == name), None)
+    return words.format(path=path, folder=path.parent) if path is not None else None

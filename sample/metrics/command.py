@@ -20,6 +20,7 @@ from viewtime.sample.metrics.networks.video import VideoNetwork, load_video_netw
 from viewtime.sample.metrics.picture import write_picture
 from viewtime.sample.metrics.report import markdown, write_json, write_markdown
 from viewtime.sample.metrics.summary import NAMES, Summary, summarise
+from viewtime.where import grids_in
 
 PERCEPTUAL = ("lpips", "lpips_star", "clip_s")
 EVERYTHING = (*PIXEL_METRICS, *PERCEPTUAL, "flicker", *FRECHET)
@@ -62,9 +63,9 @@ def expand(paths: list[Path]) -> list[Path]:
     """
     grids: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not path.exists():
             raise UserError(f"no such grid folder: {path}")
-        inside = [path] if _is_grid(path) else sorted(child for child in path.iterdir() if _is_grid(child))
+        inside = grids_in(path)
         if not inside:
             raise UserError(f"{path} is no grid folder and holds none (no grid.json)")
         grids += inside
@@ -185,10 +186,6 @@ def _write(summary: Summary, folder: RunFolder, stem: str) -> list[Path]:
         write_json(summary, folder.path(f"{stem}.json")),
         write_markdown(summary, folder.path(f"{stem}.md")),
     ]
-
-
-def _is_grid(folder: Path) -> bool:
-    return (folder / "grid.json").is_file() or (folder / "transforms_train.json").is_file()
 
 
 def _check(config: EvaluateConfig) -> None:

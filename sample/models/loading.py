@@ -15,6 +15,17 @@ from .grid_model import GridModel
 
 ASSETS = Path(viewtime.__file__).resolve().parent / "assets"
 SHIPPED = {"mini": ASSETS / "mini.safetensors", "mini-generalist": ASSETS / "mini_generalist.safetensors"}
+KNOWS = {
+    "mini": "knows two small humanoids, a knight and a barbarian, and makes one of those of any other object",
+    "mini-generalist": "knows the rough shape of any object",
+    "sv4d": "knows any object: 8 views × 5 frames a window (SV4D)",
+    "sv4d2": "knows any object: 4 views × 12 frames a window (SV4D 2.0)",
+    "sv4d2-8views": "knows any object: 8 views × 5 frames a window (SV4D 2.0)",
+    "sv3d-u": "knows any object at one instant (SV3D)",
+    "sv3d-p": "knows any object at one instant (SV3D)",
+    "svd-xt": "knows films of any kind, and no other views (SVD)",
+    "4real": "knows what it was trained on (4Real-Video)",
+}
 PUBLISHED = {
     "sv4d": "stabilityai/sv4d",
     "sv4d2": "stabilityai/sv4d2.0",
@@ -50,6 +61,21 @@ def find_weights(name_or_path: str) -> Path:
         f"no such weights: {name_or_path}; give a .safetensors file, or one of the names "
         f"{', '.join([*SHIPPED, *PUBLISHED])} to be told where they come from"
     )
+
+
+def what_it_knows(weights: str, name: str) -> str:
+    """One line on a model: its name and what it can show.
+
+    Args:
+        weights: as the user named them.
+        name: of the model in them.
+    """
+    shipped = next((known for known, file in SHIPPED.items() if weights in (known, str(file))), None)
+    if shipped is not None:
+        return f"viewtime-{shipped} {KNOWS[shipped]}"
+    if name == "mini":
+        return f"{weights} (mini) knows what it was trained on"
+    return f"{weights} ({name}) {KNOWS.get(name, 'knows what it was trained on')}"
 
 
 def _mini(path: Path, device: torch.device, dtype: torch.dtype, **options: object) -> GridModel:
