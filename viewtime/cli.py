@@ -6,6 +6,7 @@ import importlib
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from viewtime.configs.load import suggest
 from viewtime.errors import UserError
@@ -63,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
 def run_command(name: str, argv: list[str], prog: str) -> int:
     """Parse, run, print the paths written and then the command that usually follows.
 
-    Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted.
+    """
     command, debug = COMMANDS[name], "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
     set_up_logging(debug)
@@ -79,7 +81,7 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     try:
-        written = importlib.import_module(f"viewtime.{command.module}").run(config)
+        returned = importlib.import_module(f"viewtime.{command.module}").run(config)
     except UserError as error:
         forget_failed_starts()
         if debug:
@@ -89,7 +91,7 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted after {time.monotonic() - started:.0f} s", file=sys.stderr)
         return 130
-    written = list(written or ())
+    written: list[Path] = list(returned or ())
     for path in written:
         print(path)
     following = next_command(name, written)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.errors import UserError
 
+from .connected import from_nearest
 from .matting_network import MattingNetwork
 from .object_track import find_object
 
@@ -100,9 +100,8 @@ def nearest_sure_colour(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         inside, near, sure = frame[box], weight[box], weight[box] >= SURE_ALPHA
         straight = inside
         if sure.any():
-            nearest = ndimage.distance_transform_edt(~sure, return_distances=False, return_indices=True)
             share = near[..., None].astype(np.float32) / 255.0
-            straight = share * inside + (1 - share) * inside[tuple(nearest)] + 0.5
+            straight = share * inside + (1 - share) * from_nearest(inside, sure) + 0.5
         result[index][box] = np.where(near[..., None] > 0, straight, 255).astype(np.uint8)
     return result
 

@@ -118,7 +118,7 @@ def steady(alpha: np.ndarray, small: np.ndarray, flow: np.ndarray) -> np.ndarray
             seen = _moved(small[other].astype(np.float32) / 255.0, field)
             agree &= np.abs(seen - small[index] / 255.0).mean(axis=-1) < SAME_COLOUR
             votes.append(_moved(alpha[other], field))
-        wide = _resized(agree.astype(np.float32), alpha.shape[:0:-1]) > SURE
+        wide = _resized(agree.astype(np.float32), (alpha.shape[2], alpha.shape[1])) > SURE
         result[index] = np.where(wide, np.median(np.stack(votes), axis=0), alpha[index])
     return result
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from .connected import from_nearest, labelled
+
 SURE = 0.5
 MOVES = 0.8  # pixels of the maps from which a place moves by itself
 OF_FASTEST = 0.4  # share of the fastest place's motion that still belongs to the mover
@@ -60,7 +62,7 @@ def movers(motion: np.ndarray) -> np.ndarray:
     """
     found = np.zeros(motion.shape, bool)
     for index, speed in enumerate(motion):
-        labels, count = ndimage.label(ndimage.binary_opening(speed > MOVES, np.ones((3, 3), bool)))
+        labels, count = labelled(ndimage.binary_opening(speed > MOVES, np.ones((3, 3), bool)))
         at_border = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])))
         inner = [label for label in range(1, count + 1) if label not in at_border]
         inner = [label for label in inner if (labels == label).mean() <= LARGEST_MOVER]
@@ -103,11 +105,10 @@ def regions(sure: np.ndarray, mobile: np.ndarray, motion: np.ndarray, camera: fl
 def taken_apart(layer: np.ndarray) -> list[np.ndarray]:
     """Connected parts of bool [h, w], where a thin bridge joins nothing; each pixel goes to the nearest core."""
     cores = ndimage.binary_erosion(layer, np.ones((5, 5), bool))
-    labels, count = ndimage.label(cores if cores.any() else layer)
+    labels, count = labelled(cores if cores.any() else layer)
     if not count:
         return []
-    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    spread = labels[tuple(nearest)] * layer
+    spread = from_nearest(labels, labels > 0) * layer
     return [spread == label for label in range(1, count + 1)]
 
 

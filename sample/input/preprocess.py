@@ -94,7 +94,9 @@ def prepare_video(
     share = object_share if options.object_share is None else options.object_share
     if not 0.05 < share <= 1:
         raise UserError(f"--preprocess.object-share {share}; must lie between 0.05 and 1")
-    masks = None if mask is None else read_masks(mask, len(video.frames), video.frames.shape[1:3])
+    masks = (
+        None if mask is None else read_masks(mask, len(video.frames), (video.frames.shape[1], video.frames.shape[2]))
+    )
     frames, fps, indices = resample_frames(video.frames, video.fps, options.fps)
     masks = None if masks is None else masks[indices]
     notes = [video.note] if video.note else []
