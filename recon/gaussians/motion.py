@@ -196,10 +196,11 @@ class FreeMotion(Motion):
 
     def select(self, parents: Tensor) -> None:
         """Neighbour lists are rebuilt from the old ones: a new Gaussian is its parent's neighbour."""
-        new_of_old = torch.full((len(self.around),), -1, dtype=torch.long)
-        new_of_old[parents] = torch.arange(len(parents))
+        own = torch.arange(len(parents), device=self.around.device)
+        new_of_old = torch.full((len(self.around),), -1, device=self.around.device)
+        new_of_old[parents] = own
         mapped = new_of_old[self.around[parents]]
-        own = torch.arange(len(parents))[:, None].expand_as(mapped)
+        own = own[:, None].expand_as(mapped)
         self.around = torch.where(mapped >= 0, mapped, own)
 
     def groups(self, rate: float) -> list[dict]:
@@ -248,7 +249,7 @@ class MlpMotion(Motion):
         return self.network(both)
 
     def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        time = 2.0 * frames / max(1, self.frames - 1) - 1.0
+        time = 2.0 * frames.to(position.device) / max(1, self.frames - 1) - 1.0
         return torch.eye(3, device=position.device)[None, None], position + self._displacement(position, time)
 
     def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:

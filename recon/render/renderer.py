@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .compiled import load_library
+from .compiled import SOURCE
 from .fast_cpu import composite_fast_cpu
 from .fast_world import draw_isotropic
+from .gsplat_cuda import gsplat_works, render_gsplat
 from .reference import composite_reference
-from .splats import SCREEN_BLUR, Viewpoints, project
+from .splats import SCREEN_BLUR, Splats, Viewpoints, project
+from .warp_kernels import choose_kernel
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,21 @@ class Picture:
 
 
 def choose_backend(device: torch.device | str) -> str:
-    """gsplat on CUDA, the compiled renderer on the CPU, the plain one where neither can be had."""
-    if torch.device(device).type == "cuda":
+    """gsplat on CUDA where it works, else Warp; compiled on the CPU, else Warp; plain torch where none can be had."""
+    device = torch.device(device)
+    if device.type == "cuda" and gsplat_works():
         return "gsplat"
-    return "compiled" if load_library() is not None else "reference"
+    return choose_kernel(device, SOURCE)
+
+
+def _composite(backend: str, splats: Splats, height: int, width: int) -> Tensor:
+    if backend == "compiled":
+        return composite_fast_cpu(splats, height, width)
+    if backend == "warp" and splats.mean.dtype == torch.float32:
+        from .splat_warp import composite_warp
+
+        return composite_warp(splats, height, width)
+    return composite_reference(splats, height, width)
 
 
 def render(
@@ -50,13 +63,11 @@ def render(
     Args:
         means: [B, N, 3] world. covariance: [B or 1, N, 1] variances or [B or 1, N, 3, 3]. opacity: [B or 1, N].
         colour: [B or 1, N, 3].
-        backend: compiled, reference or gsplat; default by device.
+        backend: compiled, warp, gsplat or reference; default by device.
         screen_blur: square pixels added to every 2D covariance.
     """
     backend = backend or choose_backend(means.device)
     if backend == "gsplat":
-        from .gsplat_cuda import render_gsplat
-
         return Picture(*render_gsplat(means, covariance, opacity, colour, views, with_depth, screen_blur))
     shared = covariance.shape[0] == opacity.shape[0] == colour.shape[0] == 1
     if backend == "compiled" and covariance.shape[-1] == 1 and shared and not with_depth:
@@ -67,6 +78,5 @@ def render(
         z = (means @ views.world_to_camera[:, 2, :3, None])[..., 0] + views.world_to_camera[:, 2, 3, None]
         feature = torch.cat([feature, z[..., None]], dim=-1)
     splats = project(means, covariance, opacity, feature, views, screen_blur)
-    composite = composite_fast_cpu if backend == "compiled" else composite_reference
-    out = composite(splats, views.height, views.width)
+    out = _composite(backend, splats, views.height, views.width)
     return Picture(out[:, :3], out[:, -1:], out[:, 3:4] if with_depth else None)

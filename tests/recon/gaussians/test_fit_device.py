@@ -1,71 +1,77 @@
-"""The Gaussian fit keeps its tensors on one device: a step on a pretended CUDA device; and the option's errors."""
+"""The Gaussian fit on a strict pretended CUDA device: every motion model and remedy, with the numbers of the CPU."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from scenes import training_grid
-from torch._subclasses.fake_tensor import FakeTensorMode
+from strict_device import OnDevice, StrictDevice
 
 from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOptions, ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.recon.fitting.device import fitting_device
-from viewtime.recon.fitting.targets import Targets, make_targets
-from viewtime.recon.gaussians import fit as fit_module
+from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.gaussians.initialise import first_gaussians
-from viewtime.recon.render.renderer import Picture
-from viewtime.recon.render.splats import Viewpoints
+from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
+from viewtime.recon.render import warp_kernels
 
 EVERY = ImperfectOptions(offset=True, exposure=True, view_deformation=True, robust=True, view_weighting=True)
+STEPS = {"static_iterations": 2, "dynamic_iterations": 4, "densify": 1, "frames_per_step": 2, "control_points": 10}
 
 
-def draw_flat(
-    means: torch.Tensor, covariance: torch.Tensor, opacity: torch.Tensor, colour: torch.Tensor, views: Viewpoints
-) -> Picture:
-    """Pictures that depend on everything that a renderer gets, and show nothing."""
-    total = sum(x.sum() for x in (means, covariance, opacity, colour, views.focal, views.centre, views.world_to_camera))
-    grey = torch.ones(len(means), 4, views.height, views.width, device=means.device) * total
-    return Picture(grey[:, :3], grey[:, 3:])
+@pytest.fixture
+def grid():
+    return training_grid(3, 3, 16)
 
 
-def pretend_cuda(fit: GaussianFit, mode: FakeTensorMode) -> None:
-    """Every tensor of the fit that belongs on its device, as a fake one on CUDA."""
-
-    def moved(tensor: torch.Tensor) -> torch.Tensor:
-        return mode.from_tensor(tensor.detach()).to("cuda")
-
-    for module in (fit.gaussians, fit.motion, fit.compensation):
-        assert module is not None
-        for name, parameter in list(module.named_parameters()):
-            setattr(module, name, torch.nn.Parameter(moved(parameter)))
-        for name, buffer in list(module.named_buffers()):
-            module.register_buffer(name, moved(buffer))
-    targets = fit.targets
-    views = replace(
-        targets.views, **{n: moved(getattr(targets.views, n)) for n in ("world_to_camera", "focal", "centre")}
-    )
-    fit.targets = Targets(moved(targets.images), targets.usable, views, targets.reach)
-    fit.device = torch.device("cuda")
+@pytest.fixture
+def one_rasteriser(monkeypatch):
+    """The CPU draws with the kernel that CUDA uses, so that only devices differ."""
+    monkeypatch.setattr(warp_kernels, "load_library", lambda source: None)
 
 
-@pytest.mark.parametrize("motion", ["control_points", "free"])
-def test_the_loss_of_a_step_mixes_no_devices(motion, monkeypatch):
-    targets = make_targets(training_grid(3, 3, 24))
-    options = GaussianOptions(count=60, motion=motion, control_points=10)
-    config = ReconstructConfig(Path("grid"), gaussians=options, imperfect=EVERY)
-    fit = GaussianFit(targets, first_gaussians(targets, config), config)
-    fit.start_motion()
-    # It picks inner frames by value, which pretended tensors do not have.
-    monkeypatch.setattr(fit.motion, "regulariser", lambda position, frames: position.square().mean())
-    monkeypatch.setattr(fit_module, "render", draw_flat)
-    frames, frame_of, view_of = torch.tensor([0, 2]), torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1, 1, 2])
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
-        pretend_cuda(fit, mode)
-        loss, error = fit.loss(frame_of, view_of, frames, torch.ones(4))
-    assert loss.device.type == error.device.type == "cuda"
+def fitted(grid, device, **options):
+    torch.manual_seed(0)  # the MLP's first weights
+    gaussians = GaussianOptions(count=60, **{**STEPS, **options})
+    config = ReconstructConfig(Path("grid"), gaussians=gaussians, imperfect=EVERY)
+    targets = make_targets(grid)
+    fit = GaussianFit(targets.to(device), first_gaussians(targets, config), config)
+    while not fit.finished():
+        fit.step()
+        if fit.progress.stage == 1 and fit.progress.iteration == 3:
+            fit.keep(torch.arange(2, len(fit.gaussians), device=device))  # as pruning does
+    return fit
+
+
+@pytest.mark.parametrize("options", [{"motion": "control_points"}, {"motion": "free"}, {"motion": "mlp"},
+                                     {"motion": "mlp", "isotropic": True}])  # fmt: skip
+def test_a_fit_on_the_device_mixes_nothing_and_equals_the_one_on_the_cpu(grid, options, one_rasteriser):
+    here = bake(fitted(grid, "cpu", **options), grid)
+    with StrictDevice():
+        fit = fitted(grid, "cuda", **options)
+        assert isinstance(fit.gaussians.position, OnDevice)
+        there = bake(fit, grid)
+    assert len(fit.gaussians) > 60  # some were split
+    assert float((here.means[2] - here.means[0]).abs().max()) > 1e-3
+    for name in ("means", "covariance", "opacity", "colour", "linear"):
+        value, right = getattr(there, name), getattr(here, name)
+        assert not isinstance(value, OnDevice)
+        torch.testing.assert_close(value, right, rtol=1e-4, atol=1e-5)
+
+
+def test_the_two_stage_remedy_on_the_device(grid, one_rasteriser, monkeypatch):
+    remedies = ImperfectOptions(two_stage=True, offset=True, exposure=True)
+    gaussians = GaussianOptions(count=60, **{**STEPS, "static_iterations": 4, "dynamic_iterations": 8})
+    config = ReconstructConfig(Path("grid"), gaussians=gaussians, imperfect=remedies)
+    here, _ = fit_gaussians(grid, config)
+    monkeypatch.setattr("viewtime.recon.gaussians.reconstruct.fitting_device", lambda config: torch.device("cuda"))
+    with StrictDevice():
+        there, _ = fit_gaussians(grid, config)
+        assert isinstance(there.targets.images, OnDevice)
+        images, shift = there.targets.images.cpu(), there.compensation.shift.detach().cpu()
+    torch.testing.assert_close(images, here.targets.images, rtol=0, atol=1e-4)
+    assert float(shift.abs().max()) > 1e-3
 
 
 def test_cuda_is_refused_where_there_is_none():

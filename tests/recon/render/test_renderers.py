@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,12 @@ import torch
 from viewtime.cameras import regular_orbit
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.fast_cpu import composite_fast_cpu
+from viewtime.recon.render.gsplat_cuda import render_gsplat
 from viewtime.recon.render.reference import composite_reference
 from viewtime.recon.render.renderer import render
+from viewtime.recon.render.splat_warp import Tiles, composite_warp, raster_kernels
 from viewtime.recon.render.splats import Splats, Viewpoints, project
+from viewtime.recon.render.warp_kernels import build_for_cuda
 
 needs_compiler = pytest.mark.skipif(load_library() is None, reason="no C++ compiler on this machine")
 
@@ -31,14 +35,14 @@ def cloud(count, anisotropic, dtype=torch.float32):
     return [value.requires_grad_() for value in (means, covariance, 0.3 + 0.65 * draw(count), draw(count, 3))]
 
 
-@needs_compiler
+@pytest.mark.parametrize("fast_way", [pytest.param(composite_fast_cpu, marks=needs_compiler), composite_warp])
 @pytest.mark.parametrize("anisotropic", [False, True])
-def test_compiled_equals_reference_in_value_and_gradient(anisotropic):
+def test_the_kernels_equal_the_reference_in_value_and_gradient(anisotropic, fast_way):
     views = Viewpoints.of(regular_orbit(3, 1), 40, 56)
     parameters = cloud(150, anisotropic)
     target = torch.rand(3, 4, 40, 56, generator=torch.Generator().manual_seed(1))
     results = []
-    for composite in (composite_fast_cpu, composite_reference):
+    for composite in (fast_way, composite_reference):
         means, covariance, opacity, colour = parameters
         splats = project(means.expand(3, -1, -1), covariance[None], opacity[None], colour[None], views)
         out = composite(splats, 40, 56)
@@ -132,3 +136,58 @@ def test_points_behind_the_camera_and_strange_numbers_draw_nothing():
     means = torch.tensor([[[0.0, -5.0, 0.0], [float("nan"), 0.0, 0.0], [1e9, 0.0, 0.0]]])
     picture = render(means, torch.full((1, 3, 1), 0.01), torch.full((1, 3), 0.9), torch.ones(1, 3, 3), views)
     assert float(picture.alpha.abs().max()) == 0.0
+
+
+def test_tiles_hold_each_gaussian_where_it_shows_and_near_ones_first():
+    """One in the corner of four tiles, one nearer within the first tile, one behind the camera."""
+    mean = torch.tensor([[[16.0, 16.0], [6.0, 6.0], [6.0, 6.0]]])
+    conic = torch.tensor([0.5, 0.0, 0.5]).expand(1, 3, 3)
+    tiles = Tiles.of(mean, conic, torch.full((1, 3), 0.9), torch.tensor([[2.0, 1.0, 0.0]]), 40, 24)
+    assert (tiles.rows, tiles.columns) == (3, 2)
+    lists = [tiles.owner[a:b].tolist() for a, b in zip(tiles.start.tolist(), tiles.start.tolist()[1:])]
+    assert lists == [[1, 0], [0], [0], [0], [], []]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_compiler_for_cuda_takes_the_rasteriser(backward, tmp_path):
+    assert ".target sm_80" in build_for_cuda(raster_kernels(3)[backward], 80, tmp_path)
+
+
+def test_gsplat_fits_cameras_though_it_gives_no_gradient_to_intrinsics(monkeypatch):
+    """A stand-in with gsplat's call draws with the plain renderer and, like gsplat, detaches the intrinsics."""
+
+    def rasterization(
+        means, quats, scales, opacities, colors, viewmats, Ks, width, height, *, covars, eps2d, render_mode, **_
+    ):
+        intrinsics = Ks[:, 0].detach()
+        views = Viewpoints(viewmats[:, 0], intrinsics[:, 0, 0], intrinsics[:, :2, 2], height, width)
+        picture = render(
+            means, covars, opacities, colors, views, backend="reference", screen_blur=eps2d,
+            with_depth=render_mode == "RGB+D",
+        )  # fmt: skip
+        parts = [part for part in (picture.rgb, picture.depth) if part is not None]
+        return torch.cat(parts, 1).permute(0, 2, 3, 1)[:, None], picture.alpha.permute(0, 2, 3, 1)[:, None], {}
+
+    monkeypatch.setattr(
+        "viewtime.recon.render.gsplat_cuda.require", lambda *_: SimpleNamespace(rasterization=rasterization)
+    )
+    plain = Viewpoints.of(regular_orbit(2, 1, elevation=15.0), 24, 30)
+    views = Viewpoints(
+        plain.world_to_camera, (1.1 * plain.focal).requires_grad_(), (plain.centre + 1.5).requires_grad_(), 24, 30
+    )
+    means, covariance, opacity, colour = (value.detach().requires_grad_() for value in cloud(40, True))
+    target = torch.rand(2, 5, 24, 30, generator=torch.Generator().manual_seed(1))
+    inputs = [means, covariance, opacity, colour, views.focal, views.centre]
+    results = []
+    for way in ("gsplat", "reference"):
+        arguments = (means.expand(2, -1, -1), covariance[None], opacity[None], colour[None], views)
+        drawn = render_gsplat(*arguments, True, 0.1) if way == "gsplat" else None
+        picture = render(*arguments, with_depth=True, backend="reference") if drawn is None else None
+        parts = drawn if picture is None else (picture.rgb, picture.alpha, picture.depth)
+        out = torch.cat(parts, dim=1)
+        results.append((out, torch.autograd.grad((out * target).sum(), inputs)))
+    (fast, fast_grads), (slow, slow_grads) = results
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=0)
+    for fast_grad, slow_grad in zip(fast_grads, slow_grads):
+        assert slow_grad.norm() > 0.01
+        assert (fast_grad - slow_grad).norm() < 1e-4 * slow_grad.norm()
