@@ -38,7 +38,7 @@ class Bar:
         """Count `steps` more as done; `note` (e.g. "PSNR 31.2 dB") is shown behind the bar."""
         self.done, self.note = self.done + steps, note or self.note
         now = time.monotonic()
-        long = self.shown < 0 and (now - self.start) * ((self.total or 0) / self.done) > SECONDS_BETWEEN_LINES
+        long = self.shown < 0 and (now - self.start) * (self.total or 0) > SECONDS_BETWEEN_LINES * self.done > 0
         if long or now - self.printed >= (0.1 if self.terminal else SECONDS_BETWEEN_LINES):
             self.printed = now
             self._show(end="\r" if self.terminal else "\n")

@@ -27,7 +27,7 @@ def found_sheet(frames: np.ndarray, alpha: np.ndarray, columns: int = 8) -> np.n
         weight = Image.fromarray(alpha[index]).resize((width, HEIGHT), Image.Resampling.BILINEAR)
         share = np.asarray(weight, np.float32)[..., None] / 255.0
         shown = np.asarray(picture, np.float32) * (BACKGROUND_LIGHT + (1 - BACKGROUND_LIGHT) * share)
-        inside = np.asarray(share[..., 0] > 0.5)
-        shown[np.asarray(ndimage.binary_dilation(inside)) & ~inside] = OUTLINE
+        inside = share[..., 0] > 0.5
+        shown[np.logical_xor(ndimage.binary_dilation(inside), inside)] = OUTLINE
         parts.append(shown)
     return np.concatenate(parts, axis=1).astype(np.uint8)

@@ -121,7 +121,7 @@ def keyed(frames: np.ndarray, tolerance: float) -> Matte:
     """The border's colour is the background."""
     alpha = key_background(frames, tolerance)
     colour, _ = border_colour(frames)
-    how = "the plain background #{:02x}{:02x}{:02x} was keyed away".format(*(int(c) for c in colour))
+    how = "keying the plain background #{:02x}{:02x}{:02x} away".format(*(int(c) for c in colour))
     return Matte(np.concatenate([unmix(frames, alpha, colour), alpha[..., None]], axis=-1), how)
 
 
