@@ -10,10 +10,11 @@ from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.where import find_grid
 
+from .direct.reconstruct import reconstruct_direct
 from .gaussians.reconstruct import reconstruct_gaussians
 from .nerf.reconstruct import reconstruct_nerf
 
-METHODS = {"gaussians": reconstruct_gaussians, "nerf": reconstruct_nerf}
+METHODS = {"gaussians": reconstruct_gaussians, "nerf": reconstruct_nerf, "direct": reconstruct_direct}
 
 
 def run(config: ReconstructConfig) -> list[Path]:

@@ -28,7 +28,7 @@ from viewtime.sample.run.upsample import Enlarger
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Options that change no sampled cell: a run may be resumed with others.
 WITHOUT_EFFECT = (
-    "out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device", "preset",
+    "out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device", "preset", "asset",
     "upsampler", "upsample",
 )  # fmt: skip
 

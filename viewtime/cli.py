@@ -16,11 +16,19 @@ from viewtime.where import next_command
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its options' class in `viewtime.configs.schema` ("module:name"), the module whose `run` it calls."""
+    """A command: its options' class in `viewtime.configs.schema` ("module:name"), the module whose `run` it calls.
+
+    `with_asset` is the module in its place where the options ask for an asset beside the command's own result.
+    """
 
     config: str
     module: str
     help: str
+    with_asset: str = ""
+
+    def chosen(self, config: object) -> str:
+        """The module for these options."""
+        return self.with_asset if self.with_asset and getattr(config, "asset", False) else self.module
 
 
 COMMANDS = {
@@ -28,7 +36,9 @@ COMMANDS = {
     "render": Command("render:RenderConfig", "render_objaverse.command", "render assets into grids"),
     "encode": Command("encode:EncodeConfig", "data.stored.encode_command", "turn grids into training shards"),
     "train": Command("train:TrainCommand", "train.command", "train a model"),
-    "sample": Command("sample:SampleConfig", "sample.command", "one video in, a grid of views × frames out"),
+    "sample": Command(
+        "sample:SampleConfig", "sample.command", "one video in, a grid of views × frames out", "recon.video_to_asset"
+    ),
     "reconstruct": Command("reconstruct:ReconstructConfig", "recon.command", "fit a grid with a 4D asset"),
     "evaluate": Command("evaluate:EvaluateConfig", "sample.metrics.command", "compare grids with the truth"),
     "export": Command("export:ExportConfig", "recon.export_command", "write an asset or weights in another format"),
@@ -81,7 +91,7 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     try:
-        returned = importlib.import_module(f"viewtime.{command.module}").run(config)
+        returned = importlib.import_module(f"viewtime.{command.chosen(config)}").run(config)
     except UserError as error:
         forget_failed_starts()
         if debug:

@@ -17,14 +17,17 @@ class InitOptions:
 
     Attributes:
         source: hull: the voting hull of the masks at the canonical frame; points: the file `points`; random: in the
-            cube that the cameras see.
+            cube that the cameras see; asset: the folder `asset`.
         points: .npy [N, 3], .ply or .npz (key `positions`, optional `colours` in 0..1), world units. An .npz may hold
             `tracks` [F, N, 3] instead, the paths of the points over the frames: they start the motion too.
+        asset: folder of a Gaussian asset, as `--method direct` writes it, for `source` asset: its Gaussians and their
+            paths.
         resolution: voxels along the longest side of the hull.
     """
 
-    source: Literal["hull", "points", "random"] = "hull"
+    source: Literal["hull", "points", "random", "asset"] = "hull"
     points: Path | None = None
+    asset: Path | None = None
     resolution: int = 96
 
 
@@ -108,6 +111,19 @@ class MeshOptions:
 
 
 @dataclass(frozen=True)
+class DirectOptions:
+    """An asset without a fit, from what a generator sees in the grid's input view.
+
+    Attributes:
+        weights: of a mini model with a solid.
+        cells: along a picture's side; each cell of a solid's shell becomes a Gaussian.
+    """
+
+    weights: str = "mini-generalist"
+    cells: int = 64
+
+
+@dataclass(frozen=True)
 class ReconstructConfig:
     """Fit a grid of views × frames with a 4D asset: deformable Gaussians or a dynamic NeRF.
 
@@ -115,7 +131,7 @@ class ReconstructConfig:
         grid: a grid folder, or a folder in D-NeRF/nerfstudio form.
         out: folder to write; default: GRID-asset beside the grid.
         preset: fast or quality, or a YAML file of these options.
-        method: gaussians (default, and the way to a mesh) or nerf.
+        method: gaussians (default), nerf, or direct: the generator's own solids, in seconds and without a fit.
         held_out: views left out of the fit, for the scores in metrics.json.
         resume: go on from the state in `out`, if there is one; --no-resume starts anew.
         save_every: steps between saved states and preview images.
@@ -129,10 +145,11 @@ class ReconstructConfig:
     grid: Annotated[Path, tyro.conf.Positional]
     out: Path | None = None
     preset: str = "fast"
-    method: Literal["gaussians", "nerf"] = "gaussians"
+    method: Literal["gaussians", "nerf", "direct"] = "gaussians"
     init: InitOptions = field(default_factory=InitOptions)
     gaussians: GaussianOptions = field(default_factory=GaussianOptions)
     nerf: NerfOptions = field(default_factory=NerfOptions)
+    direct: DirectOptions = field(default_factory=DirectOptions)
     imperfect: ImperfectOptions = field(default_factory=ImperfectOptions)
     mesh: MeshOptions = field(default_factory=MeshOptions)
     held_out: tuple[int, ...] = ()

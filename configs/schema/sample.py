@@ -198,6 +198,8 @@ class SampleConfig:
         device: cpu, cuda, cuda:1, …; default: cuda where there is one.
         dtype: number format of the weights; default: float32 on the CPU, bfloat16 on CUDA.
         show_plan: print the plan, draw it as plan.png, and stop.
+        asset: also write the 4D asset that a mini model's solids are already, without a fit: Gaussians, GLB, a page
+            that plays it, an orbit video (as `viewtime reconstruct --method direct` does).
         save: what to write beside the grid folder's own videos, for each view: mp4, gif or png (lossless RGBA).
         dnerf: also write the grid in D-NeRF form.
         stream: write each cell as a PNG as soon as it is final.
@@ -219,6 +221,7 @@ class SampleConfig:
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     show_plan: bool = False
+    asset: bool = False
     save: Annotated[tuple[Literal["mp4", "gif", "png"], ...], tyro.conf.arg(metavar="{mp4,gif,png}...")] = ("mp4",)
     dnerf: bool = False
     stream: bool = False

@@ -124,7 +124,7 @@ class Frustum(nn.Module):
         self.network = PictureNet(4, width, 4 * self.side, size, HINTS if hints else 0)
 
     def forward(self, picture: Tensor, cameras: SolidCameras, frames: int = 1) -> Tensor:
-        """picture [N, 4, H, H] in [-1, 1], on white, of `cameras.axes_in`; H a multiple of S and of the rays, or S.
+        """picture [N, 4, H, H] in [-1, 1], on white, of `cameras.axes_in`; H at least S and the rays.
 
         Args:
             frames: N is a multiple of it; so many pictures in a row are frames of one object.
@@ -155,5 +155,5 @@ class Frustum(nn.Module):
 
 
 def resized(picture: Tensor, side: int) -> Tensor:
-    """A square picture [N, C, H, H] at another size; H is a multiple of it."""
-    return picture if picture.shape[-1] == side else F.avg_pool2d(picture, picture.shape[-1] // side)
+    """A square picture [N, C, H, H] made smaller, each pixel the mean over those in it."""
+    return picture if picture.shape[-1] == side else F.adaptive_avg_pool2d(picture, side)

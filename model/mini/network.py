@@ -7,6 +7,7 @@ view, on the first view and first frame, or on any other set of cells.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -165,6 +166,18 @@ class MiniNetwork(nn.Module):
         features = rearrange(self.norm(tokens), "b v f (h w) c -> (b v f) c h w", h=side)
         x0 = self.decoder(features.contiguous(memory_format=torch.channels_last), half, quarter)
         return rearrange(x0, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_) + start
+
+    def resize(self, size: int) -> None:
+        """Make cells of another size; of a network without layers, whose solid sees the same pictures as before.
+
+        Raises:
+            UserError: the size is no multiple of these pictures' side.
+        """
+        assert self.frustum is not None
+        assert not self.config.depth
+        seen = self.config.frustum_size or self.config.size
+        self.config = replace(self.config, size=size, frustum_size=seen, frustum_rays=size)
+        self.frustum.rays = size
 
     def _start(self, x: Tensor, known: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """What the layers correct, broadcastable to x: what cameras see of the input view's solid, or empty cells."""

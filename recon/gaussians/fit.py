@@ -21,7 +21,7 @@ from viewtime.recon.render.renderer import render
 from .canonical import Gaussians
 from .compensation import Compensation
 from .densify import Densifier, separate
-from .initialise import has_tracks, read_tracks
+from .initialise import starting_tracks
 from .motion import ControlPointMotion, FreeMotion, MlpMotion, Motion
 
 RATES = {"position": 5e-4, "log_scale": 5e-3, "opacity_logit": 3e-2, "colour": 1e-2, "quaternion": 5e-3}
@@ -80,9 +80,9 @@ class GaussianFit:
             self.motion = FreeMotion(position, frames)
         else:
             self.motion = MlpMotion(frames)
-        if self.config.init.source == "points" and has_tracks(self.config.init.points):
-            assert self.config.init.points is not None
-            self.motion.follow(read_tracks(self.config.init.points, frames), position)
+        tracks = starting_tracks(self.config.init, frames)
+        if tracks is not None:
+            self.motion.follow(tracks, position)
             self.entered = set(range(frames))
         self.motion.to(self.device)
         self.optimizer = self._make_optimizer()

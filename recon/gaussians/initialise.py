@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.configs.schema.reconstruct import InitOptions, ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.recon.fitting.hull import voting_hull
 from viewtime.recon.fitting.points import points_in_hull
 from viewtime.recon.fitting.targets import Targets
 
+from .asset import GaussianAsset
 from .canonical import Gaussians, spacing_scale
 
 GREY = 0.5
@@ -30,6 +32,8 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     generator = torch.Generator().manual_seed(config.seed)
     options = config.init
     colour = None
+    if options.source == "asset":
+        return of_asset(starting_asset(config.init, targets.shape[1]), config.gaussians.isotropic)
     if options.source == "points":
         if options.points is None:
             raise UserError("--init.source points needs --init.points FILE (.npy, .npz or .ply)")
@@ -55,6 +59,51 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     return Gaussians(
         position, scale, torch.full_like(position, GREY) if colour is None else colour, config.gaussians.isotropic
     )
+
+
+def starting_asset(options: InitOptions, frames: int) -> GaussianAsset:
+    """The asset that `--init.asset` names.
+
+    Raises:
+        UserError: none is named, it cannot be read, or it has another number of frames than the grid.
+    """
+    if options.asset is None:
+        raise UserError(
+            "--init.source asset needs --init.asset FOLDER, as `viewtime reconstruct --method direct` writes"
+        )
+    asset = GaussianAsset.load(options.asset)
+    if asset.frames != frames:
+        raise UserError(f"{options.asset} has {asset.frames} frames, the grid {frames}; make it from the same video")
+    return asset
+
+
+def of_asset(asset: GaussianAsset, isotropic: bool) -> Gaussians:
+    """The Gaussians of an asset's first frame, to be fitted on."""
+    covariance = asset.at(0.0)[1]
+    if covariance.shape[-1] == 1:
+        squares, axes = covariance.expand(-1, 3), torch.eye(3).expand(len(covariance), 3, 3)
+    else:
+        squares, axes = torch.linalg.eigh(covariance)
+    squares = squares.clamp_min(1e-10)
+    axes = torch.cat([axes[..., :2], axes[..., 2:] * torch.linalg.det(axes)[:, None, None]], dim=-1)  # no mirror
+    size = squares.log().mean(dim=1).mul(0.5).exp()
+    gaussians = Gaussians(asset.means[0], size, asset.colour, isotropic)
+    gaussians.opacity_logit.data = torch.logit(asset.opacity.clamp(0.01, 0.99))
+    if not isotropic:
+        gaussians.log_scale.data = 0.5 * squares.log()
+        x, y, z, w = torch.from_numpy(Rotation.from_matrix(axes.numpy()).as_quat()).float().unbind(-1)
+        gaussians.quaternion.data = torch.stack([w, x, y, z], dim=-1)
+    return gaussians
+
+
+def starting_tracks(options: InitOptions, frames: int) -> Tensor | None:
+    """Paths [F, N, 3] that start the motion, where the chosen source has them."""
+    if options.source == "asset":
+        return starting_asset(options, frames).means
+    if options.source == "points" and has_tracks(options.points):
+        assert options.points is not None
+        return read_tracks(options.points, frames)
+    return None
 
 
 def read_tracks(path: Path, frames: int) -> Tensor:

@@ -45,17 +45,36 @@ def reconstruct_gaussians(grid: FrameGrid, config: ReconstructConfig, out: Path)
     train, held_out = split_views(grid, config.held_out)
     folder = start_run(out, "reconstruct", config, config.seed)
     fit, seconds = fit_gaussians(train, config, folder.folder)
-    asset = bake(fit, train)
+    paths = write_folder(bake(fit, train), fit.targets.to("cpu"), train, held_out, config, out, seconds)
+    for name in (STATE, FIRST_PASS):
+        (out / name).unlink(missing_ok=True)
+    return paths
+
+
+def write_folder(
+    asset: GaussianAsset,
+    targets: Targets,
+    train: FrameGrid,
+    held_out: FrameGrid | None,
+    config: ReconstructConfig,
+    out: Path,
+    seconds: float,
+) -> list[Path]:
+    """Scores, mesh, films and the asset itself; the paths written.
+
+    Args:
+        targets: of `train`. seconds: that making the asset took.
+    """
     paths = [write_preview(asset, train, out / "preview.png")]
     record: dict = {
         "seconds": round(seconds, 2),
-        "gaussians": len(fit.gaussians),
+        "gaussians": asset.means.shape[1],
         "train": scores(asset.render_grid(train.orbit, *train.shape[3:]), train),
     }
     if held_out is not None:
         record["held_out"] = held_out_scores(asset.render_grid(held_out.orbit, *held_out.shape[3:]), held_out)
     if config.mesh.enabled:
-        mesh, iou = best_mesh(asset, fit.targets.to("cpu"), train.orbit, config.mesh)
+        mesh, iou = best_mesh(asset, targets, train.orbit, config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
         paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
     asset.info["scores"] = record
@@ -63,8 +82,6 @@ def reconstruct_gaussians(grid: FrameGrid, config: ReconstructConfig, out: Path)
     if config.orbit_seconds > 0:
         paths.append(write_orbit(asset, out / "orbit.mp4", seconds=config.orbit_seconds))
     paths.append(write_scores(record, out / "metrics.json"))
-    for name in (STATE, FIRST_PASS):
-        (out / name).unlink(missing_ok=True)
     return paths
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.model.denoiser import Conditioning, Denoiser, NetworkDenoiser
+from viewtime.model.mini.frustum import SolidCameras
+from viewtime.model.mini.network import MiniNetwork
+from viewtime.model.mini.rays import camera_axes, slope_of
 from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.weights import load_weights, read_header, save_weights
 
@@ -78,6 +83,49 @@ class MiniModel:
         record = {**self._record, "model": {"name": "mini", "config": resolved_config(self.denoiser.network)}}
         return save_weights(folder / "mini.safetensors", self.denoiser.network.state_dict(), record)
 
+    def resize(self, size: int) -> None:
+        """Cells of another size: a network that is a solid alone is shown at any multiple of what it sees.
+
+        Raises:
+            UserError: layers correct the solid's pictures, or the size is no such multiple.
+        """
+        network = self.network
+        if network.config.depth:
+            raise UserError(
+                f"{self.traits.name} makes cells of {self.traits.size} pixels; --size {size} is not possible"
+            )
+        network.resize(size)
+        self.traits = replace(self.traits, size=size)
+
+    @torch.no_grad()
+    def solids(self, cells: Tensor, cameras: Cameras) -> Tensor:
+        """The solid that the network sees behind each frame of a video: colour in [0, 1] and density per cell of the
+        input camera's frustum, [F, 4, D, R, R] (`model.mini.frustum`).
+
+        Args:
+            cells: RGBA in [0, 1], straight alpha [F, 4, H, W]. cameras: of the video, [1, F].
+
+        Raises:
+            UserError: the network has no solid.
+        """
+        frustum = self.network.frustum
+        if frustum is None:
+            raise UserError(f"{self.traits.name} has no solid to take an asset from; use --weights mini-generalist")
+        picture = encode_cells(cells).to(self.device)
+        axes = camera_axes(cameras.elevation[0], cameras.azimuth[0]).to(picture)
+        slope = slope_of(torch.tensor(cameras.fov_y)).expand(len(cells)).to(picture)
+        seen = SolidCameras(axes, cameras.elevation[0].to(picture), axes[:, None], slope)
+        windows = torch.arange(len(cells)).split(self.traits.window_frames)
+        parts = [frustum.fill(picture[w], SolidCameras(*(value[w] for value in seen)), len(w)) for w in windows]
+        return torch.cat(parts).cpu()
+
+    @property
+    def network(self) -> MiniNetwork:
+        """What the weights are of."""
+        assert isinstance(self.denoiser, NetworkDenoiser)
+        assert isinstance(self.denoiser.network, MiniNetwork)
+        return self.denoiser.network
+
     def latent_shape(self) -> tuple[int, int, int]:
         """A cell is its own latent."""
         return (4, self.traits.size, self.traits.size)
@@ -98,6 +146,7 @@ class MiniModel:
             "known_frames": values[None],
             "elevation": cameras.elevation[views][:, frames][None],
             "azimuth": azimuth[views][:, frames][None],
+            "fov_y": torch.tensor([cameras.fov_y]),
         }
         cond = {name: value.to(self.device) for name, value in cond.items()}
         empty = {

@@ -1,0 +1,1 @@
+"""The asset that a generator's solids are already: Gaussians without a fit."""
