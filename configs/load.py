@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 
 from viewtime.errors import UserError
 
+LARGEST_NUMBER = 1 << 63
+LARGEST_FILE = 1_000_000  # bytes
 PRESET_FOLDER = Path(__file__).resolve().parent
 Schema = TypeVar("Schema")
 
@@ -71,11 +74,31 @@ def _in_words(command: str) -> str:
     return "a model's description" if command == "model" else f"a preset of viewtime {command}"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def yaml_value(text: str | bytes, where: str) -> Any:
+    """A YAML text's plain value; `where` names it in errors.
+
+    Raises:
+        UserError: not YAML, or nested too deeply.
+    """
     try:
-        mapping = yaml.safe_load(path.read_text())
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{where} is not YAML: {str(error).splitlines()[0]}") from error
+    except (
+        ValueError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+        AttributeError,
+        KeyError,
+    ) as error:
+        raise UserError(f"{where} is not YAML that can be read: {str(error) or type(error).__name__}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LARGEST_FILE:
+        raise UserError(f"{path} has {path.stat().st_size / 1e6:.0f} MB; a config of at most 1 MB is read")
+    mapping = yaml_value(path.read_bytes(), str(path))
     if not isinstance(mapping, dict):
         raise UserError(f"{path} must hold a mapping of keys to values, not {type(mapping).__name__}")
     return mapping
@@ -137,7 +160,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return origin(
             _convert(arguments[0] if arguments else Any, item, f"{where}[{i}]") for i, item in enumerate(value)
         )
-    if origin is dict:
+    if origin is dict or hint is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be a mapping; got {value!r}")
+        if not arguments:
+            return value
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     return _convert_plain(hint, value, where)
 
@@ -166,6 +193,10 @@ def _convert_plain(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{where} is not a number (nan)")
+    if isinstance(value, int) and abs(value) >= LARGEST_NUMBER:
+        raise UserError(f"{where} is {value}; at most 2^63 is taken")
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise UserError(f"{where} must be {hint.__name__}; got {value!r}")
     return value

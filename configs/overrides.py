@@ -12,10 +12,9 @@ import textwrap
 import typing
 from typing import Any, TypeVar
 
-import yaml
 from docstring_parser import parse_from_object
 
-from viewtime.configs.load import build, load_preset, presets
+from viewtime.configs.load import build, load_preset, presets, yaml_value
 from viewtime.errors import UserError
 
 Schema = TypeVar("Schema")
@@ -42,7 +41,7 @@ def parse_overrides(schema: type[Schema], argv: list[str], prog: str, parts: dic
     mapping["config"] = names[-1]
     for key, value in pairs:
         if key != "config":
-            _assign(mapping, key.split("."), yaml.safe_load(value), key)
+            _assign(mapping, key.split("."), yaml_value(value, f"--{key}"), key)
     return build(schema, mapping, "config")
 
 
@@ -71,6 +70,8 @@ def _assign(mapping: dict[str, Any], path: list[str], value: Any, whole: str) ->
             if last:
                 target[int(key)] = value
             target = target[int(key)]
+            if not last and not isinstance(target, (dict, list)):
+                raise UserError(f"--{whole}: {'.'.join(path[: position + 1])} is a single value, {target!r}")
         elif last:
             target[key] = value
         else:

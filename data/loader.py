@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -99,6 +100,13 @@ def finish(sample: GridSample, config: DataConfig, consumer: Consumer, position:
     return prepare(sample, config.channels, draw_background(rng, augment.background))
 
 
+def _start_worker(_: int) -> None:
+    """A worker ends with its training process and leaves stop signals, which reach the whole group, to that."""
+    end_with_parent()
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _plain_errors(loader: Iterable[Delivered]) -> Iterator[Delivered]:
     """The loader's items; a worker's `UserError`, which arrives as its whole traceback, is one line again."""
     try:
@@ -136,7 +144,7 @@ class GridLoader:
             # the queue's thread still sends tensors.
             context = "forkserver" if fresh else "fork"
             options = {"prefetch_factor": self.config.prefetch, "multiprocessing_context": context}
-            options["worker_init_fn"] = end_with_parent
+            options["worker_init_fn"] = _start_worker
         loader = DataLoader(stream, batch_size=None, num_workers=self.config.workers, **options)
         for delivered in _plain_errors(loader):
             self.positions[delivered.worker] = delivered.position

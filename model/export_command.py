@@ -67,7 +67,7 @@ def _write_folder(tensors: dict[str, Source], config: VideoModelConfig, out: Pat
     if left_out:
         log.info("%d tensors that no computation reads are left out of the diffusers folder", len(left_out))
     pieces = diffusers_pieces(config)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, "model_index.json", (r"[^/]+/[^/]+\.(json|safetensors)",)) as folder:
         for name, content in folder_configs(config).items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(json.dumps(content, indent=2) + "\n")

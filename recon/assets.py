@@ -55,5 +55,4 @@ def load_asset(folder: str | Path) -> GaussianAsset | NerfAsset:
         UserError: no asset there or several, a newer format, or a damaged file.
     """
     folder = find_asset(folder)
-    record = read_record(folder)
-    return NerfAsset.load(folder) if record.get("method") == "nerf" else GaussianAsset.load(folder)
+    return NerfAsset.load(folder) if read_record(folder).method == "nerf" else GaussianAsset.load(folder)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.dnerf import open_grid
+from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
+from viewtime.run_lock import alone_in
 from viewtime.where import find_grid
 
 from .direct.reconstruct import reconstruct_direct
@@ -21,11 +23,14 @@ def run(config: ReconstructConfig) -> list[Path]:
     """Entry of the command."""
     source = config.grid.resolve() if config.grid.is_dir() else find_grid(config.grid)
     out = config.out or config.grid.parent / f"{source.name}-asset"
+    found = find_grid(config.grid)
+    if config.method == "nerf" and found.resolve() == (out / "grid").resolve():
+        raise UserError(f"{found} is the input, and the NeRF's renders go there; choose another --out")
     grid = open_grid(config.grid)
     views, frames, _, height, width = grid.shape
     log.info(
         "grid: %s, %d views × %d frames of %d × %d px; method: %s, into %s",
-        find_grid(config.grid), views, frames, width, height, config.method, out,
+        found, views, frames, width, height, config.method, out,
     )  # fmt: skip
     return write_asset(grid, config, out)
 
@@ -36,4 +41,5 @@ def write_asset(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     Raises:
         UserError: the grid cannot be reconstructed, or `out` cannot be written.
     """
-    return METHODS[config.method](grid, config, out)
+    with alone_in(out):
+        return METHODS[config.method](grid, config, out)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,7 +10,8 @@ from viewtime.configs.schema.sample import SampleConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
-from viewtime.run_folder import plain, start_run
+from viewtime.run_folder import start_run
+from viewtime.run_lock import alone_in
 from viewtime.sample.first_words import first_words
 from viewtime.sample.input.preprocess import write_preview
 from viewtime.sample.models.device import choose_device
@@ -22,15 +20,12 @@ from viewtime.sample.pipeline import Job, Pipeline, provenance
 from viewtime.sample.plan import plan_view
 from viewtime.sample.run.processes import Processes, join_processes
 from viewtime.sample.run.references import check_same_start, read_freeze_video, read_reference_views
+from viewtime.sample.run.resume import run_fingerprint
 from viewtime.sample.run.store import CellStore
 from viewtime.sample.run.upsample import Enlarger
+from viewtime.sample.run_place import check_place, run_folder_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Options that change no sampled cell: a run may be resumed with others.
-WITHOUT_EFFECT = (
-    "out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device", "preset", "asset",
-    "upsampler", "upsample",
-)  # fmt: skip
 
 
 def run(config: SampleConfig) -> list[Path]:
@@ -42,10 +37,18 @@ def run(config: SampleConfig) -> list[Path]:
     if config.freeze_video is not None:
         check_same_start(config.video, config.freeze_video)
     processes = join_processes()
-    folder = Path(config.out) if config.out else Path("outputs") / (Path(config.video).stem or "sample")
-    if processes.first:
+    folder = run_folder_of(config)
+    if not processes.first:
+        processes.wait()
+        return _run(config, folder, processes)
+    check_place(config, folder)
+    with alone_in(folder):
         start_run(folder, "sample", config, config.seed)
-    processes.wait()
+        processes.wait()
+        return _run(config, folder, processes)
+
+
+def _run(config: SampleConfig, folder: Path, processes: Processes) -> list[Path]:
     pipeline = load_pipeline(config, processes)
     job = prepare_job(pipeline, config)
     enlarger = Enlarger(config, pipeline.model.device, pipeline.traits) if config.upsampler is not None else None
@@ -60,7 +63,7 @@ def run(config: SampleConfig) -> list[Path]:
         for line in first_words(pipeline, job, config.weights, preview):
             log.info(line)
     store = CellStore(folder / "windows", job.plan)
-    _open_store(store, config, job, processes)
+    _open_store(store, config, job, processes, folder / "stream")
     for window in pipeline.run(job, store, processes):
         if config.stream:
             write_stream(job, store, window, folder / "stream")
@@ -136,20 +139,19 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
     )
 
 
-def _open_store(store: CellStore, config: SampleConfig, job: Job, processes: Processes) -> None:
-    """Resume what an interrupted run of the same options and the same input left, otherwise start anew."""
+def _open_store(store: CellStore, config: SampleConfig, job: Job, processes: Processes, stream: Path) -> None:
+    """Resume what an interrupted run of the same options and the same input left, otherwise start anew.
+
+    Args:
+        stream: where finished cells go with --stream; what the interrupted run owed is written.
+    """
     if processes.first:
-        resumed = store.start(fingerprint(config, job))
-        if resumed:
-            done = sum(store.finished(window) for window in job.plan.windows)
-            log.info(f"resuming: {done} of {len(job.plan.windows)} windows are there")
+        if store.start(run_fingerprint(config, job)):
+            done = [window for window in job.plan.windows if store.finished(window)]
+            log.info(f"resuming: {len(done)} of {len(job.plan.windows)} windows are there")
+            for window in done if config.stream else ():
+                write_stream(job, store, window, stream)
+        elif config.stream:
+            for path in stream.glob("view_*/frame_*.png"):  # of another run
+                path.unlink(missing_ok=True)
     processes.wait()
-
-
-def fingerprint(config: SampleConfig, job: Job) -> dict[str, Any]:
-    """What decides the sampled cells: the options and the content of the prepared input."""
-    options = {key: value for key, value in plain(config).items() if key not in WITHOUT_EFFECT}
-    content = hashlib.sha256(job.prepared.cells.tobytes())
-    if job.reference_views is not None:
-        content.update(job.reference_views.numpy().tobytes())
-    return json.loads(json.dumps({"options": options, "input": content.hexdigest(), "plan": job.plan.name}))

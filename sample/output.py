@@ -14,8 +14,8 @@ from viewtime.configs.schema.sample import SampleConfig
 from viewtime.dnerf import write_dnerf
 from viewtime.grid import FrameGrid, write_grid
 from viewtime.images import composite, contact_sheet, write_image
-from viewtime.sample.pipeline import Job
 from viewtime.sample.plan.plan import Cell, Window
+from viewtime.sample.run.job import Job
 from viewtime.sample.run.store import CellStore
 from viewtime.video import write_gif, write_video
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +19,21 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import composite
 from viewtime.log import progress_bar
-from viewtime.sample.input.preprocess import PreparedVideo, prepare_video
+from viewtime.sample.input.preprocess import prepare_video
 from viewtime.sample.input.read import as_video
 from viewtime.sample.models.device import choose_device
 from viewtime.sample.models.grid_model import GridModel, ModelTraits
-from viewtime.sample.models.loading import load_model
-from viewtime.sample.plan.plan import Plan, Window, input_row
+from viewtime.sample.models.loading import find_weights, load_model
+from viewtime.sample.plan.plan import Window, input_row
 from viewtime.sample.plan.trajectory import make_cameras
+from viewtime.sample.run.job import Job
 from viewtime.sample.run.processes import Processes
 from viewtime.sample.run.references import ReferenceViews
-from viewtime.sample.run.runner import Settings, run_plan
+from viewtime.sample.run.resume import job_fingerprint
+from viewtime.sample.run.runner import run_plan
 from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.store import CellStore
 from viewtime.video import Video
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that is settled before the first window is sampled."""
-
-    prepared: PreparedVideo
-    cameras: Cameras
-    plan: Plan
-    settings: Settings
-    reference_views: Tensor | None = None  # the user's own views of frame 0, [V − 1, 4, S, S] in [0, 1]
-
-    @property
-    def known(self) -> Tensor:
-        """Given cells, bool [V, F]."""
-        problem = self.plan.problem
-        return torch.tensor([[(v, f) in problem.given for f in range(problem.frames)] for v in range(problem.views)])
 
 
 class Pipeline:
@@ -62,10 +47,11 @@ class Pipeline:
     Args:
         model: what is sampled.
         reference: makes reference views of frame 0 for a model that needs them.
+        weights: files that both were read from, by which a kept run is told from others.
     """
 
-    def __init__(self, model: GridModel, reference: ReferenceViews | None = None) -> None:
-        self.model, self.reference = model, reference
+    def __init__(self, model: GridModel, reference: ReferenceViews | None = None, weights: Sequence[Path] = ()) -> None:
+        self.model, self.reference, self.weights = model, reference, tuple(weights)
 
     @staticmethod
     def from_pretrained(
@@ -97,7 +83,8 @@ class Pipeline:
         if reference_weights is not None:
             source = load_model(str(reference_weights), place, dtype, chunk=chunk, offload=offload)
             reference = ReferenceViews(source)
-        return Pipeline(loaded, reference)
+        names = [str(name) for name in (name_or_file, reference_weights) if name is not None]
+        return Pipeline(loaded, reference, [find_weights(name) for name in names])
 
     @property
     def traits(self) -> ModelTraits:
@@ -234,7 +221,7 @@ class Pipeline:
             views: number of novel views.
             generator: its seed is the seed of the grid; noise is drawn per cell on the CPU, so any device will do.
             num_inference_steps, guidance_scale: as in diffusers; the scale is constant over the cells.
-            folder: keep finished windows there, and resume from them.
+            folder: keep finished windows there, and resume from them where input, options and weights are the same.
             options: see `prepare`.
         """
         sampler = options.pop("sampler", None) or SamplerOptions()
@@ -247,6 +234,7 @@ class Pipeline:
         job = self.prepare(video, views=views, sampler=sampler, **options)
         with tempfile.TemporaryDirectory() as temporary:
             store = CellStore(Path(folder) if folder is not None else Path(temporary), job.plan)
+            store.start(job_fingerprint(job, self.weights))
             for _ in self.run(job, store):
                 pass
             return collect(job, store, self.traits)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import signal
 from pathlib import Path
 
 from viewtime.configs.schema.train import TrainConfig
+from viewtime.errors import Stopped
+from viewtime.run_lock import alone_in
 
 
 def run(config: TrainConfig) -> list[Path]:
@@ -20,7 +24,9 @@ def run(config: TrainConfig) -> list[Path]:
     trainer = Trainer(config)
     accelerator, folder = trainer.accelerator, trainer.folder
     try:
-        trainer.run()
+        with alone_in(folder) if accelerator.is_main_process else contextlib.nullcontext():
+            step = trainer.run().step
+        stopped_by = trainer.stopped_by
     finally:
         # DeepSpeed's ZeRO-3 aborts the interpreter at exit if its engine is still alive.
         trainer.model, trainer.optimizer = accelerator.free_memory(trainer.model, trainer.optimizer)
@@ -29,5 +35,8 @@ def run(config: TrainConfig) -> list[Path]:
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
         accelerator.end_training()
+    if stopped_by:
+        name = signal.Signals(stopped_by).name
+        raise Stopped(f"stopped by {name} at step {step}; the same command resumes", stopped_by)
     names = ("weights.safetensors", "metrics.jsonl", "config.yaml", "checkpoints")
     return [folder / name for name in names if (folder / name).exists()] if accelerator.is_main_process else []

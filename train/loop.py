@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from viewtime.train.optimizers import build_optimizer, select_parameters, set_le
 from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
 from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
-from viewtime.train.signals import StopSignals
+from viewtime.train.signals import StopRequested, StopSignals
 from viewtime.train.state.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
 from viewtime.train.state.ema import PowerEma
 from viewtime.train.streams.batches import Batch, read_batch
@@ -34,7 +35,11 @@ from viewtime.train.watch.validation import Validator
 
 
 class Trainer:
-    """A training run; `run()` trains to the end or to a signal, resuming from the newest checkpoint."""
+    """A training run; `run()` trains to the end or to a signal, resuming from the newest checkpoint.
+
+    Attributes:
+        stopped_by: number of the signal that ended `run`, 0 if none did.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         check_conditioning(config.conditioning)
@@ -67,33 +72,56 @@ class Trainer:
         self.report = Report(config, self.accelerator, self.folder)
         self.validator = Validator(config, self.accelerator, self.folder)
         self.saved_at = self.tick = time.monotonic()
+        self.saved_step = 0
+        self.stream_state: dict | None = None
+        self.signals, self.stopped_by = StopSignals(self.accelerator), 0
 
     def run(self) -> Progress:
-        """Train; returns the counters. Raises UserError when a gate or the limit of skipped steps stops it."""
+        """Train to the end or to a signal (`stopped_by`); returns the counters.
+
+        Raises:
+            UserError: a gate or the limit of skipped steps stops it.
+        """
         if self.accelerator.is_main_process:
             start_run(self.folder, "train", self.config, self.config.seed)
-        state = self.resume()
-        if self.progress.stage == len(self.config.stages) or run_share(self.config, self.progress) >= 1:
-            log.info("this run is complete: %d steps", self.progress.step)
-            self.export()
-            return self.progress
-        self.report.start(self.model, self.progress)
-        with StopSignals() as signals:
-            self.tick = self.saved_at = time.monotonic()
-            while self.progress.stage < len(self.config.stages) and run_share(self.config, self.progress) < 1:
-                stopped = self.run_stage(self.config.stages[self.progress.stage], state, signals)
-                state = None
-                if stopped:
+        with self.signals:
+            try:
+                self.train()
+            except StopRequested:
+                if self.progress.step != self.saved_step:
                     self.save()
-                    log.warning("stopped by %s at step %d; the same command resumes", stopped, self.progress.step)
-                    return self.progress
-        self.finish()
+                self.stopped_by = self.signals.number
         return self.progress
 
-    def run_stage(self, stage: Stage, state: dict | None, signals: StopSignals) -> str | None:
-        """Train one stage to its end, or to a signal, whose name is returned."""
+    def train(self) -> None:
+        """From the newest checkpoint to the end. Raises StopRequested at a signal."""
+        state = self.resume()
+        complete = self.is_complete()
+        if complete:
+            log.info("this run is complete: %d steps", self.progress.step)
+        else:
+            self.report.start(self.model, self.progress)
+        self.tick = self.saved_at = time.monotonic()
+        while not self.is_complete():
+            self.run_stage(self.config.stages[self.progress.stage], state)
+            state = None
+        if self.validator.on and self.progress.validated != self.progress.step:
+            self.validate()
+        if complete:
+            self.export()
+            return
+        self.save()
+        self.report.end(self.progress)
+
+    def is_complete(self) -> bool:
+        """Whether all stages are done or the run's time is over."""
+        return self.progress.stage == len(self.config.stages) or run_share(self.config, self.progress) >= 1
+
+    def run_stage(self, stage: Stage, state: dict | None) -> None:
+        """Train one stage to its end. Raises StopRequested at a signal."""
         accelerator = self.accelerator
-        stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
+        with self.signals.interrupting():
+            stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
         if state is not None:
             stream.load_state_dict(state)
         self.stream = stream
@@ -103,16 +131,13 @@ class Trainer:
         while stage_share(stage, self.progress) < 1 and run_share(self.config, self.progress) < 1:
             self.step(stage, loss, batches)
             now = time.monotonic()
-            passed, requested = now - self.tick, signals.requested
+            passed = agreed_maximum(accelerator, [now - self.tick])[0]
             self.tick = now
-            if accelerator.num_processes > 1:
-                passed, requested = agreed_maximum(accelerator, [passed, float(requested)])
             self.progress.seconds += passed
             self.progress.stage_seconds += passed
+            self.signals.check()
             if self.validator.due(self.progress):
-                self.report.validation(self.validator(self.model, self.module, self.ema, self.progress), self.progress)
-            if requested:
-                return signals.name or "a signal to another process"
+                self.validate()
             if self.save_due():
                 self.save()
         close = getattr(stream, "close", None)
@@ -120,7 +145,6 @@ class Trainer:
             close()
         self.progress.stage += 1
         self.progress.stage_step, self.progress.stage_seconds = 0, 0.0
-        return None
 
     def step(self, stage: Stage, loss: LossSection, batches: Iterator[Any]) -> None:
         """One optimiser step of `accumulate` micro-batches; a non-finite one is skipped and counted."""
@@ -132,7 +156,7 @@ class Trainer:
         losses, finite = [], True
         for micro in range(config.optimizer.accumulate):
             with times.measure("data"):
-                batch = self.next_batch(batches)
+                batch = self.next_batch(batches, micro == 0)
             with accelerator.accumulate(*self.models(loss)):
                 with times.measure("forward"):
                     value, per_sample, level = self.loss_of(batch, loss, stage, micro)
@@ -159,10 +183,15 @@ class Trainer:
             self.ema_samples = 0
         self.report.step(progress, losses, norm, lr, grids, times)
 
-    def next_batch(self, batches: Iterator[Any]) -> Batch:
-        """The stream's next batch, checked and on the device."""
+    def next_batch(self, batches: Iterator[Any], first: bool) -> Batch:
+        """The stream's next batch, checked and on the device; a signal interrupts the wait for a step's first one."""
+        if first:
+            self.stream_state = self.stream.state_dict() if self.stream is not None else {}
         try:
-            return read_batch(next(batches), self.accelerator.device)
+            with self.signals.interrupting() if first else contextlib.nullcontext():
+                raw = next(batches)
+            self.stream_state = None
+            return read_batch(raw, self.accelerator.device)
         except StopIteration as error:
             raise UserError("the data stream ended; a stream must be endless") from error
 
@@ -239,11 +268,13 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint and the weights for inference."""
-        state = self.stream.state_dict() if self.stream is not None else {}
+        state = self.stream_state  # before a batch that was waited for in vain
+        if state is None:
+            state = self.stream.state_dict() if self.stream is not None else {}
         folder = self.folder / "checkpoints"
         save_checkpoint(folder, self.accelerator, self.progress, self.ema, state, self.config)
         self.export()
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), self.progress.step
 
     def export(self) -> None:
         """Write `weights.safetensors`: the chosen average, or the weights themselves without averages."""
@@ -259,17 +290,17 @@ class Trainer:
         if not found:
             return None
         self.progress, state = load_checkpoint(found[-1], self.accelerator, self.ema, self.config)
+        self.saved_step = self.progress.step
+        self.validator.last_seconds = self.progress.validated_seconds
         log.info("resumed from %s: step %d, %d samples", found[-1], self.progress.step, self.progress.samples)
         at_start = self.progress.stage_step == 0
         return None if at_start else state
 
-    def finish(self) -> None:
-        """The last validation, checkpoint and weights."""
-        if self.validator.on and self.validator.last_step != self.progress.step:
-            record = self.validator(self.model, self.module, self.ema, self.progress)
-            self.report.validation(record, self.progress)
-        self.save()
-        self.report.end(self.progress)
+    def validate(self) -> None:
+        """Measure and report, unless a signal comes first."""
+        record = self.validator(self.model, self.module, self.ema, self.progress, self.signals)
+        self.report.validation(record, self.progress)
+        self.progress.validated, self.progress.validated_seconds = self.progress.step, self.progress.seconds
 
 
 def open_stream(config: TrainConfig, stage: Stage, rank: int, world: int) -> BatchStream:

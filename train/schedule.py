@@ -23,6 +23,7 @@ class Progress:
         stage: index of the current stage.
         stage_step, stage_seconds: within the stage.
         skipped, skipped_in_a_row: non-finite steps.
+        validated, validated_seconds: step and seconds of the newest validation.
     """
 
     step: int = 0
@@ -33,6 +34,8 @@ class Progress:
     stage_seconds: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    validated: int = -1
+    validated_seconds: float = 0.0
 
 
 def stage_share(stage: Stage, progress: Progress) -> float:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import pwd
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +29,25 @@ _PUBLIC = {
 }
 __all__ = ["Cameras", "FrameGrid", "Pipeline", "__version__", "evaluate", "load_asset", "reconstruct"]
 
+
+def _name_user() -> None:
+    """A container may run us under a number that no account has; torch and others ask for a name and a home."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+            os.environ["LOGNAME"] = f"user{os.getuid()}"
+        os.environ.setdefault("HOME", tempfile.gettempdir())
+
+
 # Uninstalled, from a checkout, `viewtime.model` and its siblings lie beside this folder; `viewtime.render_objaverse`
 # lies in tools/. An installed or editable package finds them through its own mapping.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
     __path__.append(str(_root / "tools"))
+
+_name_user()
 
 
 def __getattr__(name: str) -> Any:

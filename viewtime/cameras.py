@@ -17,9 +17,20 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from viewtime.errors import UserError
+from viewtime.json_files import checked
 
 DEFAULT_FOV_Y = 33.8  # degrees, SV3D's field of view
 DEFAULT_DISTANCE = 2.0
+
+
+@dataclass(frozen=True)
+class CameraRecord:
+    """What `Cameras.to_json` writes."""
+
+    fov_y: float
+    elevation: list[list[float]]
+    azimuth: list[list[float]]
+    distance: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -148,13 +159,18 @@ class Cameras:
         """Inverse of `to_json`.
 
         Raises:
-            UserError: a key is missing.
+            UserError: a key is missing or a value is of another type or shape.
         """
-        missing = {"fov_y", "elevation", "azimuth", "distance"} - set(record)
-        if missing:
-            raise UserError(f"camera record lacks {', '.join(sorted(missing))}")
-        tensors = {name: torch.tensor(record[name]) for name in ("elevation", "azimuth", "distance")}
-        return Cameras(**tensors, fov_y=float(record["fov_y"]))
+        values = checked(record, CameraRecord, "the cameras' record")
+        tensors = {}
+        for name in ("elevation", "azimuth", "distance"):
+            rows = getattr(values, name)
+            if len({len(row) for row in rows}) != 1 or not rows[0]:
+                raise UserError(f"camera {name} is no table of equal rows, one per view")
+            tensors[name] = torch.tensor(rows, dtype=torch.float32)
+        if len({tensor.shape for tensor in tensors.values()}) != 1:
+            raise UserError(f"cameras of {[list(tensor.shape) for tensor in tensors.values()]}; all must be [V, F]")
+        return Cameras(**tensors, fov_y=values.fov_y)
 
 
 def ray_directions(camera_to_world: Tensor, fov_y: float, height: int, width: int) -> Tensor:

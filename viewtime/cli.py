@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viewtime.configs.load import suggest
-from viewtime.errors import UserError
+from viewtime.errors import Stopped, UserError, machine_failure
 from viewtime.log import log, set_up_logging
 from viewtime.where import next_command
 
@@ -74,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 def run_command(name: str, argv: list[str], prog: str) -> int:
     """Parse, run, print the paths written and then the command that usually follows.
 
-    Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted. Training that a signal stopped in good order ends with
+    128 + the signal's number (143 for SIGTERM).
     """
     command, debug = COMMANDS[name], "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
@@ -92,15 +93,20 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
         return 2
     try:
         returned = importlib.import_module(f"viewtime.{command.chosen(config)}").run(config)
-    except UserError as error:
-        forget_failed_starts()
-        if debug:
-            raise
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 1
+    except Stopped as stop:
+        print(f"{prog}: {stop}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         print(f"{prog}: interrupted after {time.monotonic() - started:.0f} s", file=sys.stderr)
         return 130
+    except Exception as error:
+        known = error if isinstance(error, UserError) else machine_failure(error)
+        if known is not None:
+            forget_failed_starts()
+        if debug or known is None:
+            raise
+        print(f"{prog}: {known}", file=sys.stderr)
+        return 1
     written: list[Path] = list(returned or ())
     for path in written:
         print(path)

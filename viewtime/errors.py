@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 from types import ModuleType
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE_WORDS = ("no space left on device", "disk quota exceeded", "unexpected pos", "failed writing file")
+NO_MEMORY_WORDS = ("can't allocate memory", "cannot allocate memory", "unable to mmap", "cuda out of memory")
+SHARED_MEMORY_WORDS = ("/dev/shm", "shared memory", "shm_open", "sem_open")
+
 
 class UserError(ValueError):
     """Something the user can put right. Commands print its message alone; the traceback shows with `--debug`."""
+
+
+class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
+    """A signal stopped the work in good order; commands end with 128 + its number, as shells have it."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def machine_failure(error: BaseException) -> UserError | None:
+    """An exception that says something of the machine and nothing of the program, as one line; else None.
+
+    A full disk, no memory, no shared memory, a file or folder that may not be read or written: libraries report these
+    in many ways, some only in words, so that what they raised from is looked at too.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        words, number = str(link).lower(), getattr(link, "errno", None)
+        if number in NO_SPACE or any(text in words for text in NO_SPACE_WORDS):
+            where = f" at {link.filename}" if getattr(link, "filename", None) else ""
+            return UserError(f"the disk is full{where}; make room, and the same command goes on from what is whole")
+        if isinstance(link, MemoryError) or any(text in words for text in NO_MEMORY_WORDS):
+            return UserError(f"out of memory ({_first_line(link)}); take smaller sizes or fewer workers")
+        if isinstance(link, OSError | RuntimeError) and any(text in words for text in SHARED_MEMORY_WORDS):
+            return UserError(
+                f"this machine gives worker processes no shared memory ({_first_line(link)}): run with one worker "
+                "(--workers 1; for training --data.options.workers 0), or give the container /dev/shm (--shm-size)"
+            )
+        link = link.__cause__ or link.__context__
+    if isinstance(error, OSError) and number_of(error) and not isinstance(error, ConnectionError):
+        where = f"{error.filename}: " if error.filename else ""
+        return UserError(f"{where}{error.strerror}; check the path and its permissions")
+    return None
+
+
+def number_of(error: OSError) -> int:
+    """The system's error number, 0 where a library raised the exception by itself."""
+    return error.errno if isinstance(error.errno, int) and 0 < error.errno < 200 else 0
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def require(module: str, extra: str) -> ModuleType:

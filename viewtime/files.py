@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from viewtime.errors import UserError
 
+# What a process that was killed may leave: .NAME.PID.partial, with the suffix of NAME behind it, or .NAME.PID.replaced.
+LEFT_OVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial(\.[^.]+)?|replaced)")
+# Files that desktops strew over folders.
+STREWN = r"(.*/)?(\.DS_Store|\._[^/]*|Thumbs\.db|desktop\.ini)"
+NAMED_IN_ERRORS = 3
+LOCK_NAME = ".lock"
+AT_WORKING_FOLDER, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
-def _make_parent(final: Path) -> None:
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make the folder {final.parent}: {error.strerror}; choose another output path"
-        ) from error
-    if not os.access(final.parent, os.W_OK):
-        raise UserError(f"cannot write into {final.parent}: permission denied; choose another output path")
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another output path") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write into {folder}: permission denied; choose another output path")
 
 
 @contextmanager
@@ -31,7 +46,7 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
         UserError: the folder cannot be made or written.
     """
     final = Path(final)
-    _make_parent(final)
+    make_folder(final.parent)
     temporary = final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}")
     try:
         yield temporary
@@ -41,37 +56,142 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(final: str | Path) -> Iterator[Path]:
+def atomic_folder(final: str | Path, mark: str, others: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder beside `final`; it takes the place of `final` when the block succeeds.
 
-    An existing `final` is replaced only after the new one is complete.
+    An existing `final` is replaced only after the new one is complete, in one step where the file system can do that.
+
+    Args:
+        mark: a file that every folder of this kind holds.
+        others: regular expressions of the paths, relative to the folder, of all else that such a folder holds.
+
+    Raises:
+        UserError: `final` holds what no folder of this kind holds, so that replacing it would delete a user's files.
     """
     final = Path(final)
-    _make_parent(final)
+    final = final.resolve() if final.is_symlink() else final
+    check_replaceable(final, mark, others)
+    make_folder(final.parent)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    replaced = final.with_name(f".{final.name}.{os.getpid()}.replaced")
     try:
         yield temporary
-        if final.exists():
-            os.replace(final, replaced)
-        os.replace(temporary, final)
+        check_replaceable(final, mark, others)
+        replace_folder(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def check_replaceable(final: str | Path, mark: str, others: Sequence[str] = ()) -> None:
+    """Whether `final` is absent, empty, or a folder that viewtime wrote and may replace; see `atomic_folder`.
+
+    Raises:
+        UserError: it is a file, or it holds foreign files; names some of them.
+    """
+    final = Path(final)
+    if final.exists() and not final.is_dir():
+        raise UserError(
+            f"{final} is a file, and a folder is to be written there; move it or choose another output path"
+        )
+    found = [path.relative_to(final).as_posix() for path in sorted(final.rglob("*")) if not path.is_dir()]
+    ours = (re.escape(mark), *others) if mark in found else ()
+    foreign = [name for name in found if not _matches(name, ours)]
+    if foreign:
+        more = f" and {len(foreign) - NAMED_IN_ERRORS} more" if len(foreign) > NAMED_IN_ERRORS else ""
+        raise UserError(
+            f"{final} is to be replaced, but viewtime did not write all of it: {', '.join(foreign[:NAMED_IN_ERRORS])}"
+            f"{more}; move that elsewhere or choose another output path"
+        )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """What desktops strew about belongs to nobody."""
+    return any(re.fullmatch(pattern, name) for pattern in (STREWN, *patterns))
+
+
+def replace_folder(complete: Path, final: Path) -> None:
+    """Put a complete folder in the place of another, which is deleted; a kill at any moment leaves one of the two."""
+    if not final.exists():
+        os.replace(complete, final)
+        return
+    if exchange(complete, final):
+        shutil.rmtree(complete)
+        return
+    aside = final.with_name(f".{final.name}.{os.getpid()}.replaced")
+    os.replace(final, aside)
+    os.replace(complete, final)
+    shutil.rmtree(aside)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    paths = (AT_WORKING_FOLDER, os.fsencode(first), AT_WORKING_FOLDER, os.fsencode(second))
+    if rename(*paths, ctypes.c_uint(EXCHANGE)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(second))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left below a folder, and bring back what one of them had moved aside.
+
+    For the holder of the folder's lock (`viewtime.run_lock`) alone: folders with a lock of their own are not entered.
+    """
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        if here != folder and LOCK_NAME in files:
+            folders.clear()
+            continue
+        for name in [*folders, *files]:
+            match = LEFT_OVER.fullmatch(name)
+            if match is None:
+                continue
+            path, final = here / name, here / match["name"]
+            if match["kind"] == "replaced" and not final.exists():
+                os.replace(path, final)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        folders[:] = [name for name in folders if LEFT_OVER.fullmatch(name) is None]
 
 
 def append_jsonl(path: str | Path, record: dict) -> None:
-    """Append one JSON line; a line is written by one system call, so that processes may share the file."""
+    """Append one JSON line, whole or not at all; processes may share the file.
+
+    A line that a killed process left cut off at the end is taken away first.
+    """
     path = Path(path)
-    _make_parent(path)
-    line = json.dumps(record, ensure_ascii=False, default=str) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    make_folder(path.parent)
+    line = (json.dumps(record, ensure_ascii=False, default=str) + "\n").encode()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        end = _whole_lines(descriptor)
+        os.ftruncate(descriptor, end)
+        if os.pwrite(descriptor, line, end) != len(line):
+            os.ftruncate(descriptor, end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
+
+
+def _whole_lines(descriptor: int, block: int = 1 << 16) -> int:
+    """Length of a file up to and with its last line break."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - block)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def read_jsonl(path: str | Path) -> list[dict]:

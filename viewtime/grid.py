@@ -6,20 +6,53 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
+from msgspec import Meta
 from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.files import atomic_folder
 from viewtime.images import composite, read_image, to_uint8, write_image
+from viewtime.json_files import read_json
+from viewtime.memory import check_memory
 from viewtime.video import read_video, write_video
 
 FORMAT_VERSION = 1
+# The file that every grid folder holds, and all else that `viewtime sample` and `viewtime render` put there.
+GRID_FILES = (
+    "grid.json",
+    (r"(view|alpha)_\d{3,}\.mp4", r"view_\d{3,}/frame_\d{3,}\.png", r"(depth|normals)\.npz"),
+)
+
+Size = Annotated[int, Meta(ge=1, le=1 << 16)]
+
+
+@dataclass(frozen=True)
+class FormatRecord:
+    """The part of grid.json that every version of the format has."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class GridRecord:
+    """grid.json of this version."""
+
+    V: Size
+    F: Size
+    C: Literal[3, 4]
+    H: Size
+    W: Size
+    fps: Annotated[float, Meta(gt=0, le=1e6)]
+    lossless: bool
+    known: list[list[int | bool]]
+    cameras: dict[str, Any] | None
+    provenance: dict[str, Any]
 
 
 @dataclass
@@ -124,29 +157,27 @@ class FrameGrid:
         """Read a grid folder.
 
         Raises:
-            UserError: no grid there, a newer format, or a view that is missing or has other frames than grid.json says.
+            UserError: no grid there, a damaged record, a newer format, larger than this machine's memory, or a view
+                that is missing or has other frames than grid.json says.
         """
         folder = Path(folder)
         if not (folder / "grid.json").is_file():
             other = (folder / "transforms_train.json").is_file()
             hint = "; it is in the D-NeRF form, which viewtime.dnerf.read_dnerf reads" if other else ""
             raise UserError(f"{folder} is no grid folder: it has no grid.json{hint}")
-        try:
-            record = json.loads((folder / "grid.json").read_text())
-            version = record["version"]
-            views = (
-                [_load_view(folder, view, record) for view in range(record["V"])] if version == FORMAT_VERSION else []
-            )
-            known = torch.tensor(record["known"], dtype=torch.bool)
-            cameras = Cameras.from_json(record["cameras"]) if record["cameras"] else None
-        except (json.JSONDecodeError, KeyError) as error:
-            raise UserError(f"{folder}/grid.json is damaged: {error!r}") from error
+        path = folder / "grid.json"
+        version = read_json(path, FormatRecord).version
         if version != FORMAT_VERSION:
             raise UserError(f"{folder} has grid format {version}; this version reads {FORMAT_VERSION}")
-        frames = torch.from_numpy(np.stack(views)).float() / 255.0
+        record = read_json(path, GridRecord)
+        if len(record.known) != record.V or any(len(row) != record.F for row in record.known):
+            raise UserError(f"{path} is damaged: its known cells are no table of {record.V} views × {record.F} frames")
+        check_memory(4 * record.V * record.F * record.C * record.H * record.W, f"the grid {folder}")
+        cameras = Cameras.from_json(record.cameras) if record.cameras is not None else None
+        views = [_load_view(folder, view, record) for view in range(record.V)]
         return FrameGrid(
-            rearrange(frames, "v f h w c -> v f c h w").contiguous(),
-            known, cameras, float(record["fps"]), record["provenance"],
+            rearrange(torch.from_numpy(np.stack(views)).float() / 255.0, "v f h w c -> v f c h w").contiguous(),
+            torch.tensor(record.known, dtype=torch.bool), cameras, record.fps, record.provenance,
         )  # fmt: skip
 
 
@@ -178,7 +209,7 @@ def write_grid(
         "cameras": cameras.to_json() if cameras else None,
         "provenance": provenance,
     }  # fmt: skip
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, *GRID_FILES) as temporary:
         for view in range(V):
             _save_row(temporary, view, row(view), fps, lossless)
         (temporary / "grid.json").write_text(json.dumps(record, indent=1))
@@ -198,14 +229,17 @@ def _save_row(folder: Path, view: int, frames: Tensor, fps: float, lossless: boo
         write_video(folder / f"alpha_{view:03d}.mp4", alpha, fps)
 
 
-def _load_view(folder: Path, view: int, record: dict[str, Any]) -> np.ndarray:
+def _load_view(folder: Path, view: int, record: GridRecord) -> np.ndarray:
     """uint8 [F, H, W, C] of one view, cut to the size that grid.json names."""
-    F, C, H, W = (record[name] for name in "FCHW")
-    if record["lossless"]:
-        paths = [folder / f"view_{view:03d}" / f"frame_{frame:03d}.png" for frame in range(F)]
-        frames = np.stack([read_image(path) for path in paths])
-        if frames.shape != (F, H, W, C):
-            raise UserError(f"{folder}, view {view}: images of shape {frames.shape[1:]}, grid.json says {(H, W, C)}")
+    F, C, H, W = record.F, record.C, record.H, record.W
+    if record.lossless:
+        frames = np.empty((F, H, W, C), np.uint8)
+        for frame in range(F):
+            path = folder / f"view_{view:03d}" / f"frame_{frame:03d}.png"
+            image = read_image(path)
+            if image.shape != (H, W, C):
+                raise UserError(f"{path}: an image of shape {image.shape}, grid.json says {(H, W, C)}")
+            frames[frame] = image
         return frames
     rgb = read_video(folder / f"view_{view:03d}.mp4").frames[:, :H, :W]
     if rgb.shape != (F, H, W, 3):
@@ -213,6 +247,8 @@ def _load_view(folder: Path, view: int, record: dict[str, Any]) -> np.ndarray:
     if C == 3:
         return rgb
     alpha = read_video(folder / f"alpha_{view:03d}.mp4").frames[:, :H, :W, :1]
+    if alpha.shape != (F, H, W, 1):
+        raise UserError(f"{folder}, view {view}: alpha of shape {alpha.shape}, grid.json says {(F, H, W, 1)}")
     # The video is composited on white: straight colour = (composite - (1 - alpha)) / alpha.
     weight = alpha.astype(np.float32) / 255.0
     straight = (rgb.astype(np.float32) / 255.0 - (1.0 - weight)) / np.maximum(weight, 1e-3)

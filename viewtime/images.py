@@ -1,4 +1,4 @@
-"""Still images: reading, writing, and contact sheets."""
+"""Still images: writing, and contact sheets; reading is `viewtime.image_files`."""
 
 from __future__ import annotations
 
@@ -7,30 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from viewtime.errors import UserError
 from viewtime.files import atomic_path
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Pixels as uint8 [H, W, 3], or [H, W, 4] where the file has transparency.
-
-    Raises:
-        UserError: the file is missing or is not an image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no such image: {path}")
-    try:
-        with Image.open(path) as image:
-            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if transparent else "RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is not an image that can be read: {error}") from error
+from viewtime.image_files import read_image as read_image
 
 
 def to_uint8(pixels: np.ndarray | Tensor) -> np.ndarray:

@@ -18,7 +18,7 @@ from viewtime import __version__
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 
-OPENING = {"config.yaml", "versions.json", "run.log"}
+OPENING = {"config.yaml", "versions.json", "run.log", ".lock"}
 RECORDED_PACKAGES = (
     "torch",
     "numpy",

@@ -6,15 +6,17 @@ one of these.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import Meta
 
 from viewtime.errors import UserError
+from viewtime.json_files import checked, parse_json, read_json
 
 BYTES_OF_DTYPE = {
     **dict.fromkeys(("F64", "I64"), 8),
@@ -44,11 +46,28 @@ class Entry:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True)
+class _Item:
+    """A tensor as the header writes it."""
+
+    dtype: str
+    shape: list[Annotated[int, Meta(ge=0)]]
+    data_offsets: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The index of shards."""
+
+    weight_map: dict[str, str]
+
+
 class WeightFile(NamedTuple):
     """Header of a weight file or of all its shards."""
 
     config: dict[str, Any]
     entries: dict[str, Entry]
+    metadata: dict[str, str] = {}  # noqa: RUF012 - never written to
 
 
 def open_weights(path: str | Path) -> WeightFile:
@@ -76,9 +95,9 @@ def _file_in_folder(folder: Path) -> Path:
 
 def _open_shards(index: Path) -> WeightFile:
     try:
-        placed = json.loads(index.read_text())["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{index} is not an index of weight shards: {error}") from error
+        placed = read_json(index, _Index).weight_map
+    except UserError as error:
+        raise UserError(f"{error}; this is no index of weight shards") from error
     config: dict[str, Any] = {}
     entries: dict[str, Entry] = {}
     for name in sorted(set(placed.values())):
@@ -104,24 +123,26 @@ def _open_file(path: Path) -> WeightFile:
     if len(text) < length:
         raise UserError(f"{path} is cut off inside its header ({total} bytes); download it again")
     try:
-        header = json.loads(text)
-        metadata = header.pop("__metadata__", {})
-        entries = {key: _entry(path, 8 + length, item) for key, item in header.items()}
-        config = json.loads(metadata.get(CONFIG_KEY, "{}"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} has a header that is not safetensors': {error!r}; download it again") from error
+        header = parse_json(text, dict[str, Any], "its header")
+        metadata = checked(header.pop("__metadata__", None) or {}, dict[str, str], "its metadata")
+        items = checked(header, dict[str, _Item], "its header")
+        entries = {key: _entry(path, 8 + length, item) for key, item in items.items()}
+        config = parse_json(metadata.get(CONFIG_KEY, "{}"), dict[str, Any], f"its {CONFIG_KEY}")
+    except UserError as error:
+        raise UserError(f"{path} has a header that is not safetensors': {error}; download it again") from error
     end = max((entry.start + entry.size for entry in entries.values()), default=8 + length)
     if total < end:
         raise UserError(f"{path} is cut off: {total} of {end} bytes; download it again")
-    return WeightFile(config, entries)
+    return WeightFile(config, entries, metadata)
 
 
-def _entry(path: Path, data_start: int, item: dict[str, Any]) -> Entry:
-    first, last = item["data_offsets"]
-    shape = tuple(item["shape"])
-    if last - first != BYTES_OF_DTYPE[item["dtype"]] * math.prod(shape) or first < 0:
-        raise ValueError(f"sizes and shapes disagree at {item}")
-    return Entry(item["dtype"], shape, path, data_start + first, last - first)
+def _entry(path: Path, data_start: int, item: _Item) -> Entry:
+    first, last = item.data_offsets
+    if item.dtype not in BYTES_OF_DTYPE:
+        raise UserError(f"there is no number format {item.dtype}")
+    if last - first != BYTES_OF_DTYPE[item.dtype] * math.prod(item.shape):
+        raise UserError(f"sizes and shapes disagree at {item}")
+    return Entry(item.dtype, tuple(item.shape), path, data_start + first, last - first)
 
 
 def _what_it_is(start: bytes, total: int) -> str:

@@ -11,7 +11,7 @@ SHOWN = 5
 
 def is_grid(folder: Path) -> bool:
     """Whether a folder holds a grid in either form."""
-    return (folder / "grid.json").is_file() or (folder / "transforms_train.json").is_file()
+    return any((folder / name).is_file() for name in ("grid.json", "transforms_train.json", "transforms.json"))
 
 
 def is_asset(folder: Path) -> bool:

@@ -16,11 +16,14 @@ class ViewConfig:
     Attributes:
         asset: a folder written by `viewtime reconstruct`.
         html: write one self-contained page to this path instead of starting a server; it opens from disk.
+        host: address that the server listens at. The default is this machine alone; 0.0.0.0 shows the asset to whoever
+            reaches the machine over the network.
         port: of the server.
         faces: triangles of the mesh in the page, where `reconstruct` left none.
     """
 
     asset: Annotated[Path, tyro.conf.Positional]
     html: Path | None = None
+    host: str = "127.0.0.1"
     port: int = 8080
     faces: int = 10000

@@ -6,6 +6,7 @@ that is killed and started again makes the same bytes as one that was not, and s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Iterator
@@ -15,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.errors import UserError
-from viewtime.files import append_jsonl, atomic_path
+from viewtime.errors import UserError, machine_failure
+from viewtime.files import atomic_path
+from viewtime.json_files import read_json
 from viewtime.log import log, progress_bar
 from viewtime.processes import end_with_parent
 from viewtime.run_folder import start_run
+from viewtime.run_lock import alone_in
 
 from .encode import LatentEncoder, encode_grid, sample_key
 from .shards import ShardIndex, is_whole, read_index, shard_name, write_shard
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 def run(config: EncodeConfig) -> list[Path]:
@@ -39,10 +42,13 @@ def run(config: EncodeConfig) -> list[Path]:
     _check(config)
     output = Path(config.out)
     plan = make_plan(config)
-    _keep_plan(output / "plan.json", plan)
-    start_run(output, "encode", config)
-    for left_over in output.glob(".shard-*.partial.*"):
-        left_over.unlink(missing_ok=True)  # of a run that was killed
+    with alone_in(output):
+        _keep_plan(output / "plan.json", plan)
+        start_run(output, "encode", config)
+        return _run(config, output, plan)
+
+
+def _run(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Path]:
     numbers = range(len(plan["shards"]))
     todo = [number for number in numbers if not is_whole(output / shard_name(number))]
     if len(todo) < len(numbers):
@@ -65,6 +71,8 @@ def _check(config: EncodeConfig) -> None:
 def make_plan(config: EncodeConfig) -> dict[str, Any]:
     """Which grids go into which shard, from the sorted paths of the grids alone, and what decides their bytes.
 
+    What the grids hold is told by their grid.json and the sizes of their files.
+
     Raises:
         UserError: no such folder, or no grid below it.
     """
@@ -81,13 +89,23 @@ def make_plan(config: EncodeConfig) -> dict[str, Any]:
         "resolution": config.resolution,
         "quality": config.quality,
         "weights": config.weights,
+        "grids": _content(source, grids),
         "shards": [grids[start : start + size] for start in range(0, len(grids), size)],
     }
 
 
+def _content(source: Path, grids: list[str]) -> str:
+    digest = hashlib.sha256()
+    for id in grids:
+        digest.update((source / id / "grid.json").read_bytes())
+        sizes = sorted((path.name, path.stat().st_size) for path in (source / id).rglob("*") if path.is_file())
+        digest.update(json.dumps(sizes).encode())
+    return digest.hexdigest()
+
+
 def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
     if path.is_file():
-        earlier = json.loads(path.read_text())
+        earlier = read_json(path, dict[str, Any])
         if different := [name for name in plan if earlier.get(name) != plan[name]]:
             raise UserError(
                 f"{path.parent} was begun with other {', '.join(different)}; give another --out or delete it"
@@ -133,8 +151,11 @@ def encode_shard(
                 members = encode_grid(
                     source / id, id, resolution=config.resolution, quality=config.quality, latents=latents
                 )
-            except UserError as error:
-                failed.append((id, str(error)))
+            except Exception as error:
+                if machine_failure(error) is not None:
+                    raise
+                told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                failed.append((id, told))
                 continue
             yield sample_key(number * config.samples_per_shard + place, id), members
 
@@ -163,11 +184,13 @@ def _finish(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Pa
     )
     written = [output, output / "dataset.json"]
     report = output / "failed.jsonl"
-    report.unlink(missing_ok=True)
-    for id, reason in failed:
-        append_jsonl(report, {"id": id, "stage": "encode", "reason": reason})
     if failed:
+        lines = [json.dumps({"id": id, "stage": "encode", "reason": reason}) for id, reason in failed]
+        with atomic_path(report) as path:
+            path.write_text("".join(f"{line}\n" for line in lines))
         written.append(report)
+    else:
+        report.unlink(missing_ok=True)
     if len(failed) > config.max_failed_share * (count + len(failed)):
         raise UserError(
             f"{len(failed)} of {count + len(failed)} grids could not be encoded; limit {config.max_failed_share:.0%} "

@@ -16,17 +16,27 @@ A sample has `frames.mp4` or `latents.npy` (or both); `clip.npy` goes with laten
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
+from viewtime.json_files import parse_json
 
 FORMAT_VERSION = 1
 META, PIXELS, LATENTS, CLIP = "meta.json", "frames.mp4", "latents.npy", "clip.npy"
 ARRAY_AXES = {LATENTS: ("views", "frames", "channels", "height", "width"), CLIP: ("views", "frames", "features")}
 ARRAY_DTYPE = "float16"
+
+
+Size = Annotated[int, Meta(ge=1, le=1 << 16)]
+
+
+@dataclass(frozen=True)
+class _Version:
+    version: int
 
 
 @dataclass(frozen=True)
@@ -49,12 +59,12 @@ class SampleRecord:
     version: int
     id: str
     source: str
-    views: int
-    frames: int
-    height: int
-    width: int
+    views: Size
+    frames: Size
+    height: Size
+    width: Size
     has_alpha: bool
-    fps: float
+    fps: Annotated[float, Meta(gt=0, le=1e6)]
     cameras: dict[str, Any]
     frame_times: list[float]
     arrays: dict[str, list[int]]
@@ -65,22 +75,19 @@ class SampleRecord:
         return asdict(self)
 
     @staticmethod
-    def from_json(record: dict[str, Any]) -> SampleRecord:
-        """Check the version and the keys.
+    def from_json(text: bytes) -> SampleRecord:
+        """Check the version, the keys and their types.
 
         Raises:
-            UserError: the version is newer than this reader or a key is missing.
+            UserError: the version is newer than this reader, a key is missing, or a value is of another type.
         """
-        version = record.get("version")
-        if not isinstance(version, int) or version > FORMAT_VERSION or version < 1:
+        version = parse_json(text, _Version, META).version
+        if not 1 <= version <= FORMAT_VERSION:
             raise UserError(
                 f"sample has format version {version}; this reader knows versions 1 to {FORMAT_VERSION}: "
                 "update viewtime or encode the data again"
             )
-        names = set(SampleRecord.__dataclass_fields__)
-        if missing := sorted(names - set(record)):
-            raise UserError(f"sample record lacks {', '.join(missing)}")
-        return SampleRecord(**{name: record[name] for name in names})
+        return parse_json(text, SampleRecord, META)
 
 
 def pack_cameras(cameras: Cameras) -> dict[str, Any]:

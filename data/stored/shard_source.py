@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from viewtime.arrays import read_array
 from viewtime.data.pixels import decode_frames
 from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.sources import Consumer
 from viewtime.data.views import draw_frames, draw_views
-from viewtime.errors import UserError
+from viewtime.errors import UserError, machine_failure
 
 from . import schema
 from .shards import Entry, find_shards, read_index, read_sample
@@ -92,9 +92,11 @@ class ShardSource:
         shard, entry = self.locate(consumer, position)
         try:
             return read_grid(read_sample(shard, entry), self.kind, self.views, self.frames, self.max_stride, rng)
-        except CorruptSampleError as error:
+        except Exception as error:  # whatever one sample holds, the others are read
+            if machine_failure(error) is not None:
+                raise
             where = f"{shard.name}, sample {entry.key}"
-            message = str(error)
+            message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             raise CorruptSampleError(message if message.startswith(where) else f"{where}: {message}") from error
 
 
@@ -105,11 +107,11 @@ def read_record(members: dict[str, bytes]) -> schema.SampleRecord:
         CorruptSampleError: no record, no JSON, or not in this format.
     """
     try:
-        return schema.SampleRecord.from_json(json.loads(members[schema.META]))
+        return schema.SampleRecord.from_json(members[schema.META])
     except KeyError as error:
         raise CorruptSampleError(f"it has no {schema.META}") from error
-    except (UserError, ValueError) as error:
-        raise CorruptSampleError(f"{schema.META}: {error}") from error
+    except UserError as error:
+        raise CorruptSampleError(str(error)) from error
 
 
 def read_grid(
@@ -118,8 +120,8 @@ def read_grid(
     """A random sub-grid of a stored sample; only the views it needs are decoded.
 
     Raises:
-        CorruptSampleError: a member is missing or damaged, or the stored grid is smaller than the sub-grid.
-        UserError: the shards hold no data of this kind.
+        CorruptSampleError: a member is missing or damaged, the stored grid is smaller than the sub-grid, or the sample
+            holds no data of this kind.
     """
     record = read_record(members)
     if record.views < views or record.frames < frames:
@@ -131,7 +133,7 @@ def read_grid(
     stride = int(frame_index[1] - frame_index[0]) if frames > 1 else 1
     wanted = schema.LATENTS if kind == "latents" else schema.PIXELS
     if wanted not in members:
-        raise UserError(f"the shards hold no {wanted}; they were encoded as another kind than data.kind {kind}")
+        raise CorruptSampleError(f"it holds no {wanted}; was it encoded as another kind than data.kind {kind}?")
     pixels = latents = clip = None
     if kind == "latents":
         latents = _read_array(members, schema.LATENTS, record, view_index, frame_index)
@@ -156,7 +158,7 @@ def _read_array(
     members: dict[str, bytes], name: str, record: schema.SampleRecord, views: Tensor, frames: Tensor
 ) -> Tensor:
     try:
-        array = np.load(io.BytesIO(members[name]), allow_pickle=False)
+        array = read_array(io.BytesIO(members[name]), name)
         return torch.from_numpy(schema.check_array(name, array, record))[views][:, frames].float()
-    except (ValueError, EOFError, OSError) as error:
+    except UserError as error:
         raise CorruptSampleError(f"{name}: {error}") from error

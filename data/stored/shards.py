@@ -16,13 +16,19 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from viewtime.data.samples import CorruptSampleError
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
+from viewtime.json_files import read_json
+from viewtime.log import log
 
 INDEX_VERSION = 1
 END_OF_ARCHIVE = b"\0" * 1024
+LARGEST_SAMPLE = 1 << 36
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class Entry:
     """Where one sample lies in its shard: all its members, headers included. crc32 is None when nobody knows it."""
 
     key: str
-    offset: int
-    size: int
+    offset: Annotated[int, Meta(ge=0)]
+    size: Annotated[int, Meta(ge=0, le=LARGEST_SAMPLE)]
     crc32: int | None
 
 
@@ -44,6 +50,11 @@ class ShardIndex:
     sha256: str
     entries: list[Entry]
     failed: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _IndexVersion:
+    version: int
 
 
 def index_path(shard: Path) -> Path:
@@ -111,16 +122,23 @@ def read_index(shard: Path) -> ShardIndex:
     if not path.is_file():
         return _walk(shard)
     try:
-        record = json.loads(path.read_text())
-        if record["version"] > INDEX_VERSION:
-            raise UserError(f"{path} has index version {record['version']}; this reader knows {INDEX_VERSION}")
-        entries = [Entry(**entry) for entry in record["entries"]]
-        failed = [(id, reason) for id, reason in record["failed"]]
-        return ShardIndex(record["version"], record["bytes"], record["sha256"], entries, failed)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is no shard index ({error}); delete it to read the shard without one") from error
+        version = read_json(path, _IndexVersion).version
+        if version > INDEX_VERSION:
+            raise UserError(f"{path} has index version {version}; this reader knows {INDEX_VERSION}")
+        return read_json(path, ShardIndex)
+    except UserError as error:
+        raise UserError(f"{error}; delete it to read the shard without an index") from error
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a tar member, split as WebDataset does: at the first dot behind the last slash.
+
+    >>> split_name("./train/000017_fox.meta.json")
+    ('train/000017_fox', 'meta.json')
+    """
+    folder, _, file = name.removeprefix("./").rpartition("/")
+    stem, _, extension = file.partition(".")
+    return f"{folder}/{stem}" if folder else stem, extension
 
 
 def _walk(shard: Path) -> ShardIndex:
@@ -129,7 +147,8 @@ def _walk(shard: Path) -> ShardIndex:
     with suppress(tarfile.TarError, EOFError), tarfile.open(shard, mode="r:") as archive:
         for member in archive:
             end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            starts.append((member.name.partition(".")[0], member.offset, end))
+            if member.isfile():
+                starts.append((split_name(member.name)[0], member.offset, end))
     entries: list[Entry] = []
     for key, offset, end in starts:
         if entries and entries[-1].key == key:
@@ -158,8 +177,8 @@ def read_sample(shard: Path, entry: Entry) -> dict[str, bytes]:
         raise CorruptSampleError(f"{where}: its checksum is wrong, the file was damaged or changed")
     try:
         with tarfile.open(fileobj=io.BytesIO(block + END_OF_ARCHIVE), mode="r:") as archive:
-            members = [(member.name, archive.extractfile(member)) for member in archive]
-            return {name.partition(".")[2]: file.read() for name, file in members if file is not None}
+            members = [(member.name, archive.extractfile(member)) for member in archive if member.isfile()]
+            return {split_name(name)[1]: file.read() for name, file in members if file is not None}
     except (tarfile.TarError, EOFError) as error:
         raise CorruptSampleError(f"{where}: no tar member there: {error}") from error
 
@@ -168,7 +187,11 @@ def is_whole(shard: Path, check_bytes: bool = False) -> bool:
     """Whether the shard and its index are there and agree in size (and in sha256 with `check_bytes`)."""
     if not shard.is_file() or not index_path(shard).is_file():
         return False
-    index = read_index(shard)
+    try:
+        index = read_index(shard)
+    except UserError as error:
+        log.warning("%s; it is made anew", error)
+        return False
     if shard.stat().st_size != index.bytes:
         return False
     if not check_bytes:

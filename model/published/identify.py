@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from viewtime.errors import UserError
+from viewtime.json_files import read_json
 from viewtime.weight_header import WeightFile, open_weights
 
 from .presets import build_model_config, load_model_config, model_presets
@@ -101,10 +101,7 @@ def _signature(config: VideoModelConfig) -> Signature:
 
 
 def _diffusers_config(path: Path, preset: str | None) -> VideoModelConfig:
-    try:
-        name = json.loads((path / "model_index.json").read_text())["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path / 'model_index.json'} is not a pipeline's index: {error}") from error
+    name = read_json(path / "model_index.json", dict[str, Any]).get("_class_name")
     if name != "StableVideoDiffusionPipeline":
         raise UserError(f"{path} is a diffusers folder of {name}; only StableVideoDiffusionPipeline can be read")
     if preset is not None and load_model_config(preset).family != "svd":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.recon.surface.mesh import MovingMesh
+from viewtime.weights import open_weights, read_tensors
 
 NAME = "mesh.safetensors"
 
@@ -27,6 +27,11 @@ def save_mesh(mesh: MovingMesh, folder: Path) -> Path:
     return folder / NAME
 
 
+def remove_mesh(folder: Path) -> None:
+    """Delete mesh.safetensors if there is one."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
 def load_mesh(folder: Path) -> MovingMesh | None:
     """The mesh of an asset folder; None where it was fitted without one.
 
@@ -36,10 +41,20 @@ def load_mesh(folder: Path) -> MovingMesh | None:
     path = folder / NAME
     if not path.is_file():
         return None
+    opened = open_weights(path)
+    tensors = {name: tensor.numpy() for name, tensor in read_tensors(opened)}
     try:
-        with safe_open(path, "np") as file:
-            arrays = {name: file.get_tensor(name) for name in ("positions", "triangles", "colour")}
-            fps = float(file.metadata()["fps"])
-    except (SafetensorError, KeyError, ValueError) as error:
+        positions, triangles, colour = (tensors[name] for name in ("positions", "triangles", "colour"))
+        fps = float(opened.metadata["fps"])
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}; reconstruct the asset again") from error
-    return MovingMesh(arrays["positions"], arrays["triangles"].astype(np.int64), arrays["colour"], fps)
+    vertices = positions.shape[1] if positions.ndim == 3 else 0
+    fits = (
+        positions.ndim == 3 and positions.shape[2] == 3 and colour.shape == (vertices, 3) and vertices
+        and triangles.ndim == 2 and triangles.shape[1] == 3 and triangles.dtype.kind in "iu"
+        and triangles.size and triangles.min() >= 0 and triangles.max() < vertices
+        and np.isfinite(positions).all() and np.isfinite(colour).all() and 0 < fps < 1e6
+    )  # fmt: skip
+    if not fits:
+        raise UserError(f"{path} is damaged: its tensors make no mesh; reconstruct the asset again")
+    return MovingMesh(positions.astype(np.float32), triangles.astype(np.int64), colour.astype(np.float32), fps)

@@ -51,7 +51,7 @@ def write_gaussian_ply(asset: MovingGaussians, frame: int, path: Path) -> Path:
 
 def write_gaussian_sequence(asset: MovingGaussians, folder: Path) -> Path:
     """frame_000.ply … in a folder."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, "frame_000.ply", (r"frame_\d{3,}\.ply",)) as temporary:
         for frame in range(asset.frames):
             write_gaussian_ply(asset, frame, temporary / f"frame_{frame:03d}.ply")
     return folder
@@ -62,7 +62,7 @@ def write_mesh_sequence(mesh: MovingMesh, folder: Path, kind: str) -> Path:
     import trimesh
 
     colour = (np.concatenate([mesh.colour, np.ones((len(mesh.colour), 1))], axis=1) * 255 + 0.5).astype(np.uint8)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, f"frame_000.{kind}", (rf"frame_\d{{3,}}\.{kind}",)) as temporary:
         for frame, vertices in enumerate(mesh.positions):
             surface = trimesh.Trimesh(vertices, mesh.triangles, vertex_colors=colour, process=False)
             surface.export(temporary / f"frame_{frame:03d}.{kind}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
 
@@ -19,11 +21,20 @@ SMALLEST_GAIN_DB = 0.02  # that counts as still rising
 
 @dataclass
 class Progress:
-    """Where a fit stands: stage 0 static, 1 dynamic; the next iteration of that stage; smoothed squared error."""
+    """Where a fit stands.
+
+    Attributes:
+        stage: 0 static, 1 dynamic.
+        iteration: the next one of that stage.
+        error: smoothed squared error.
+        best, best_at: the highest PSNR in dB since all frames take part, and its iteration, for the early stop.
+    """
 
     stage: int = 0
     iteration: int = 0
     error: float = 0.0
+    best: float = 0.0
+    best_at: int = 0
 
     @property
     def psnr(self) -> float:
@@ -71,28 +82,45 @@ def run_fit(
     Args:
         static_iterations: of the first stage; the second one's number is the schedule's.
         status: what the progress bar says beside the PSNR.
-        state: file to resume from and to save to; None keeps nothing.
+        state: file to resume from where there is one, and to save to; None keeps nothing.
         preview: writes a picture of where the fit stands, beside the state.
     """
-    if state and config.resume and state.is_file():
-        fit.restore(state)
+    if state and state.is_file():
+        restore(fit, state)
     total = fit.schedule.iterations
-    best, best_at = 0.0, 0
     with progress_bar("reconstruct", static_iterations + total) as bar:
         bar.advance(fit.progress.iteration + (static_iterations if fit.progress.stage else 0))
         while not fit.finished():
             fit.step()
             bar.advance(1, f"PSNR {fit.progress.psnr:.1f} dB, {status()}")
             iteration = fit.progress.iteration
+            if config.early_stop and fit.progress.stage and fit.schedule.entered(iteration) == fit.schedule.frames:
+                if fit.progress.psnr > fit.progress.best + SMALLEST_GAIN_DB:
+                    fit.progress.best, fit.progress.best_at = fit.progress.psnr, iteration
+                elif iteration - fit.progress.best_at > config.early_stop * total:
+                    log.info(
+                        "stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, fit.progress.best
+                    )
+                    break
             if state and iteration % config.save_every == 0:
                 fit.save(state)
                 preview(state.with_name("preview.png"))
-            if config.early_stop and fit.progress.stage and fit.schedule.entered(iteration) == fit.schedule.frames:
-                if fit.progress.psnr > best + SMALLEST_GAIN_DB:
-                    best, best_at = fit.progress.psnr, iteration
-                elif iteration - best_at > config.early_stop * total:
-                    log.info("stopping early at iteration %d: PSNR %.2f dB no longer rises", iteration, best)
-                    break
+
+
+def restore(fit: Fit, state: Path) -> None:
+    """Go on from a saved state.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        fit.restore(state)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{state} is damaged ({reason}); start anew with --no-resume") from error
+    log.info(
+        "going on from iteration %d of the %s stage", fit.progress.iteration, ("static", "dynamic")[fit.progress.stage]
+    )
 
 
 def scene_info(grid: FrameGrid) -> dict:

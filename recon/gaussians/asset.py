@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from msgspec import Meta
+from safetensors.torch import save_file
+from torch import Tensor
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
+from viewtime.json_files import checked, read_json
 from viewtime.recon.render.moving import MovingGaussians
+from viewtime.weights import open_weights, read_tensors
 
 FORMAT_VERSION = 1
+WEIGHTS = "gaussians.safetensors"
+GAUSSIAN_SHAPES = {"means": (3,), "covariance": (2, 3), "opacity": (1,), "colour": (2,), "linear": (4,)}
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What others read of an asset's info."""
+
+    fov_y: Annotated[float, Meta(gt=0, lt=180)] = 33.8
+    distance: Annotated[float, Meta(gt=0)] = 2.0
+    elevation: float = 12.0
+    size: list[Annotated[int, Meta(ge=1, le=1 << 14)]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Version:
+    version: int
 
 
 @dataclass(frozen=True)
@@ -30,11 +51,11 @@ class GaussianAsset(MovingGaussians):
             "format": "viewtime-asset", "version": FORMAT_VERSION, "method": "gaussians", "fps": self.fps,
             "frames": self.frames, "gaussians": self.means.shape[1], "info": self.info,
         }  # fmt: skip
-        with atomic_path(folder / "gaussians.safetensors") as path:
+        with atomic_path(folder / WEIGHTS) as path:
             save_file(tensors, path)
         with atomic_path(folder / "asset.json") as path:
             path.write_text(json.dumps(record, indent=1))
-        return [folder / "asset.json", folder / "gaussians.safetensors"]
+        return [folder / "asset.json", folder / WEIGHTS]
 
     @staticmethod
     def load(folder: str | Path) -> GaussianAsset:
@@ -45,32 +66,64 @@ class GaussianAsset(MovingGaussians):
         """
         folder = Path(folder)
         record = read_record(folder)
-        if record.get("method") == "nerf" and (folder / "gaussians" / "asset.json").is_file():
+        if record.method == "nerf" and (folder / "gaussians" / "asset.json").is_file():
             return GaussianAsset.load(folder / "gaussians")
-        if record.get("method") != "gaussians":
+        if record.method != "gaussians":
             raise UserError(
-                f"{folder} holds a {record.get('method')} asset; this needs Gaussians: fit with --method gaussians"
+                f"{folder} holds a {record.method} asset; this needs Gaussians: fit with --method gaussians"
             )
-        try:
-            tensors = load_file(folder / "gaussians.safetensors")
-            return GaussianAsset(**tensors, fps=float(record["fps"]), info=record["info"])
-        except (SafetensorError, FileNotFoundError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} is damaged: {error}; reconstruct it again") from error
+        tensors = read_asset_tensors(folder / WEIGHTS, GAUSSIAN_SHAPES)
+        F, N = tensors["means"].shape[:2]
+        covariance = tensors["covariance"].shape
+        shapes = {"opacity": (N,), "colour": (N, 3), "linear": (F, N, 3, 3), "means": (F, N, 3)}
+        wrong = [name for name, shape in shapes.items() if tensors[name].shape != shape]
+        if wrong or covariance not in ((N, 1), (N, 3, 3)) or not F * N:
+            told = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+            raise UserError(f"{folder} is damaged: its tensors do not belong together ({told}); reconstruct it again")
+        return GaussianAsset(**tensors, fps=record.fps, info=record.info)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AssetRecord:
+    """The part of asset.json that both methods write."""
+
+    version: int
+    method: str
+    fps: Annotated[float, Meta(gt=0, le=1e6)]
+    frames: Annotated[int, Meta(ge=1, le=1 << 20)]
+    info: dict[str, Any]
+
+
+def read_record(folder: Path) -> AssetRecord:
     """asset.json of an asset folder.
 
     Raises:
-        UserError: missing, not JSON, or a newer format.
+        UserError: missing, damaged, or a newer format.
     """
     path = folder / "asset.json"
     if not path.is_file():
         raise UserError(f"{folder} is no asset folder: it has no asset.json")
-    try:
-        record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if record.get("version") != FORMAT_VERSION:
-        raise UserError(f"{folder} has asset format {record.get('version')}; this version reads {FORMAT_VERSION}")
+    version = read_json(path, _Version).version
+    if version != FORMAT_VERSION:
+        raise UserError(f"{folder} has asset format {version}; this version reads {FORMAT_VERSION}")
+    record = read_json(path, AssetRecord)
+    checked(record.info, _Info, f"{path}, info")
     return record
+
+
+def read_asset_tensors(path: Path, axes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Finite floating tensors of a weight file, each with one of the numbers of axes that are named for it.
+
+    Raises:
+        UserError: missing or damaged, or a tensor is absent, of another kind or shape, or not finite.
+    """
+    opened = open_weights(path)
+    if missing := sorted(set(axes) - set(opened.entries)):
+        raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}; reconstruct it again")
+    tensors = dict(read_tensors(opened, axes, dtype=torch.float32))
+    for name, tensor in tensors.items():
+        if tensor.dim() not in axes[name] or not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{path} is damaged: {name} is {tensor.dtype} {list(tensor.shape)} or not finite; reconstruct it again"
+            )
+    return tensors

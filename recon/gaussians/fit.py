@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-from viewtime.log import log
 from viewtime.recon.fitting.loop import Progress
 from viewtime.recon.fitting.points import farthest_points
 from viewtime.recon.fitting.schedule import Schedule, pick_views
@@ -224,7 +224,7 @@ class GaussianFit:
             "motion": None if self.motion is None else self.motion.state_dict(),
             "compensation": self.compensation.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": [self.progress.stage, self.progress.iteration, self.progress.error],
+            "progress": list(dataclasses.astuple(self.progress)),
             "entered": sorted(self.entered),
             "cell_error": self.cell_error,
             "densifier": self.densifier.gradient,
@@ -244,12 +244,10 @@ class GaussianFit:
         restore_module(self.compensation, state["compensation"])
         self.optimizer = self._make_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
-        stage, iteration, error = state["progress"]
-        self.progress = Progress(stage, iteration, error)
+        self.progress = Progress(*state["progress"])
         self.entered, self.cell_error = set(state["entered"]), state["cell_error"].cpu()
         self.densifier.gradient = state["densifier"]
         self.generator.set_state(state["generator"].cpu())
-        log.info("going on from iteration %d of the %s stage", iteration, ("static", "dynamic")[stage])
 
 
 def restore_module(module: torch.nn.Module, state: dict[str, Tensor]) -> None:

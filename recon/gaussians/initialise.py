@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -18,6 +15,7 @@ from viewtime.recon.fitting.targets import Targets
 
 from .asset import GaussianAsset
 from .canonical import Gaussians, spacing_scale
+from .point_files import has_tracks, read_points, read_tracks
 
 GREY = 0.5
 POOR_COVERAGE = 0.75
@@ -104,58 +102,3 @@ def starting_tracks(options: InitOptions, frames: int) -> Tensor | None:
         assert options.points is not None
         return read_tracks(options.points, frames)
     return None
-
-
-def read_tracks(path: Path, frames: int) -> Tensor:
-    """Paths [F, N, 3] of points over all frames.
-
-    Raises:
-        UserError: not of this shape, or for another number of frames.
-    """
-    with np.load(path, allow_pickle=False) as archive:
-        tracks = archive["tracks"]
-    if tracks.ndim != 3 or tracks.shape[0] != frames or tracks.shape[2] != 3 or not np.isfinite(tracks).all():
-        raise UserError(f"{path}: tracks of shape {tracks.shape}; this grid needs finite [{frames}, N, 3]")
-    return _as_tensor(tracks)
-
-
-def has_tracks(path: Path | None) -> bool:
-    """Whether a file of points holds their paths."""
-    if path is None or path.suffix != ".npz" or not path.is_file():
-        return False
-    with np.load(path, allow_pickle=False) as archive:
-        return "tracks" in archive
-
-
-def read_points(path: Path) -> tuple[Tensor, Tensor | None]:
-    """Positions [N, 3] and, where the file has them, colours [N, 3] in [0, 1].
-
-    Raises:
-        UserError: missing, unreadable, or of another shape.
-    """
-    if not path.is_file():
-        raise UserError(f"no such file of points: {path}")
-    colour = None
-    try:
-        if path.suffix == ".npy":
-            position = np.load(path, allow_pickle=False)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                position = archive["tracks"][0] if "tracks" in archive else archive["positions"]
-                colour = archive.get("colours")
-        else:
-            import trimesh
-
-            cloud = trimesh.load(path, process=False)
-            position = np.asarray(cloud.vertices)
-            colours = getattr(cloud, "colors", None)
-            colour = None if colours is None or len(colours) != len(position) else np.asarray(colours)[:, :3] / 255.0
-    except (ValueError, KeyError, OSError, AttributeError) as error:
-        raise UserError(f"{path} holds no points that can be read: {error}") from error
-    if position.ndim != 2 or position.shape[1] != 3 or not np.isfinite(position).all():
-        raise UserError(f"{path}: points of shape {position.shape}; needs finite [N, 3]")
-    return _as_tensor(position), None if colour is None else _as_tensor(colour)
-
-
-def _as_tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).float()

@@ -14,10 +14,11 @@ from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.recon.export.films import write_orbit
 from viewtime.recon.export.glb import write_animated
-from viewtime.recon.export.mesh_file import save_mesh
+from viewtime.recon.export.mesh_file import remove_mesh, save_mesh
 from viewtime.recon.export.preview import write_preview
 from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.loop import run_fit, scene_info
+from viewtime.recon.fitting.resume import close_states, open_states
 from viewtime.recon.fitting.score import held_out_scores, scores, write_scores
 from viewtime.recon.fitting.targets import Targets, make_targets, split_views
 from viewtime.recon.surface.mesh_choice import best_mesh
@@ -44,10 +45,10 @@ def reconstruct_gaussians(grid: FrameGrid, config: ReconstructConfig, out: Path)
     torch.manual_seed(config.seed)
     train, held_out = split_views(grid, config.held_out)
     folder = start_run(out, "reconstruct", config, config.seed)
+    open_states(out, train, config)
     fit, seconds = fit_gaussians(train, config, folder.folder)
     paths = write_folder(bake(fit, train), fit.targets.to("cpu"), train, held_out, config, out, seconds)
-    for name in (STATE, FIRST_PASS):
-        (out / name).unlink(missing_ok=True)
+    close_states(out)
     return paths
 
 
@@ -77,6 +78,8 @@ def write_folder(
         mesh, iou = best_mesh(asset, targets, train.orbit, config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
         paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
+    else:
+        remove_mesh(out)  # of an earlier asset in this folder, which later exports would take for this one's
     asset.info["scores"] = record
     paths = asset.save(out) + paths
     if config.orbit_seconds > 0:
@@ -111,7 +114,7 @@ def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, fol
         raise UserError("--imperfect.two-stage corrects offsets and gains: add --imperfect.offset or .exposure")
     V, F, _, _ = targets.shape
     kept = folder and folder / FIRST_PASS
-    if kept and config.resume and kept.is_file():
+    if kept and kept.is_file():
         compensation = Compensation(config.imperfect, V, F, torch.zeros(40, 3))
         restore_module(compensation, torch.load(kept, weights_only=True))
     else:

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from einops import rearrange
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from msgspec import Meta
+from safetensors.torch import save_file
 
 from viewtime.cameras import Cameras
 from viewtime.configs.load import build
@@ -20,10 +20,12 @@ from viewtime.configs.schema.reconstruct_nerf import NerfOptions
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
-from viewtime.recon.gaussians.asset import FORMAT_VERSION, read_record
+from viewtime.json_files import read_json
+from viewtime.recon.gaussians.asset import FORMAT_VERSION, AssetRecord, read_record
 from viewtime.recon.render.renderer import Picture
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.run_folder import plain
+from viewtime.weights import open_weights, read_tensors
 
 from .field import DynamicField
 from .marching import Block
@@ -32,6 +34,16 @@ from .rendering import RayPicture, render_rays
 
 RAYS_AT_ONCE = 1 << 15
 WEIGHTS = "nerf.safetensors"
+
+
+@dataclass(frozen=True)
+class NerfRecord(AssetRecord):
+    """asset.json of a NeRF."""
+
+    step: Annotated[float, Meta(gt=0)]
+    side: Annotated[float, Meta(gt=0)]
+    low: Annotated[list[float], Meta(min_length=3, max_length=3)]
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -132,21 +144,30 @@ class NerfAsset:
             UserError: no NeRF asset there, a newer format, or a damaged file.
         """
         folder = Path(folder)
-        record = read_record(folder)
-        if record.get("method") != "nerf":
-            raise UserError(f"{folder} holds a {record.get('method')} asset; this needs one of --method nerf")
+        method = read_record(folder).method
+        if method != "nerf":
+            raise UserError(f"{folder} holds a {method} asset; this needs one of --method nerf")
+        record = read_json(folder / "asset.json", NerfRecord)
+        low, frames = torch.tensor(record.low), record.frames
+        options: NerfOptions = build(NerfOptions, record.options, where=str(folder / "asset.json"))
+        opened = open_weights(folder / WEIGHTS)
+        tensors = dict(read_tensors(opened))
         try:
-            tensors = load_file(folder / WEIGHTS)
-            options: NerfOptions = build(NerfOptions, record["options"], where=str(folder / "asset.json"))
-            low, side = torch.tensor(record["low"]), float(record["side"])
-            dynamic = DynamicField(options, int(record["frames"]), low, side)
+            with torch.device("meta"):
+                DynamicField(options, frames, low, record.side)  # refuses what makes no field, before memory is taken
+            dynamic = DynamicField(options, frames, low, record.side)
             dynamic.load_state_dict(
                 {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
             )
             dynamic.moving = True
             density = tensors["density"].float()
             bits = np.unpackbits(tensors["occupied"].numpy())[: density.numel()]
-            block = Block(torch.from_numpy(bits).view(density.shape), density, low, side)
-            return NerfAsset(dynamic, block, options, float(record["fps"]), float(record["step"]), record["info"])
-        except (SafetensorError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"{folder} is damaged: {error}; reconstruct it again") from error
+            block = Block(torch.from_numpy(bits).view(density.shape), density, low, record.side)
+        except UserError:
+            raise
+        except Exception as error:  # whatever tensors of other shapes lead to
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(f"{folder} is damaged: {reason}; reconstruct it again") from error
+        if density.ndim != 4 or density.shape[0] != frames or not torch.isfinite(density).all():
+            raise UserError(f"{folder} is damaged: density {list(density.shape)}; reconstruct it again")
+        return NerfAsset(dynamic, block, options, record.fps, record.step, record.info)

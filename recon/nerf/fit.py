@@ -12,7 +12,6 @@ from torch import Tensor
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-from viewtime.log import log
 from viewtime.recon.fitting.loop import Progress
 from viewtime.recon.fitting.schedule import Schedule, pick_views
 from viewtime.recon.fitting.targets import Targets
@@ -185,7 +184,7 @@ class NerfFit:
             "compensation": self.compensation.state_dict(),
             "occupancy": self.occupancy.state(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": [self.progress.stage, self.progress.iteration, self.progress.error],
+            "progress": list(dataclasses.astuple(self.progress)),
             "entered": sorted(self.entered),
             "generator": self.generator.get_state(),
         }
@@ -193,23 +192,15 @@ class NerfFit:
             torch.save(state, temporary)
 
     def restore(self, path: Path) -> None:
-        """Go on from a saved state of the same grid and options.
-
-        Raises:
-            UserError: the state belongs to other options.
-        """
+        """Go on from a saved state of the same grid and options."""
         state = torch.load(path, weights_only=True)
-        try:
-            self.field.load_state_dict(state["field"])
-        except (KeyError, RuntimeError) as error:
-            raise UserError(f"{path} belongs to a fit with other options; use --no-resume") from error
-        stage, iteration, error = state["progress"]
-        if stage:
+        self.field.load_state_dict(state["field"])
+        progress = Progress(*state["progress"])
+        if progress.stage:
             self.start_motion()
         self.compensation.load_state_dict(state["compensation"])
         self.occupancy.restore(state["occupancy"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(stage, iteration, error)
+        self.progress = progress
         self.entered = set(state["entered"])
         self.generator.set_state(state["generator"])
-        log.info("going on from iteration %d of the %s stage", iteration, ("static", "dynamic")[stage])

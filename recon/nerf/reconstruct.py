@@ -11,9 +11,11 @@ from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
+from viewtime.recon.export.mesh_file import remove_mesh
 from viewtime.recon.export.preview import write_preview
 from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.loop import run_fit, scene_info
+from viewtime.recon.fitting.resume import close_states, open_states
 from viewtime.recon.fitting.score import scores, write_scores
 from viewtime.recon.fitting.targets import make_targets, split_views
 from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
@@ -40,6 +42,9 @@ def reconstruct_nerf(grid: FrameGrid, config: ReconstructConfig, out: Path) -> l
     train, held_out = split_views(grid, config.held_out)
     names = [view for view in range(grid.shape[0]) if view not in config.held_out]
     folder = start_run(out, "reconstruct", config, config.seed)
+    open_states(out, train, config)
+    remove_mesh(out)  # of an earlier asset in this folder; and its Gaussians, which stand in for a NeRF's
+    (out / GAUSSIANS / "asset.json").unlink(missing_ok=True)
     fit, seconds = fit_nerf(train, config, folder.folder, names)
     asset = bake_nerf(fit, train)
     rendered = asset.render_grid(grid.orbit, *grid.shape[3:])
@@ -55,7 +60,7 @@ def reconstruct_nerf(grid: FrameGrid, config: ReconstructConfig, out: Path) -> l
         paths += write_mesh(asset, train, config, out, record)
         asset.save(out)
     paths.append(write_scores(record, out / "metrics.json"))
-    (out / STATE).unlink(missing_ok=True)
+    close_states(out)
     return paths
 
 

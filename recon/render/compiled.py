@@ -56,9 +56,22 @@ def _build(source: Path, target: Path) -> None:
                 build_directory=folder, is_python_module=False, with_cuda=False,
             )  # fmt: skip
             shutil.copy2(str(built), Path(folder) / "finished.so")
+            (Path(folder) / "digest").write_text(_digest(Path(folder) / "finished.so"))
             os.replace(Path(folder) / "finished.so", target)
+            os.replace(Path(folder) / "digest", target.with_suffix(".sha256"))
     finally:
         loader_log.setLevel(level)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_whole(library: Path) -> bool:
+    """Whether a built library is there as it was built; one cut off would end the process when it is called."""
+    digest = library.with_suffix(".sha256")
+    return library.is_file() and digest.is_file() and digest.read_text() == _digest(library)
 
 
 @functools.cache
@@ -66,7 +79,7 @@ def load_library(source: Path = SOURCE) -> ctypes.CDLL | None:
     """The kernel, built on first use; None, after one line in the log, where it cannot be built."""
     path = library_path(source)
     try:
-        if not path.is_file():
+        if not is_whole(path):
             _build(source, path)
         return ctypes.CDLL(str(path))
     except (RuntimeError, OSError, ImportError) as error:

@@ -7,25 +7,82 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from viewtime.errors import UserError
 from viewtime.video import DEFAULT_FPS, Video, read_video
 
+ROUNDING = 1e-3  # by which resampling may pass the ends of a range
 READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded
 
 
 def as_video(video: str | Path | Video | np.ndarray | Tensor | Sequence, frames: int | None) -> Video:
-    """Any accepted form of input as a `Video` of at most `frames` frames."""
+    """Any accepted form of input as a `Video` of at most `frames` frames.
+
+    Arrays are [F, H, W, 3 or 4], lists hold frames [H, W, 3 or 4] or PIL images: integers of any width from 0 to 255,
+    or floats from 0 to 1.
+
+    Raises:
+        UserError: another shape, frames of several sizes, or values beyond these.
+    """
     if frames is not None and frames < 1:
         raise UserError(f"--frames {frames}; at least 1 is needed")
     if isinstance(video, (str, Path)):
         return read_video(video, frames, READ_SIDE)
     if isinstance(video, Video):
-        return replace(video, frames=video.frames[:frames])
-    array = np.asarray(video)
+        return replace(video, frames=as_pixels(video.frames[:frames]))
+    if isinstance(video, Sequence):
+        parts = [as_pixels(_array(frame)) for frame in video[:frames]]
+        shapes = sorted({part.shape for part in parts})
+        if any(len(shape) != 3 or shape[-1] not in (3, 4) for shape in shapes) or not parts:
+            raise UserError(f"a list of frames of shapes {shapes}; needed: frames [H, W, 3 or 4], at least one")
+        if len(shapes) > 1:
+            raise UserError(f"a list of frames of shapes {shapes}; give frames of one size, all with alpha or none")
+        return Video(np.stack(parts), DEFAULT_FPS)
+    array = _array(video)
     if array.ndim != 4 or array.shape[-1] not in (3, 4) or not len(array):
         raise UserError(f"frames have shape {array.shape}; needed: [F, H, W, 3 or 4] with F at least 1")
-    if array.dtype != np.uint8:
-        array = (np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Video(array[:frames], DEFAULT_FPS)
+    return Video(as_pixels(array[:frames]), DEFAULT_FPS)
+
+
+def _array(value: object) -> np.ndarray:
+    """What holds numbers as an array; a tensor from any device, bfloat16 as float32."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, Image.Image):
+        return np.asarray(value.convert("RGBA" if value.has_transparency_data else "RGB"))
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UserError(f"frames that make no array: {error}; give [F, H, W, 3 or 4]") from error
+
+
+def as_pixels(values: np.ndarray) -> np.ndarray:
+    """Numbers as uint8 pixels: integers of any width from 0 to 255 as they are, floats from 0 to 1 times 255.
+
+    Raises:
+        UserError: another kind of number, one that is not finite, or one beyond its range; says which.
+    """
+    if values.dtype == np.uint8 or not values.size:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    if values.dtype.kind not in "iuf":
+        raise UserError(f"frames of {values.dtype}; needed: integers from 0 to 255 or floats from 0 to 1")
+    low, high = values.min(), values.max()
+    if values.dtype.kind in "iu":
+        if low < 0 or high > 255:
+            raise UserError(
+                f"frames of {values.dtype} reach from {low} to {high}; integers are pixel values from 0 to 255: "
+                "bring them to that range (16 bits: divide by 257)"
+            )
+        return values.astype(np.uint8)
+    if not (np.isfinite(low) and np.isfinite(high)) or low < -ROUNDING or high > 1 + ROUNDING:
+        raise UserError(
+            f"frames of {values.dtype} reach from {low:g} to {high:g}; floats lie in 0 … 1: divide pixel values by "
+            "255, bring -1 … 1 there by (x + 1) / 2"
+        )
+    return (np.clip(values.astype(np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from viewtime.cameras import DEFAULT_DISTANCE, DEFAULT_FOV_Y, Cameras
 from viewtime.configs.schema.sample import CameraOptions
 from viewtime.errors import UserError
+from viewtime.json_files import checked, read_json
 
 
 def make_cameras(
@@ -81,12 +81,7 @@ def read_trajectory(path: Path, views: int, frames: int) -> Cameras:
     """
     if not path.is_file():
         raise UserError(f"no such trajectory file: {path}")
-    try:
-        record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{path} must hold an object with the keys elevation and azimuth")
+    record = read_json(path, dict[str, Any])
     for key in ("elevation", "azimuth"):
         if key not in record:
             have = ", ".join(map(str, record)) or "none"
@@ -95,13 +90,14 @@ def read_trajectory(path: Path, views: int, frames: int) -> Cameras:
     distance = _grid(record.get("distance", DEFAULT_DISTANCE), views, frames, f"{path}, distance")
     if (grid["elevation"].abs() > 90).any():
         raise UserError(f"{path}: elevation must lie between -90 and 90 degrees")
-    return Cameras(grid["elevation"], grid["azimuth"], distance, float(record.get("fov_y", DEFAULT_FOV_Y)))
+    fov_y = checked(record.get("fov_y", DEFAULT_FOV_Y), float, f"{path}, fov_y")
+    return Cameras(grid["elevation"], grid["azimuth"], distance, fov_y)
 
 
 def _grid(value: Any, views: int, frames: int, where: str) -> Tensor:
     try:
         tensor = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{where}: not a number or a list of numbers: {error}") from error
     if tensor.ndim == 0:
         return tensor.expand(views, frames)

@@ -7,8 +7,9 @@ finished last. Processes share nothing but this folder.
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from viewtime.files import atomic_path
 from viewtime.sample.plan.plan import GIVEN, Cell, Plan, Window
 
 FINGERPRINT = "fingerprint.json"
+OURS = re.compile(r"fingerprint\.json|(window_\d{4,}|given_\d{3,}_\d{5,})\.safetensors|\..+\.partial(\..+)?")
 
 
 class CellStore:
@@ -48,8 +50,14 @@ class CellStore:
         text = json.dumps(fingerprint, sort_keys=True)
         if path.is_file() and path.read_text() == text:
             return any(self.finished(window) for window in self.plan.windows)
-        shutil.rmtree(self.folder)
-        self.folder.mkdir()
+        foreign = [item for item in self.folder.rglob("*") if not item.is_dir() and not OURS.fullmatch(item.name)]
+        if foreign:
+            raise UserError(
+                f"{foreign[0]} lies where the sampled windows go; move it elsewhere or choose another --out"
+            )
+        path.unlink(missing_ok=True)  # before the windows: what is left of them belongs to no run
+        self.remove()
+        self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             temporary.write_text(text)
         return False
@@ -96,5 +104,12 @@ class CellStore:
         return self.folder / f"given_{cell[0]:03d}_{cell[1]:05d}.safetensors"
 
     def remove(self) -> None:
-        """Delete the folder once the grid is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete what `start` and the `put_` functions write, and the folder if nothing else is in it."""
+        for item in sorted(self.folder.rglob("*"), reverse=True):
+            if item.is_dir():
+                with suppress(OSError):
+                    item.rmdir()
+            elif OURS.fullmatch(item.name):
+                item.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()

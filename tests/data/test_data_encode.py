@@ -1,5 +1,6 @@
 """`viewtime encode`: what is in a shard, failures, and the same bytes after kill -9."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def test_latent_shards_feed_the_loader_without_augmentation_of_pixels(tmp_path, 
     assert batch.x0.shape[:3] == (1, 2, 3)
     assert batch.cond["clip"].shape[:3] == (1, 2, 3)
     assert batch.cond["known"][0].tolist() == [[True, True, True], [True, False, False]]
-    with pytest.raises(UserError, match=r"hold no frames\.mp4"):
+    with pytest.raises(UserError, match=r"it holds no frames\.mp4; was it encoded as another kind"):
         next(iter(build_loader(DataConfig(shards=str(tmp_path / "a"), views=2, frames=3, workers=0))))
 
 
@@ -153,3 +154,50 @@ def _array(members: dict[str, bytes], name: str) -> np.ndarray:
     import io
 
     return np.load(io.BytesIO(members[name]), allow_pickle=False)
+
+
+def test_one_bad_grid_is_recorded_and_the_others_are_encoded(tmp_path):
+    """Whatever is wrong with it: a record of other types, and what no check foresees."""
+    save_grids(tmp_path / "grids", 6)
+    path = tmp_path / "grids" / "grid_01" / "grid.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "known": 3}))
+    path = tmp_path / "grids" / "grid_04" / "grid.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "F": 2**31}))
+    config = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "out"), workers=1, max_failed_share=0.5)
+    encode_command.run(config)
+    record = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    failed = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines()]
+    assert record["samples"] == 4
+    assert [item["id"] for item in failed] == ["grid_01", "grid_04"]
+    assert "at 'known'" in failed[0]["reason"]
+    assert "at 'F'" in failed[1]["reason"]
+
+
+def test_an_exception_of_any_kind_is_one_grids(tmp_path, monkeypatch):
+    save_grids(tmp_path / "grids", 3)
+    real = encode_command.encode_grid
+
+    def failing(folder, id, **options):
+        if id == "grid_01":
+            raise TypeError("what nobody foresaw")
+        return real(folder, id, **options)
+
+    monkeypatch.setattr(encode_command, "encode_grid", failing)
+    config = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "out"), workers=1, max_failed_share=0.5)
+    encode_command.run(config)
+    assert "TypeError: what nobody foresaw" in (tmp_path / "out" / "failed.jsonl").read_text()
+
+    def full(folder, id, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(encode_command, "encode_grid", full)
+    with pytest.raises(OSError, match="No space left"):  # the machine's fault is no grid's
+        encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "other"), workers=1))
+
+
+def test_other_grids_under_the_same_names_are_not_mixed_in(tmp_path):
+    save_grids(tmp_path / "a", 3)
+    save_grids(tmp_path / "b", 3, frames=4)
+    encode_command.run(EncodeConfig(str(tmp_path / "a"), str(tmp_path / "out"), workers=1))
+    with pytest.raises(UserError, match="was begun with other grids"):
+        encode_command.run(EncodeConfig(str(tmp_path / "b"), str(tmp_path / "out"), workers=1))

@@ -13,7 +13,9 @@ from viewtime.cameras import regular_orbit
 from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data.pixels import decode_frames, encode_frames, resize_frames
 from viewtime.data.samples import CorruptSampleError, generator_for
+from viewtime.data.sources import Consumer
 from viewtime.data.stored import encode_command, schema
+from viewtime.data.stored.encode import encode_grid
 from viewtime.data.stored.shard_source import ShardSource, read_grid, read_record
 from viewtime.data.stored.shards import find_shards, index_path, is_whole, read_index, read_sample, write_shard
 from viewtime.errors import UserError
@@ -151,7 +153,7 @@ def test_a_newer_format_is_refused_by_name():
     record = dict.fromkeys(schema.SampleRecord.__dataclass_fields__, 1) | {"version": schema.FORMAT_VERSION + 1}
     with pytest.raises(CorruptSampleError, match="format version 2"):
         read_record({schema.META: json.dumps(record).encode()})
-    with pytest.raises(CorruptSampleError, match="lacks arrays"):
+    with pytest.raises(CorruptSampleError, match="missing required field 'id'"):
         read_record({schema.META: b'{"version": 1}'})
 
 
@@ -209,3 +211,52 @@ def _npy_bytes() -> bytes:
     from viewtime.data.stored.encode import _npy
 
     return _npy(np.zeros(3, np.float16))
+
+
+@pytest.mark.parametrize("folder", ["", "train/", "v1.2/train.set/"])
+def test_members_packed_with_a_folder_are_split_as_webdataset_does(tmp_path, folder):
+    """`tar --sort=name -cf x.tar .`: at the first dot behind the last slash; folders are no members."""
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as archive:
+        for name in ("./", f"./{folder}"):
+            entry = tarfile.TarInfo(name)
+            entry.type = tarfile.DIRTYPE
+            archive.addfile(entry)
+        for key in ("000_fox", "001_cat"):
+            for extension in ("frames.mp4", "meta.json"):
+                entry = tarfile.TarInfo(f"./{folder}{key}.{extension}")
+                entry.size = 3
+                archive.addfile(entry, io.BytesIO(key[:3].encode()))
+    entries = read_index(shard).entries
+    assert [entry.key for entry in entries] == [f"{folder}000_fox", f"{folder}001_cat"]
+    assert read_sample(shard, entries[1]) == {"frames.mp4": b"001", "meta.json": b"001"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"cameras": {"azimuth": "x"}},
+        {"views": "6"},
+        {"frames": 2**40},
+        {"fps": 0},
+        {"frame_times": None},
+        {"provenance": []},
+        {"has_alpha": 3},
+        None,
+    ],
+)
+def test_one_bad_record_is_that_samples_fault_alone(tmp_path, damage):
+    """Whatever meta.json holds, drawing raises the error that the loader counts and goes on from."""
+    save_grids(tmp_path / "grids", 1)
+    members = encode_grid(tmp_path / "grids" / "grid_00", "g", resolution=None, quality=28, latents=None)
+    record = json.loads(members["meta.json"])
+    if damage is None:
+        members["meta.json"] = b"[" * 100_000
+    else:
+        if "cameras" in damage:
+            damage = {"cameras": record["cameras"] | damage["cameras"]}
+        members["meta.json"] = json.dumps(record | damage).encode()
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards" / "shard-000000.tar", [("a", members)])
+    with pytest.raises(CorruptSampleError, match=r"shard-000000\.tar, sample a"):
+        ShardSource(str(tmp_path / "shards"), 2, 2).draw(Consumer(0), 0, generator_for(0))

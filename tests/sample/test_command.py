@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_models import ball, mini_weights
 
 from viewtime.cli import run_command
-from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
+from viewtime.configs.schema.sample import PlanOptions, SampleConfig, SamplerOptions
+from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
+from viewtime.run_folder import start_run
+from viewtime.sample.input.read import as_video
 from viewtime.sample.pipeline import Pipeline
+from viewtime.sample.run_place import run_folder_of
 from viewtime.video import write_gif, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -288,3 +293,96 @@ def test_a_killed_run_resumes(weights, tmp_path):
     shutil.rmtree(out)
     assert sample_process(video, weights, out, *options).wait(timeout=300) == 0
     assert torch.equal(resumed.frames, FrameGrid.load(out / "grid_png").frames)
+
+
+def test_a_users_video_in_the_runs_folder_stays(command, tmp_path):
+    out = tmp_path / "out"
+    for name in ("grid/in.mp4", "windows/in.mp4", "dnerf/in.mp4", "diagonal.mp4", "stream/view_000/frame_0000.png"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        path = out / name
+        write_video(path, ball(2), 8) if path.suffix == ".mp4" else write_image(path, ball(1)[0])
+        before = path.read_bytes()
+        code, _, stderr = command(path)
+        assert code == 1
+        one_line(stderr, "would be replaced by the run's results")
+        assert path.read_bytes() == before
+    shutil.rmtree(out)
+    (out / "grid").mkdir(parents=True)
+    (out / "grid" / "notes.txt").write_text("precious")
+    code, _, stderr = command(write_video(tmp_path / "in.mp4", ball(2), 8))
+    assert code == 1
+    one_line(stderr, "viewtime did not write all of it: notes.txt")
+    assert (out / "grid" / "notes.txt").read_text() == "precious"
+
+
+def test_two_videos_of_one_name_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "in.mp4", ball(2), 8)
+    folders = []
+    for video in ("a/in.mp4", "b/in.mp4", "a/in.mp4", str(tmp_path / "b" / "in.mp4")):
+        folder = run_folder_of(SampleConfig(video))
+        folders.append(folder.as_posix())
+        start_run(folder, "sample", SampleConfig(video))
+    assert folders == ["outputs/in", "outputs/in-2", "outputs/in", "outputs/in-2"]
+
+
+def test_a_stream_owed_by_a_killed_run_is_written_and_another_runs_goes(weights, tmp_path):
+    video = write_video(tmp_path / "in.mp4", ball(3), 8)
+    argv = ["--video", str(video), "--weights", str(weights), "--out", str(tmp_path / "out"), "--stream"]
+    argv += ["--sampler.steps", "2", "--keep-windows", "--views", "2"]
+    assert run_command("sample", argv, prog="sample.py") == 0
+    written = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in (tmp_path / "out/stream").rglob("*.png")
+    }
+    assert len(written) == 6
+    for name in list(written)[::2]:
+        (tmp_path / name).unlink()  # killed between a window and its pictures
+    assert run_command("sample", argv, prog="sample.py") == 0
+    again = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in (tmp_path / "out/stream").rglob("*.png")
+    }
+    assert again == written
+    assert run_command("sample", [*argv, "--frames", "2"], prog="sample.py") == 0
+    assert len(list((tmp_path / "out/stream").rglob("*.png"))) == 4
+
+
+def test_kept_windows_serve_the_same_job_alone(weights, tmp_path):
+    pipe = Pipeline.from_pretrained(weights)
+    video = ball(2)
+    options = {"views": 1, "num_inference_steps": 1}
+    whole = pipe(video, **options).frames
+    pipe(video[::-1].copy(), **options, folder=tmp_path / "kept")
+    assert torch.equal(pipe(video, **options, folder=tmp_path / "kept").frames, whole)
+    assert not torch.equal(pipe(video, **{**options, "num_inference_steps": 2}, folder=tmp_path / "kept").frames, whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v.astype("float32"), "floats lie in 0 … 1"),
+        (lambda v: v / 127.5 - 1, "reach from -0.7"),
+        (lambda v: v.astype("uint16") * 257, "to 65535; integers are pixel values"),
+        (lambda v: np.where(v > 200, np.nan, v / 255), "nan"),
+        (lambda v: v.astype(complex), "frames of complex128"),
+        (lambda v: [v[0], v[1][:20]], "give frames of one size"),
+        (lambda v: [], "at least one"),
+    ],
+)
+def test_numbers_that_are_no_pixels_are_refused_by_name(change, words):
+    with pytest.raises(UserError, match=words):
+        as_video(change(ball(2)), None)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint16", "int32", "float32", "float64", "bfloat16", "list", "pil"])
+def test_whole_numbers_of_any_width_and_fractions_are_the_same_pixels(kind):
+    video = ball(3)
+    given = {
+        "list": lambda: list(video),
+        "pil": lambda: [Image.fromarray(frame) for frame in video],
+        "bfloat16": lambda: torch.from_numpy(video).float().div(255).bfloat16(),
+    }.get(kind, lambda: (video / 255).astype(kind) if kind.startswith("float") else video.astype(kind))()
+    pixels = as_video(given, 2).frames
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - video[:2]).max() <= (1 if kind == "bfloat16" else 0)

@@ -60,6 +60,15 @@ def test_weights_equal_their_formulas():
     assert edm.tolist() == pytest.approx([8.0, (4 + 0.25) / 1.0])
 
 
+def test_min_snr_of_edm_levels_is_one_over_sigma_squared_up_to_gamma():
+    """Hang et al. 2023: SNR is 1 / sigma^2 for noise that is added, (1 - t)^2 / t^2 for noise that is mixed in."""
+    sigma = torch.tensor([0.1, 0.5, 2.0])
+    edm = LossSection(kind="edm", weighting="min_snr", min_snr_gamma=3.0)
+    assert weight(sigma, edm).tolist() == pytest.approx([3.0, 3.0, 0.25])
+    flow = LossSection(weighting="min_snr", min_snr_gamma=3.0)
+    assert weight(torch.tensor([0.25, 0.4, 0.8]), flow).tolist() == pytest.approx([3.0, 2.25, 0.0625])
+
+
 def test_velocity_weight_is_the_velocity_error():
     x0, noise, guess = torch.randn(3, 2, 2, 1, 3, 3, 3).unbind(0)
     t = torch.tensor([0.3, 0.8])

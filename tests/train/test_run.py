@@ -339,6 +339,7 @@ def test_preemption_saves_and_the_same_command_goes_on(tiny, tmp_path, number: s
 
     trainer.step = stepping  # type: ignore[method-assign]
     assert trainer.run().step == 3
+    assert trainer.stopped_by == number
     saved = checkpoints(tmp_path / "run" / "checkpoints")[-1]
     assert json.loads((saved / "run.json").read_text())["progress"]["step"] == 3
     AcceleratorState._reset_state(True)

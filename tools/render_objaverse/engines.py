@@ -17,7 +17,7 @@ from einops import rearrange
 
 from viewtime.configs.schema.render import RenderConfig
 from viewtime.files import atomic_folder
-from viewtime.grid import write_grid
+from viewtime.grid import GRID_FILES, write_grid
 
 from .assets import GLTF_SUFFIXES, AssetFile, sample_name, sample_seed
 from .blender import Blender, BlenderError, CyclesQuality, choose_worlds, read_row, save_geometry
@@ -138,7 +138,7 @@ class AssetRenderer:
             **facts,
         }
         render = self._render_gl if config.engine == "gl" else self._render_cycles
-        with atomic_folder(final) as folder, _scratch(final) as scratch:
+        with atomic_folder(final, *GRID_FILES) as folder, _scratch(final) as scratch:
             render(sample, pose_at, plan, folder, scratch, provenance)
         return {**facts, "images": config.views * config.frames, "seconds": round(time.monotonic() - started, 3)}
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from viewtime.configs.schema.train import CheckpointSection, TrainConfig
 from viewtime.errors import UserError
+from viewtime.files import replace_folder
+from viewtime.json_files import read_json
 from viewtime.run_folder import plain
 from viewtime.train.objective.losses import stage_loss
 from viewtime.train.prepare import merge_lora
@@ -28,13 +32,25 @@ from viewtime.weights import save_weights
 from .ema import PowerEma
 from .shards import local_part, whole
 
+RECORD = "run.json"
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError)
 # Sections and keys that do not change what is computed.
 FREE_KEYS = ("config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device")
 
 
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """The JSON of a checkpoint; a folder without it is no checkpoint."""
+
+    progress: Progress
+    world: int
+    config: dict[str, Any]
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name) and path.is_dir())
+    found = (path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name))
+    return sorted(path for path in found if (path / RECORD).is_file())
 
 
 @contextmanager
@@ -48,8 +64,7 @@ def shared_folder(final: Path, accelerator: Any) -> Iterator[Path]:
     yield temporary
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        replace_folder(temporary, final)
     accelerator.wait_for_everyone()
 
 
@@ -67,7 +82,7 @@ def save_checkpoint(
         (temporary / f"stream_{rank}.json").write_text(json.dumps(stream_state))
         if accelerator.is_main_process:
             record = {"progress": asdict(progress), "world": accelerator.num_processes, "config": plain(config)}
-            (temporary / "run.json").write_text(json.dumps(record, indent=1))
+            (temporary / RECORD).write_text(json.dumps(record, indent=1))
     if accelerator.is_main_process:
         prune(folder, config.checkpoint)
     return final
@@ -86,8 +101,8 @@ def prune(folder: Path, section: CheckpointSection) -> None:
     for path in found[: -section.keep_last or None]:
         step = int(path.name.removeprefix("step_"))
         if section.keep_every == 0 or step % section.keep_every:
-            shutil.rmtree(path)
-    for path in folder.glob(".step_*.partial"):
+            os.replace(path, path.with_name(f".{path.name}.partial"))  # at once no checkpoint, however far it gets
+    for path in folder.glob(".step_*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -97,19 +112,23 @@ def load_checkpoint(path: Path, accelerator: Any, ema: PowerEma, config: TrainCo
     Raises:
         UserError: another config or number of processes than the checkpoint's.
     """
-    record = json.loads((path / "run.json").read_text())
+    record = read_json(path / RECORD, CheckpointRecord)
     if not config.allow_config_change:
-        check_config(record["config"], plain(config), path)
-    if record["world"] != accelerator.num_processes:
+        check_config(record.config, plain(config), path)
+    if record.world != accelerator.num_processes:
         raise UserError(
-            f"{path} was written by {record['world']} processes, this run has {accelerator.num_processes}; "
+            f"{path} was written by {record.world} processes, this run has {accelerator.num_processes}; "
             "launch as many, or start from its exported weights (model.weights)"
         )
-    accelerator.load_state(str(path / "accelerate"))
     rank = accelerator.process_index
-    if ema.lengths:
-        ema.load_state_dict(load_file(path / f"ema_{rank if is_sharded(accelerator) else 0}.safetensors"))
-    return Progress(**record["progress"]), json.loads((path / f"stream_{rank}.json").read_text())
+    try:
+        accelerator.load_state(str(path / "accelerate"))
+        if ema.lengths:
+            ema.load_state_dict(load_file(path / f"ema_{rank if is_sharded(accelerator) else 0}.safetensors"))
+    except DAMAGE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is damaged ({reason}); delete it to resume from the one before") from error
+    return record.progress, read_json(path / f"stream_{rank}.json", dict)
 
 
 def flat(config: dict, prefix: str = "") -> dict[str, Any]:

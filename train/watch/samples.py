@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def noise_levels(kind: str, steps: int, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def sample_batch(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
+def sample_batch(
+    model: nn.Module, batch: Batch, config: TrainConfig, before_step: Callable[[], None] = lambda: None
+) -> Tensor:
     """Euler steps from noise to a grid [B, V, F, C, H, W]; known cells stay as given.
 
     A picture while training needs no guidance or plan, and the model may be sharded over processes: so this calls
@@ -46,6 +49,7 @@ def sample_batch(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
     x, active = start.x, start.unknown
     per_sample = start.sigma.dim() == 1
     for now, after in zip(levels[:-1].tolist(), levels[1:].tolist()):
+        before_step()
         sigma = torch.full((len(x),), now, device=x.device) if per_sample else now * active
         denoised = denoised_at_known(model(x, sigma, batch.cond), batch.x0, active)
         x = denoised_at_known(x + (after - now) / now * (x - denoised), batch.x0, active)
@@ -53,7 +57,12 @@ def sample_batch(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
 
 
 def sample_and_measure(
-    model: nn.Module, batch: Batch, config: TrainConfig, folder: Path, accelerator: Any
+    model: nn.Module,
+    batch: Batch,
+    config: TrainConfig,
+    folder: Path,
+    accelerator: Any,
+    before_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Sample the first grids of a batch; the main process writes a contact sheet of truth over sample for each.
 
@@ -67,7 +76,7 @@ def sample_and_measure(
         raise UserError("validation.sample_steps needs a pixel model; set it to 0 for latents")
     count = min(config.validation.sample_grids, len(batch.x0))
     part = Batch(batch.x0[:count], {k: v[:count] for k, v in batch.cond.items()}, batch.ids[:count])
-    sampled = sample_batch(model, part, config).clamp(-1, 1)
+    sampled = sample_batch(model, part, config, before_step).clamp(-1, 1)
     known = part.cond.get("known")
     unknown = torch.ones(part.x0.shape[:3], dtype=torch.bool) if known is None else ~known.cpu()
     record = measure(part.x0.cpu(), sampled.cpu(), unknown)

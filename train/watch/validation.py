@@ -15,6 +15,7 @@ from viewtime.errors import UserError
 from viewtime.train.objective.losses import noised_batch, sample_errors, sample_generator
 from viewtime.train.registry import STREAMS, resolve
 from viewtime.train.schedule import Progress
+from viewtime.train.signals import StopSignals
 from viewtime.train.state.ema import PowerEma
 from viewtime.train.streams.batches import Batch, read_batch
 
@@ -27,7 +28,7 @@ class Validator:
     def __init__(self, config: TrainConfig, accelerator: Any, folder: Path) -> None:
         self.config, self.accelerator, self.folder = config, accelerator, folder
         self.batches: list[Batch] | None = None
-        self.last_seconds, self.last_step = 0.0, -1
+        self.last_seconds = 0.0
         section = config.validation
         self.on = bool(section.every_steps or section.every_seconds)
         if section.gates and not self.on:
@@ -42,48 +43,55 @@ class Validator:
         by_time = section.every_seconds > 0 and progress.seconds - self.last_seconds >= section.every_seconds
         return by_step or by_time
 
-    def load(self) -> list[Batch]:
-        """The held-out batches of this process."""
+    def load(self, signals: StopSignals) -> list[Batch]:
+        """The held-out batches of this process. Raises StopRequested at a signal."""
         section, accelerator = self.config.validation, self.accelerator
         factory = resolve(section.factory or self.config.data.factory, STREAMS, "stream")
         options = {**self.config.data.options, **section.data}
-        stream = factory(options, batch_size=section.batch_size, seed=VALIDATION_SEED,
-                         rank=accelerator.process_index, world=accelerator.num_processes)  # fmt: skip
-        raw = iter(stream)
-        return [read_batch(next(raw), accelerator.device) for _ in range(section.batches)]
+        with signals.interrupting():
+            stream = factory(options, batch_size=section.batch_size, seed=VALIDATION_SEED,
+                             rank=accelerator.process_index, world=accelerator.num_processes)  # fmt: skip
+            raw = iter(stream)
+            return [read_batch(next(raw), accelerator.device) for _ in range(section.batches)]
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, module: nn.Module, ema: PowerEma, progress: Progress) -> dict[str, Any]:
+    def __call__(
+        self, model: nn.Module, module: nn.Module, ema: PowerEma, progress: Progress, signals: StopSignals
+    ) -> dict[str, Any]:
         """Measure; returns the record.
 
         Raises:
             UserError: a gate is not met.
+            StopRequested: a signal came; the weights are as before.
         """
         if self.batches is None:
-            self.batches = self.load()
+            self.batches = self.load(signals)
         started = time.monotonic()
-        self.last_seconds, self.last_step = progress.seconds, progress.step
+        self.last_seconds = progress.seconds
         was_training = model.training
         model.eval()
         length = self.config.ema.export if self.config.ema.export is not None else (ema.lengths or [None])[0]
         averaged = ema.swapped_in(module, length) if length is not None else contextlib.nullcontext()
         with averaged:
-            record = {f"val/mse@{level:g}": self.error_at(model, level) for level in self.config.validation.levels}
+            levels = self.config.validation.levels
+            record = {f"val/mse@{level:g}": self.error_at(model, level, signals) for level in levels}
             if self.config.validation.sample_steps > 0:
                 from .samples import sample_and_measure
 
                 where = self.folder / "samples" / f"step_{progress.step:08d}"
-                record |= sample_and_measure(model, self.batches[0], self.config, where, self.accelerator)
+                batch = self.batches[0]
+                record |= sample_and_measure(model, batch, self.config, where, self.accelerator, signals.check)
         model.train(was_training)
         record["val/seconds"] = time.monotonic() - started
         for gate in self.config.validation.gates:
             check_gate(gate, record, progress)
         return record
 
-    def error_at(self, model: nn.Module, level: float) -> float:
+    def error_at(self, model: nn.Module, level: float, signals: StopSignals) -> float:
         """Mean squared error in x0 at one noise level, over the unknown cells of all processes' batches."""
         errors = []
         for number, batch in enumerate(self.batches or []):
+            signals.check()
             first = (number * self.accelerator.num_processes + self.accelerator.process_index) * len(batch.x0)
             generators = [sample_generator(VALIDATION_SEED, first + i) for i in range(len(batch.x0))]
             noised = noised_batch(batch.x0, batch.cond.get("known"), self.config.loss, generators, level)

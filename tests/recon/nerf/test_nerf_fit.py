@@ -16,6 +16,7 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
 from viewtime.recon.command import write_asset
+from viewtime.recon.fitting.loop import restore
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
@@ -88,8 +89,8 @@ def test_resumed_fit_equals_one_that_was_not_interrupted(grid, tmp_path):
         resumed.step()
     assert resumed.progress == whole.progress
     torch.testing.assert_close(resumed.field.canonical.table, whole.field.canonical.table, rtol=0, atol=1e-6)
-    with pytest.raises(UserError, match="other options"):
-        NerfFit(targets, config(6, 14, levels=5)).restore(tmp_path / "state.pt")
+    with pytest.raises(UserError, match=r"is damaged .* --no-resume"):
+        restore(NerfFit(targets, config(6, 14, levels=5)), tmp_path / "state.pt")
 
 
 def test_command_writes_an_asset_that_loads_and_its_mesh(grid, tmp_path):

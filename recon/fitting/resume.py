@@ -1,0 +1,46 @@
+"""Saved states of a fit: gone on from by a run of the same pictures, cameras and options, otherwise thrown away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.files import atomic_path
+from viewtime.fingerprint import fingerprint
+from viewtime.grid import FrameGrid
+from viewtime.log import log
+from viewtime.run_folder import plain
+
+STATES = ("state.pt", "first_pass.pt", "nerf_state.pt")
+BELONGS_TO = "state.fingerprint"
+# Options that change no step of a fit; the grid counts by its content.
+WITHOUT_EFFECT = ("grid", "out", "preset", "resume", "save_every", "orbit_seconds", "mesh", "device")
+
+
+def open_states(folder: Path, grid: FrameGrid, config: ReconstructConfig) -> None:
+    """Keep the states in a run folder if they are of this grid and these options and are wanted; delete them if not."""
+    mark, found = folder / BELONGS_TO, [folder / name for name in STATES if (folder / name).is_file()]
+    text = fit_fingerprint(grid, config)
+    if config.resume and mark.is_file() and mark.read_text() == text:
+        return
+    if found and config.resume:
+        log.warning("%s holds the state of a fit of another grid or with other options: starting anew", folder)
+    for path in found:  # before the mark: what is there is the mark's at any time
+        path.unlink(missing_ok=True)
+    with atomic_path(mark) as temporary:
+        temporary.write_text(text)
+
+
+def close_states(folder: Path) -> None:
+    """Delete the states, once everything that is made of them is written."""
+    for name in (*STATES, BELONGS_TO):
+        (folder / name).unlink(missing_ok=True)
+
+
+def fit_fingerprint(grid: FrameGrid, config: ReconstructConfig) -> str:
+    """What decides every step of a fit: the options, the grid's pictures and cameras, and the files it reads."""
+    options = {name: value for name, value in plain(config).items() if name not in WITHOUT_EFFECT}
+    orbit = grid.orbit
+    arrays = (grid.frames, grid.known, orbit.elevation, orbit.azimuth, orbit.distance)
+    files = [path for path in (config.init.points, config.init.asset, config.nerf.normals) if path is not None]
+    return fingerprint({**options, "fov_y": orbit.fov_y, "fps": grid.fps}, arrays, files)

@@ -1,0 +1,50 @@
+"""What decides the sampled cells, so that a run goes on from an interrupted one only where that was the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from viewtime.configs.schema.sample import SampleConfig
+from viewtime.fingerprint import fingerprint
+from viewtime.run_folder import plain
+from viewtime.sample.models.loading import find_weights
+
+from .job import Job
+
+# Options that change no sampled cell: a run may be resumed with others.
+WITHOUT_EFFECT = (
+    "video", "freeze_video", "out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device",
+    "preset", "upsampler", "upsample", "asset",
+)  # fmt: skip
+
+
+def run_fingerprint(config: SampleConfig, job: Job) -> dict[str, Any]:
+    """The options, the content of the prepared input, and the weights."""
+    options = {key: value for key, value in plain(config).items() if key not in WITHOUT_EFFECT}
+    files = [find_weights(config.weights)]
+    files += [Path(name) for name in (config.reference.weights, config.text.weights) if name is not None]
+    return job_fingerprint(job, files, options)
+
+
+def job_fingerprint(job: Job, weights: Iterable[Path] = (), options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A job's own: cells, cameras, plan and settings.
+
+    Args:
+        weights: files that the model is read from; names that are no file count by name.
+    """
+    cameras = (job.cameras.elevation, job.cameras.azimuth, job.cameras.distance)
+    settings, problem = job.settings, job.plan.problem
+    windows = [
+        (window.stage, window.views, window.frames, sorted(window.sampled), [vars(way) for way in window.directions])
+        for window in job.plan.windows
+    ]
+    described = {
+        "options": options or {},
+        "plan": [job.plan.name, problem.views, problem.frames, sorted(problem.given), windows],
+        "settings": [settings.sampler, settings.guidance, settings.seed, settings.cache, settings.alpha_range],
+        "fov_y": job.cameras.fov_y,
+    }
+    arrays = (job.prepared.cells, job.reference_views, settings.schedule.sigmas, *cameras)
+    return {"run": fingerprint(described, arrays, weights)}

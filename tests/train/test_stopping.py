@@ -1,0 +1,119 @@
+"""Signals, whatever the run is doing; checkpoints that are none; two runs in one folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+
+from viewtime.errors import Stopped, UserError
+from viewtime.files import read_jsonl
+from viewtime.run_lock import alone_in
+from viewtime.train.command import run
+from viewtime.train.loop import Trainer
+from viewtime.train.state.checkpoint import checkpoints
+from viewtime.train.streams.synthetic import SyntheticStream
+from viewtime.train.watch.validation import Validator
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
+
+
+class WaitingStream(SyntheticStream):
+    """Sends this process SIGTERM in place of its fourth batch, and then waits as for a slow disk."""
+
+    def __iter__(self):
+        for number, batch in enumerate(super().__iter__()):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(600)
+            yield batch
+
+
+def waiting_stream(options, *, batch_size, seed, rank, world):
+    return WaitingStream(batch_size, seed, rank, world, **options)
+
+
+def preparing_stream(options, *, batch_size, seed, rank, world):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    time.sleep(600)
+
+
+@pytest.mark.timeout(300)
+def test_a_signal_is_heeded_while_data_are_waited_for_and_nothing_is_lost(tiny, tmp_path):
+    Trainer(tiny(output=str(tmp_path / "whole"))).run()
+    AcceleratorState._reset_state(True)
+    stopped = Trainer(tiny(data__factory=f"{__name__}:waiting_stream"))
+    assert stopped.run().step == 3
+    assert stopped.stopped_by == signal.SIGTERM
+    AcceleratorState._reset_state(True)
+    assert Trainer(tiny(allow_config_change=True)).run().step == 8
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+@pytest.mark.timeout(300)
+def test_a_signal_is_heeded_while_data_are_prepared_and_the_exit_code_says_so(tiny, tmp_path):
+    with pytest.raises(Stopped, match="stopped by SIGUSR1 at step 0") as stop:
+        run(tiny(data__factory=f"{__name__}:preparing_stream"))
+    assert stop.value.number == signal.SIGUSR1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.timeout(300)
+def test_a_signal_is_heeded_inside_a_validation_which_is_made_up_for(tiny, tmp_path, monkeypatch):
+    validation = {"every_steps": 4, "data": {"fixed": 4}, "batch_size": 2}
+    Trainer(tiny(validation=validation, output=str(tmp_path / "whole"))).run()
+    AcceleratorState._reset_state(True)
+    config = tiny(validation=validation)
+    trainer = Trainer(config)
+    real = Validator.error_at
+
+    def killing(self, model, level, signals):
+        if trainer.progress.step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, model, level, signals)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "error_at", killing)
+        assert trainer.run().step == 8
+    assert trainer.stopped_by == signal.SIGTERM
+    AcceleratorState._reset_state(True)
+    Trainer(config).run()
+    scores = [
+        {r["step"]: r["val/mse@1"] for r in read_jsonl(tmp_path / name / "metrics.jsonl") if "val/mse@1" in r}
+        for name in ("whole", "run")
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_folder_without_its_record_is_no_checkpoint_and_a_step_is_replaced_whole(tiny, tmp_path):
+    trainer = Trainer(tiny())
+    trainer.run()
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "step_00000099").mkdir()
+    (folder / "step_00000099" / "stream_0.json").write_text("{}")
+    assert checkpoints(folder)[-1].name == "step_00000008"
+    trainer.save()  # of the same step again
+    assert checkpoints(folder)[-1].name == "step_00000008"
+    assert not list(folder.glob(".*"))
+    (folder / "step_00000008" / "run.json").write_text('{"progress": {"step": "8"}, "world": 1, "config": {}}')
+    AcceleratorState._reset_state(True)
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        Trainer(tiny()).run()
+
+
+def test_two_trainings_in_one_folder_are_refused(tiny, tmp_path):
+    with alone_in(tmp_path / "run"), pytest.raises(UserError, match="another run is writing to"):
+        run(tiny())
