@@ -74,15 +74,18 @@ class Teacher:
         """[B, V, F, ...] -> [N, ...]."""
         return rearrange(cells, ENTRIES[self.guidance.traits.kind])
 
-    def _timesteps(self, latents: Tensor, step: int, draws: Draws, *, shared: bool) -> Tensor:
-        """int64 [B, V, F]: one for the batch if `shared`, else one per entry of the loss, per scene for views."""
-        schedule, kind = self.guidance.traits.schedule, self.guidance.traits.kind
-        low, high = self.objective.timesteps.at(step, len(schedule))
+    def _timesteps(self, latents: Tensor, step: int, draws: Draws) -> Tensor:
+        """int64 [B, V, F]: one per entry of the loss, or per scene where views are looked at together."""
         B, V, F = latents.shape[:3]
-        free = {Kind.IMAGE: (B, V, F), Kind.VIDEO: (B, V, 1)}.get(kind, (B, 1, 1))
-        shape = (1, 1, 1) if shared else free
-        drawn = draws.timesteps("t", torch.Size(shape).numel(), low, high)
+        shape = {Kind.IMAGE: (B, V, F), Kind.VIDEO: (B, V, 1)}.get(self.guidance.traits.kind, (B, 1, 1))
+        bounds = self.objective.timesteps.at(step, len(self.guidance.traits.schedule))
+        drawn = draws.timesteps("t", torch.Size(shape).numel(), *bounds)
         return drawn.reshape(shape).expand(B, V, F).to(latents.device)
+
+    def _shared_timestep(self, step: int, draws: Draws) -> int:
+        """One timestep for the whole batch."""
+        bounds = self.objective.timesteps.at(step, len(self.guidance.traits.schedule))
+        return int(draws.timesteps("t", 1, *bounds))
 
     def _noisy(self, latents: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         B, V, F = latents.shape[:3]
@@ -96,7 +99,7 @@ class Teacher:
         return self.guidance.traits.schedule.at(per_entry if per_entry.ndim == 1 else per_entry[:, 0])
 
     def _sds(self, objective: Sds, latents: Tensor, rendered: Rendered, step: int, draws: Draws) -> Tensor:
-        timesteps = self._timesteps(latents, step, draws, shared=False)
+        timesteps = self._timesteps(latents, step, draws)
         noise = draws.normal("noise", latents)
         noisy = self._noisy(latents, timesteps, noise)
         conditional, unconditional = self.guidance.predict(noisy, timesteps, rendered.cameras, self.prompt)
@@ -116,7 +119,7 @@ class Teacher:
     def _reconstruction(
         self, objective: Reconstruction, latents: Tensor, rendered: Rendered, step: int, draws: Draws
     ) -> Tensor:
-        timesteps = self._timesteps(latents, step, draws, shared=True)
+        timesteps = _everywhere(self._shared_timestep(step, draws), latents)
         noisy = self._noisy(latents, timesteps, draws.normal("noise", latents))
         conditional, unconditional = self.guidance.predict(noisy, timesteps, rendered.cameras, self.prompt)
         target = reconstruction.reconstruction_target(
@@ -134,7 +137,7 @@ class Teacher:
     def _vsd(self, objective: Vsd, latents: Tensor, rendered: Rendered, step: int, draws: Draws) -> dict[str, Tensor]:
         assert self.copy is not None
         copy_prompt = self.prompt if self.copy_prompt is None else self.copy_prompt
-        timesteps = self._timesteps(latents, step, draws, shared=False)
+        timesteps = self._timesteps(latents, step, draws)
         noisy = self._noisy(latents, timesteps, draws.normal("noise", latents))
         first = guided(*self.guidance.predict(noisy, timesteps, rendered.cameras, self.prompt), objective.scale, "B")
         second = guided(
@@ -165,22 +168,22 @@ class Teacher:
     def _one_step(
         self, objective: OneStep, latents: Tensor, rendered: Rendered, step: int, draws: Draws
     ) -> dict[str, Tensor]:
-        timesteps = self._timesteps(latents, step, draws, shared=True)
-        x = self._noisy(latents, timesteps, draws.normal("noise", latents))
-        schedule = self.guidance.traits.schedule
-        for number, (now, then) in enumerate(
-            one_step.ddim_steps(int(timesteps[0, 0, 0]), objective.steps, len(schedule))
-        ):
-            at = torch.full_like(timesteps, now)
-            predicted = guided(
-                *self.guidance.predict(x, at, rendered.cameras, self.prompt), objective.scale, objective.form
-            )
+        schedule, start = self.guidance.traits.schedule, self._shared_timestep(step, draws)
+        x = self._noisy(latents, _everywhere(start, latents), draws.normal("noise", latents))
+        for number, (now, then) in enumerate(one_step.ddim_steps(start, objective.steps, len(schedule))):
+            found = self.guidance.predict(x, _everywhere(now, x), rendered.cameras, self.prompt)
+            predicted = guided(*found, objective.scale, objective.form)
             a, b = (schedule.at(torch.tensor([t], device=x.device)) for t in (now, then))
             x = one_step.ddim_update(x, predicted, a, b, draws.normal(f"step{number}", x))
-        found = {"latent": one_step.latent_loss(self._entries(latents), self._entries(x))}
+        losses = {"latent": one_step.latent_loss(self._entries(latents), self._entries(x))}
         if objective.color:
             frames = resized(rendered.color, self.guidance.traits.size)
             with torch.no_grad():
                 target = self.guidance.decode(x)
-            found["color"] = one_step.color_loss(self._entries(frames), self._entries(target))
-        return found
+            losses["color"] = one_step.color_loss(self._entries(frames), self._entries(target))
+        return losses
+
+
+def _everywhere(timestep: int, cells: Tensor) -> Tensor:
+    """One timestep for all cells of [B, V, F, ...], int64 [B, V, F]."""
+    return torch.full(cells.shape[:3], timestep, device=cells.device)

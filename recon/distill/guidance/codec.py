@@ -70,17 +70,16 @@ class Autoencoder:
         noise = draws.normal("posterior", pictures.new_empty(small)).flatten(0, 2)
         flat = 2 * pictures.flatten(0, 2) - 1
         if self.frames_with_gradient is not None and self.frames_with_gradient < len(flat):
-            order = draws.uniform("frames_with_gradient", len(flat)).argsort().tolist()
-            latents = self._encode_partly(flat, noise, order[: self.frames_with_gradient])
+            order = draws.uniform("frames_with_gradient", len(flat)).argsort()
+            latents = self._encode_partly(flat, noise, order[: self.frames_with_gradient].to(flat.device))
         else:
             latents = self._encode_all(flat, noise)
         return latents.unflatten(0, (B, V, F))
 
-    def _encode_partly(self, flat: Tensor, noise: Tensor, chosen: list[int]) -> Tensor:
+    def _encode_partly(self, flat: Tensor, noise: Tensor, chosen: Tensor) -> Tensor:
         with torch.no_grad():
             latents = self._encode_all(flat, noise)
-        index = torch.tensor(chosen, device=flat.device)
-        return latents.index_copy(0, index, self._encode_all(flat[index], noise[index]))
+        return latents.index_copy(0, chosen, self._encode_all(flat[chosen], noise[chosen]))
 
     def _encode_all(self, flat: Tensor, noise: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] and the posterior's noise -> scaled latents [N, C, h, w]."""

@@ -94,7 +94,8 @@ class NetworkGuidance:
         split: bool = False,
         wants_reference: bool = False,
     ) -> None:
-        self.network, self.codec, self.predicts, self.split = network, codec, predicts, split
+        self.network, self.codec, self.split = network, codec, split
+        self.predicts: Prediction = predicts
         latent = (codec.channels, size[0] // codec.downscale, size[1] // codec.downscale)
         wants = {"wants_text": not wants_reference, "wants_reference": wants_reference}
         self.traits = Traits(name, kind, size, latent, schedule, views=views, frames=frames, **wants)

@@ -30,21 +30,24 @@ PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 ADAPTER = "vsd"
 
 
-def add_lora(network: Any, rank: int = RANK) -> list[nn.Parameter]:
+def add_lora(network: Any, rank: int = RANK) -> None:
     """Put a LoRA on every attention of a diffusers network: down N(0, 1 / rank²), up zero, no scaling; float32.
 
-    Returns its parameters; all others are frozen.
+    Everything else is frozen.
     """
     config = require("peft", "train").LoraConfig(
         r=rank, lora_alpha=rank, target_modules=list(PROJECTIONS), init_lora_weights="gaussian"
     )
     network.requires_grad_(False)
     network.add_adapter(config, adapter_name=ADAPTER)
-    added = [parameter for name, parameter in network.named_parameters() if f".{ADAPTER}." in name]
-    for parameter in added:
+    for parameter in lora_parameters(network).values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    return added
+
+
+def lora_parameters(network: Any) -> dict[str, nn.Parameter]:
+    """The LoRA of a network by name."""
+    return {name: parameter for name, parameter in network.named_parameters() if f".{ADAPTER}." in name}
 
 
 class LoraCopy:
@@ -59,9 +62,10 @@ class LoraCopy:
     def __init__(
         self, network: Any, schedule: NoiseSchedule, predicts: Prediction = "noise", *, shared: bool = False
     ) -> None:
-        self.network, self.schedule, self.predicts, self.shared = network, schedule, predicts, shared
-        self.lora = add_lora(network)
-        self.camera: CameraEmbedding = add_camera_embedding(network).to(network.device, torch.float32)
+        self.network, self.schedule, self.shared = network, schedule, shared
+        self.predicts: Prediction = predicts
+        add_lora(network)
+        self.camera: CameraEmbedding = add_camera_embedding(network, torch.float32)
         self.camera.requires_grad_(True)
         self._layers = [module for module in network.modules() if ADAPTER in getattr(module, "lora_A", {})]
         if shared:
@@ -69,13 +73,12 @@ class LoraCopy:
 
     def parameters(self) -> list[nn.Parameter]:
         """See `CameraCopy`."""
-        return [*self.lora, *self.camera.parameters()]
+        return [*lora_parameters(self.network).values(), *self.camera.parameters()]
 
     def state_dict(self) -> dict[str, Tensor]:
         """What was trained, by the network's names."""
-        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
-        lora = {names[id(parameter)]: parameter.detach() for parameter in self.lora}
-        return lora | {f"class_embedding.{name}": value for name, value in self.camera.state_dict().items()}
+        camera = {f"class_embedding.{name}": value for name, value in self.camera.state_dict().items()}
+        return {name: value.detach() for name, value in lora_parameters(self.network).items()} | camera
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Inverse of `state_dict`; raises KeyError for a state of another network."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -46,18 +47,22 @@ def join_views(network: Any, views: int) -> None:
 class CameraEmbedding(nn.Module):
     """Linear, SiLU, Linear: a camera's numbers [N, 16] to what is added to the time embedding [N, D]."""
 
-    def __init__(self, width: int, numbers: int = CAMERA_NUMBERS) -> None:
+    def __init__(self, width: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(numbers, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = nn.Linear(CAMERA_NUMBERS, width, device=device, dtype=dtype)
+        self.linear_2 = nn.Linear(width, width, device=device, dtype=dtype)
 
     def forward(self, cameras: Tensor) -> Tensor:
         return self.linear_2(nn.functional.silu(self.linear_1(cameras.to(self.linear_1.weight.dtype))))
 
 
-def add_camera_embedding(network: Any) -> CameraEmbedding:
-    """Give a `UNet2DConditionModel` a camera embedding as its class embedding; its call then wants `class_labels`."""
-    network.class_embedding = CameraEmbedding(network.time_embedding.linear_2.out_features)
+def add_camera_embedding(network: Any, dtype: torch.dtype | None = None) -> CameraEmbedding:
+    """Give a `UNet2DConditionModel` a camera embedding as its class embedding; its call then wants `class_labels`.
+
+    It gets the network's device, and its dtype unless another is given.
+    """
+    width = network.time_embedding.linear_2.out_features
+    network.class_embedding = CameraEmbedding(width, network.device, dtype or network.dtype)
     return network.class_embedding
 
 

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from viewtime.errors import UserError
+from viewtime.model.conditioners.vision_transformer import VisionTransformer
 
-from ..guidance.base import Guidance, Kind
+from ..guidance.base import Guidance, Kind, NoiseSchedule
 from ..guidance.codec import Autoencoder, Codec, Pixels
 from ..guidance.diffusion import TextGuidance
 from ..guidance.lora_copy import LoraCopy
 from ..guidance.multi_view import MultiViewGuidance
 from ..guidance.zero123 import Zero123Guidance
+from ..losses.vsd import Prediction
 from ..noise import scaled_linear_schedule
 from .architectures import STABLE_DIFFUSION_2, ZERO123
 from .catalogue import CATALOGUE, Published
@@ -47,6 +50,18 @@ class GuidanceOptions:
     vae: str | None = None
     lora: str | None = None
     lora_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class NetworkParts:
+    """What a guidance is made of; the last two are zero123's."""
+
+    network: Any
+    schedule: NoiseSchedule
+    codec: Codec
+    predicts: Prediction = "noise"
+    image_encoder: VisionTransformer | None = None
+    projection: nn.Module | None = None
 
 
 def find(name: str, path: str | Path | None) -> tuple[Published, Path]:
@@ -86,53 +101,66 @@ def open_guidance(
     """
     published, path = find(name, path)
     options = options or GuidanceOptions()
-    read = _from_folder if path.is_dir() else _from_file
-    return read(name, published, path, device, dtype, options)
-
-
-def _from_folder(
-    name: str, published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
-) -> Guidance:
-    if published.form in ("mvdream", "zero123"):
+    if path.is_dir() and published.form in ("mvdream", "zero123"):
         raise UserError(f"{path} is a folder; {name} is read from its single file: {published.source}")
-    network = folder_part(path / "unet", NETWORKS, device, dtype)
-    _check_kind(path, network, published)
-    schedule, predicts = folder_schedule(path)
+    if not path.is_dir() and published.form is None:
+        raise UserError(f"{path} is a file; {name} is read from a diffusers folder: {published.source}")
+    read = _from_folder if path.is_dir() else _from_file
+    parts = read(published, path, device, dtype, options)
     if options.lora is not None:
-        add_lora_file(network, options.lora, options.lora_scale)
+        add_lora_file(parts.network, options.lora, options.lora_scale)
+    return assemble(name, parts, options)
+
+
+def assemble(
+    name: str,
+    parts: NetworkParts,
+    options: GuidanceOptions,
+) -> Guidance:
+    """The guidance of loaded parts."""
+    published = CATALOGUE[name]
+    common = (parts.network, parts.schedule, parts.codec, options.size or published.size)
+    if published.form == "zero123":
+        assert isinstance(parts.codec, Autoencoder)
+        assert parts.image_encoder is not None
+        assert parts.projection is not None
+        return Zero123Guidance(
+            name, parts.network, parts.schedule, parts.codec, options.size or published.size,
+            image_encoder=parts.image_encoder, projection=parts.projection,
+            stable=published.stable, split=options.split,
+        )  # fmt: skip
+    if published.form == "mvdream":
+        return MultiViewGuidance(name, published.kind, *common, views=published.views, split=options.split)
     return TextGuidance(
-        name,
-        published.kind,
-        network,
-        schedule,
-        _folder_codec(path, network, device, dtype, options),
-        options.size or published.size,
-        predicts=predicts,
-        frames=published.frames,
-        split=options.split,
+        name, published.kind, *common, predicts=parts.predicts, frames=max(published.frames, 1), split=options.split
     )
 
 
+def _from_folder(
+    published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
+) -> NetworkParts:
+    network = folder_part(path / "unet", NETWORKS, device, dtype)
+    _check_kind(path, network, published)
+    schedule, predicts = folder_schedule(path)
+    return NetworkParts(network, schedule, _folder_codec(path, network, device, dtype, options), predicts)
+
+
 def _from_file(
-    name: str, published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
-) -> Guidance:
-    if published.form is None:
-        raise UserError(f"{path} is a file; {name} is read from a diffusers folder: {published.source}")
-    file, size = open_published(path), options.size or published.size
-    network = build_unet(ZERO123 if published.form == "zero123" else STABLE_DIFFUSION_2, published.views)
+    published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
+) -> NetworkParts:
+    file, is_zero123 = open_published(path), published.form == "zero123"
+    projection = ldm_pose_projection(file, device, dtype) if is_zero123 else None
+    network = build_unet(ZERO123 if is_zero123 else STABLE_DIFFUSION_2, published.views)
     network = ldm_unet(file, network, device, dtype)
-    if options.lora is not None:
-        add_lora_file(network, options.lora, options.lora_scale)
     loaded = ldm_autoencoder(file, device, dtype) if options.vae is None else None
-    parts = (network, scaled_linear_schedule(form="ldm"), _autoencoder(loaded, device, dtype, options), size)
-    if published.form == "zero123":
-        tower, projection = ldm_image_tower(file, device, dtype), ldm_pose_projection(file, device, dtype)
-        return Zero123Guidance(
-            name, *parts, image_encoder=tower, projection=projection, stable=published.stable, split=options.split
-        )
-    if published.form == "mvdream":
-        return MultiViewGuidance(name, published.kind, *parts, views=published.views, split=options.split)
-    return TextGuidance(name, published.kind, *parts, predicts=published.predicts, split=options.split)
+    return NetworkParts(
+        network,
+        scaled_linear_schedule(form="ldm"),
+        _autoencoder(loaded, device, dtype, options),
+        published.predicts,
+        image_encoder=ldm_image_tower(file, device, dtype) if is_zero123 else None,
+        projection=projection,
+    )
 
 
 def open_copy(
