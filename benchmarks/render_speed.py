@@ -78,7 +78,7 @@ def measure_cycles(blender: Blender, paths: list[Path], size: int, views: int, f
         scene = load_scene(path)
         clip = scene.clips[0]
         posed = pose_scene(scene, clip, clip.frame_times(frames))
-        blender.open(path)
+        blender.open_posed(posed)
         world = choose_worlds(blender, "forest")[0]
         cameras = static_orbit(views, frames, np.random.default_rng(0))
         arguments = (clip.name, posed.times, cameras, normalise(posed.positions), size, world)

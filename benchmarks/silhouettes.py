@@ -4,8 +4,8 @@
 
 ASSETS: GLB files, folders of them, or a manifest of `viewtime curate` (its kept rows). Each asset's last clip is drawn
 at inner frames from a dynamic orbit by either engine with its default settings. Columns: the largest difference of
-the bounding boxes that our reader and Blender give, as a share of the object's longest extent; the smallest and the
-mean intersection over union of the silhouettes (alpha above one half) over all images.
+the bounding boxes that our reader and Blender's importer give, as a share of the object's longest extent; the smallest
+and the mean intersection over union of the silhouettes (alpha above one half) over all images.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from blender_import import imported_points  # beside this file
 
 from viewtime.render_objaverse.assets import find_assets
 from viewtime.render_objaverse.blender import Blender, choose_worlds, read_row
@@ -30,18 +31,18 @@ def compare(
 ) -> tuple[float, np.ndarray]:
     """(largest difference of the bounding boxes over the longest extent, IoU [V, F])."""
     scene = load_scene(path)
-    blender.open(path)
     clip = scene.clips[-1]
     times = clip.frame_times(frames + 2)[1:-1]
     posed = pose_scene(scene, clip, times)
     placement = normalise(posed.positions)
-    points, _ = blender.points(clip.name, times)
+    points, _ = imported_points(path, len(scene.clips) - 1, times)
     boxes = [np.abs(end(posed.positions, axis=1) - end(points, axis=1)).max() for end in (np.min, np.max)]
     cameras = dynamic_orbit(views, frames, np.random.default_rng(1))
     turn = cameras.camera_to_world().numpy()[..., :3, :3]
     cameras = with_distance(cameras, camera_distance(placement.apply(posed.positions), turn, fit="projected"))
     drawn = renderer.draw(posed, cameras.camera_to_world().numpy(), cameras.fov_y, placement=placement)
     world = choose_worlds(blender, "studio")[0]
+    blender.open_posed(posed)
     with tempfile.TemporaryDirectory() as folder:
         blender.render(Path(folder), clip.name, times, cameras, placement, size, world)
         traced = np.stack([read_row(Path(folder), view, frames) for view in range(views)])

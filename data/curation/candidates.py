@@ -10,6 +10,7 @@ from typing import Any
 
 from viewtime.data.captions import read_caption
 from viewtime.errors import UserError
+from viewtime.render_objaverse.assets import files_below
 
 SUFFIXES = (".glb", ".gltf", ".fbx", ".blend")
 
@@ -73,17 +74,19 @@ def folder_candidates(folder: Path, licence: str | None = None, table: Path | No
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = files_below(folder, SUFFIXES)
     if not files:
         raise UserError(f"no 3D file in {folder}; looked for {', '.join(SUFFIXES)}")
     beside = [folder / name for name in ("licences.json", "INDEX.json") if (folder / name).is_file()]
     path = table or (beside[0] if beside else None)
     known = read_licence_table(path) if path else {}
     stems = [str(file.relative_to(folder).with_suffix("")) for file in files]
+    names = {str(file.relative_to(folder)) for file in files}
     for file, stem in zip(files, stems):
         name = str(file.relative_to(folder))
         row = known.get(name) or known.get(file.name) or {"licence": licence, "author": ""}
-        unique = stem if stems.count(stem) == 1 else name
+        # "a.glb" beside "a.fbx" keeps its suffix, and then "a.glb.glb" may not be called so.
+        unique = stem if stems.count(stem) == 1 and stem not in names else name
         yield Candidate(
             unique, "folder", row["licence"], row["author"], lambda file=file: file, caption=read_caption(file)
         )

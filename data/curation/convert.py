@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+from viewtime import render_objaverse
 from viewtime.data.curation.guard import GuardedError
 from viewtime.errors import require_installed
 from viewtime.files import atomic_path
 
-WORKER = Path(__file__).resolve().parent / "blender_convert.py"
+WORKER = Path(render_objaverse.__file__).resolve().parent / "blender_convert.py"
 NEEDS_CONVERSION = (".fbx", ".blend")
 
 
-def convert_to_glb(source: Path, target: Path, timeout_s: float, memory_gb: float) -> Path:
-    """The GLB made from `source`, at `target`; kept from an earlier run if it is newer than the source.
+def converted_name(id: str, source: Path) -> str:
+    """A file name that is readable and belongs to this asset with this content alone."""
+    digest = hashlib.sha256(f"{id}\0".encode())
+    with source.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', id)[-60:]}-{digest.hexdigest()[:12]}.glb"
+
+
+def convert_to_glb(source: Path, folder: Path, id: str, timeout_s: float, memory_gb: float) -> Path:
+    """The GLB made from `source`, in `folder`; an earlier run's is kept while the source is the same.
 
     Raises:
         GuardedError: Blender cannot read it ("unreadable"), or takes too long ("timeout").
         UserError: bpy is not installed.
     """
     require_installed("bpy", "render")
-    if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
+    target = folder / converted_name(id, source)
+    if target.is_file():
         return target
     limit = int(memory_gb * 2**30)
     with atomic_path(target) as temporary:

@@ -51,8 +51,9 @@ def decide_alone(candidate: Candidate, limits: CurationLimits, output: Path, wor
     row["path"] = os.path.relpath(path, output)
     try:
         if path.suffix.lower() in NEEDS_CONVERSION:
-            target = output / "converted" / f"{candidate.id.replace('/', '__')}.glb"
-            path = convert_to_glb(path, target, CONVERSION_PATIENCE * limits.timeout_s, limits.memory_gb)
+            path = convert_to_glb(
+                path, output / "converted", candidate.id, CONVERSION_PATIENCE * limits.timeout_s, limits.memory_gb
+            )
             row |= {"converted_from": row["path"], "path": os.path.relpath(path, output)}
         found: Examination = worker.call(str(path), reading_limits(limits))
     except GuardedError as error:
@@ -93,6 +94,7 @@ def _facts(found: Examination) -> dict[str, Any]:
             "content": clip.facts.content,
             "decision": "reject" if clip.reason else "keep",
             "reason": clip.reason,
+            "error": clip.facts.error,
         }
         for clip in found.clips
     ]

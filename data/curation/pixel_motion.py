@@ -9,6 +9,7 @@ from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.framing import FOV_Y, camera_distance, normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import Scene
+from viewtime.render_objaverse.motion import BACKGROUNDS, over
 from viewtime.render_objaverse.orbits import with_distance
 from viewtime.render_objaverse.pose import pose_scene
 
@@ -20,8 +21,8 @@ SIZE = 64  # pixels
 def pixel_motion(renderer: GLRenderer, scene: Scene, clip: Clip) -> float:
     """Largest distance between two key renders of one view.
 
-    The distance is the mean absolute difference of RGB on white in [0, 1], over the pixels that the object covers in
-    any key render: 0 for a still object, whatever its size in the picture.
+    The distance is the mean absolute difference of RGB in [0, 1] on white or on black, whichever shows more, over the
+    pixels that the object covers in any key render: 0 for a still object, whatever its size in the picture.
 
     Raises:
         AssetError: the clip cannot be posed, or its object has no extent.
@@ -34,11 +35,15 @@ def pixel_motion(renderer: GLRenderer, scene: Scene, clip: Clip) -> float:
     matrices = with_distance(cameras, distance).camera_to_world().numpy()
     images = renderer.draw(posed, matrices, FOV_Y, placement=placement).astype(np.float32) / 255
     alpha = images[..., 3:]
-    on_white = images[..., :3] * alpha + 1 - alpha
     largest = 0.0
-    for view, covered in zip(on_white, alpha[..., 0].max(axis=1) > 0):
-        pixels = view[:, covered]
-        for first in range(KEY_RENDERS - 1):
-            distances = np.abs(pixels[first + 1 :] - pixels[first]).mean(axis=(1, 2)) if covered.any() else [0.0]
-            largest = max(largest, float(np.max(distances)))
+    for grey in BACKGROUNDS:
+        for view, covered in zip(over(images, grey), alpha[..., 0].max(axis=1) > 0):
+            largest = max(largest, largest_distance(view[:, covered]))
     return largest
+
+
+def largest_distance(pixels: np.ndarray) -> float:
+    """Largest mean absolute difference between two of F pictures of the same pixels [F, P, 3]; 0 for no pixels."""
+    if not pixels.size:
+        return 0.0
+    return max(float(np.abs(pixels[first:] - pixels[first]).mean(axis=(1, 2)).max()) for first in range(len(pixels)))

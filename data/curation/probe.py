@@ -66,6 +66,7 @@ def probe_asset(path: str, max_bytes: int, max_clips: int = 200) -> AssetFacts:
     digest = hashlib.sha256(_rest_hash(scene))
     for content in sorted(clip.content for clip in clips):
         digest.update(content.encode())
+    clips += [ClipFacts(bad.name, 0, 0.0, 0.0, f"unposed {bad.name}", bad.message) for bad in scene.bad_clips]
     with Path(path).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = Path(path).stat().st_size

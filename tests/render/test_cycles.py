@@ -12,6 +12,7 @@ import pytest
 import torch
 from small_gltf import moving, octahedron
 
+from benchmarks.blender_import import imported_points
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.render_objaverse.blender import Blender, BlenderError, CyclesQuality, choose_worlds, read_row
@@ -66,7 +67,7 @@ def cycles_alpha(
 def test_a_known_point_lands_on_the_same_pixel_in_blender_gl_and_cameras(tmp_path: Path, blender: Blender) -> None:
     path = octahedron(centre=(0.3, 0.25, -0.2), radius=0.03).write(tmp_path / "point.glb")
     cameras = dynamic_orbit(3, 1, np.random.default_rng(3))
-    blender.open(path)
+    blender.open_posed(pose_scene(load_scene(path), None, np.zeros(1)))
     alpha = cycles_alpha(blender, tmp_path / "out", None, np.zeros(1), cameras, Placement())[:, 0]
     with GLRenderer(SIZE) as renderer:
         matrices = cameras.camera_to_world().numpy()
@@ -84,13 +85,12 @@ def test_a_known_point_lands_on_the_same_pixel_in_blender_gl_and_cameras(tmp_pat
 def test_posed_vertices_and_silhouettes_agree(name: str, tmp_path: Path, blender: Blender) -> None:
     path = asset(name)
     scene = load_scene(path)
-    blender.open(path)
-    assert {clip["name"] for clip in blender.clips} == {clip.name for clip in scene.clips}
     clip = scene.clips[-1]
     times = clip.frame_times(4)[1:3]
     posed = pose_scene(scene, clip, times)
     placement = normalise(posed.positions)
-    points, _ = blender.points(clip.name, times)
+    points, _ = imported_points(path, len(scene.clips) - 1, times)
+    blender.open_posed(posed)
     # Between keys Blender interpolates quaternions by component, glTF on the sphere: 2e-4 for the fox's sparse keys.
     for end in (np.min, np.max):
         difference = end(posed.positions, axis=1) - end(points, axis=1)
@@ -112,7 +112,7 @@ def test_the_crop_to_the_object_cuts_nothing_off(distance: float, tmp_path: Path
     # From inside the bounding box, with the object leaving the picture, and from afar.
     path = octahedron(centre=(0.1, 0.2, 0.0), radius=0.3).write(tmp_path / "near.glb")
     cameras = with_distance(dynamic_orbit(3, 1, np.random.default_rng(3)), distance)
-    blender.open(path)
+    blender.open_posed(pose_scene(load_scene(path), None, np.zeros(1)))
     traced = cycles_alpha(blender, tmp_path / "out", None, np.zeros(1), cameras, Placement()) > 127
     with GLRenderer(SIZE) as renderer:
         drawn = renderer.render(load_scene(path), None, [0.0], cameras.camera_to_world().numpy(), cameras.fov_y)
@@ -120,24 +120,11 @@ def test_the_crop_to_the_object_cuts_nothing_off(distance: float, tmp_path: Path
     assert (ours & traced).sum() / (ours | traced).sum() >= 0.98
 
 
-def test_clips_do_not_leak_into_each_other(tmp_path: Path, blender: Blender) -> None:
-    builder = octahedron(radius=0.3)
-    builder.animate("slide", 0, "translation", [0, 1], np.array([[0, 0, 0], [2.0, 0, 0]]))
-    builder.animate("grow", 0, "scale", [0, 1], np.array([[1, 1, 1], [2.0, 2, 2]]))
-    path = builder.write(tmp_path / "two.glb")
-    scene = load_scene(path)
-    blender.open(path)
-    for clip in ("slide", "grow", "slide"):
-        ours, (theirs, _) = pose_scene(scene, clip, [1.0]).positions, blender.points(clip, np.array([1.0]))
-        np.testing.assert_allclose(ours.max(axis=1), theirs.max(axis=1), atol=1e-5)
-        np.testing.assert_allclose(ours.min(axis=1), theirs.min(axis=1), atol=1e-5)
-
-
 def test_depth_and_normals_agree_with_gl(tmp_path: Path, blender: Blender) -> None:
     path = moving(tmp_path / "move.glb", shift=0.3)
     scene = load_scene(path)
-    blender.open(path)
     posed = pose_scene(scene, "Move", [0.5])
+    blender.open_posed(posed)
     placement = normalise(posed.positions)
     cameras = dynamic_orbit(2, 1, np.random.default_rng(0))
     world = choose_worlds(blender, "studio")[0]
@@ -159,17 +146,20 @@ def test_depth_and_normals_agree_with_gl(tmp_path: Path, blender: Blender) -> No
 
 
 def test_a_bad_file_leaves_the_process_alive_and_a_dead_process_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.glb").write_bytes(b"glTF" + b"\0" * 40)
-    good = moving(tmp_path / "good.glb")
+    (tmp_path / "bad.blend").write_bytes(b"BLENDER-v405" + b"\0" * 40)
+    good = pose_scene(load_scene(moving(tmp_path / "good.glb")), "Move", [0.0])
     with Blender() as blender:
         with pytest.raises(BlenderError) as caught:
-            blender.open(tmp_path / "bad.glb")
+            blender.open(tmp_path / "bad.blend")
         assert caught.value.reason == "blender"
-        blender.open(good)
-        assert [clip["name"] for clip in blender.clips] == ["Move"]
+        blender.open_posed(good)
+        with pytest.raises(UserError, match="not posed at"):
+            blender.render(
+                tmp_path, None, np.ones(1), dynamic_orbit(1, 1, np.random.default_rng(0)), Placement(), 8, tmp_path
+            )
         with pytest.raises(UserError, match="no world 'moon'"):
             choose_worlds(blender, "moon")
         blender._process.kill()
         with pytest.raises(BlenderError) as caught:
-            blender.open(tmp_path / "other.glb")
+            blender.open(tmp_path / "other.blend")
         assert caught.value.reason == "crashed"

@@ -183,7 +183,7 @@ def broken(kind: str, path: Path) -> Path:
     elif kind == "wrong type":
         document["meshes"][0]["primitives"] = 7
     elif kind == "extension":
-        document["extensionsRequired"] = ["EXT_meshopt_compression"]
+        document["extensionsRequired"] = ["EXT_not_read"]
     elif kind == "uri":
         document["images"] = [{"uri": "../../etc/passwd"}]
         document["textures"] = [{"source": 0}]

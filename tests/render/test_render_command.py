@@ -23,7 +23,7 @@ from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid
 from viewtime.render_objaverse import pool
-from viewtime.render_objaverse.assets import AssetFile, find_assets, sample_name
+from viewtime.render_objaverse.assets import AssetFile, content_of, find_assets, sample_name
 from viewtime.render_objaverse.command import run
 from viewtime.render_objaverse.gl import GLRenderer
 
@@ -72,7 +72,9 @@ def test_good_still_and_damaged_assets_in_one_run_and_again(tmp_path: Path) -> N
     assert report["reasons"]["rejected"] == {"no_motion": 1, "no_clip": 1, "truncated": 1}
     assert all(path.exists() for path in written)
     names = sorted(path.name for path in (out / "grids").iterdir())
-    assert names == sorted(sample_name("good.glb", clip, "static0") for clip in ("Walk", "Run"))
+    assert names == sorted(
+        sample_name("good.glb", content_of(source / "good.glb"), clip, "static0") for clip in ("Walk", "Run")
+    )
 
     grid = FrameGrid.load(out / "grids" / names[0])
     assert grid.shape == (3, 4, 4, 32, 32)
@@ -223,6 +225,27 @@ def test_manifest_rows_folders_and_files(tmp_path: Path) -> None:
         find_assets(tmp_path / "other.fbx", "gl")
     with pytest.raises(UserError, match="no such"):
         find_assets(tmp_path / "nothing", "gl")
+
+
+def test_two_files_of_one_name_both_get_their_grids(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number, shift in enumerate((1.0, 2.0)):
+        (tmp_path / str(number)).mkdir()
+        run(config(moving(tmp_path / str(number) / "model.glb", shift=shift), out))
+    scales = [FrameGrid.load(folder).provenance["scale"] for folder in (out / "grids").iterdir()]
+    assert len(scales) == 2
+    assert scales[0] != scales[1]
+    rows = [{"id": "x", "path": f"{n}/model.glb", "decision": "keep", "clips": [{"name": "Move", "decision": "keep"}]}
+            for n in (0, 1)]  # fmt: skip
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(config(tmp_path / "manifest.jsonl", tmp_path / "again"))
+    assert json.loads((tmp_path / "again" / "report.json").read_text())["rendered"] == 2
+
+
+def test_files_that_macos_puts_beside_others_are_no_assets(tmp_path: Path) -> None:
+    moving(tmp_path / "a.glb")
+    (tmp_path / "._a.glb").write_bytes(b"\0\5\x16\7")
+    assert [asset.id for asset in find_assets(tmp_path, "gl")] == ["a.glb"]
 
 
 def test_workers_are_pinned_to_disjoint_cores() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from viewtime.files import read_jsonl
 
 GLTF_SUFFIXES = (".glb", ".gltf")
 BLENDER_SUFFIXES = (*GLTF_SUFFIXES, ".fbx", ".blend")
+CONTENT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,7 @@ def find_assets(source: Path, engine: str) -> list[AssetFile]:
     if source.is_dir() and (source / "manifest.jsonl").is_file():
         source = source / "manifest.jsonl"
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-        found = [AssetFile(path.relative_to(source).as_posix(), path) for path in files]
+        found = [AssetFile(path.relative_to(source).as_posix(), path) for path in files_below(source, suffixes)]
     elif source.suffix.lower() == ".jsonl" and source.is_file():
         found = [_from_row(source, row) for row in read_jsonl(source) if row.get("decision") == "keep"]
     elif source.is_file():
@@ -56,9 +57,33 @@ def _from_row(manifest: Path, row: dict) -> AssetFile:
         raise UserError(f"{manifest.name}: a kept row without id, path or clips ({error!r})") from error
 
 
-def sample_name(asset: str, clip: str | None, orbit: str) -> str:
-    """A folder name that is readable and unique: words of the ids, and a digest of the exact ids."""
-    digest = hashlib.sha256(f"{asset}\0{clip}\0{orbit}".encode()).hexdigest()[:8]
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files with one of these suffixes (in lower case), sorted; not the "._x" that macOS puts beside "x"."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("._"))
+
+
+def content_of(path: Path) -> str:
+    """A digest of the file's length, beginning and end: two files of one name are told apart by it.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest = hashlib.sha256(str(size).encode())
+            for start in (0, max(0, size - CONTENT_BYTES)):
+                file.seek(start)
+                digest.update(file.read(CONTENT_BYTES))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()[:16]
+
+
+def sample_name(asset: str, content: str, clip: str | None, orbit: str) -> str:
+    """A folder name that is readable and unique: words of the ids, and a digest of the exact ids and the content."""
+    digest = hashlib.sha256(f"{asset}\0{content}\0{clip}\0{orbit}".encode()).hexdigest()[:8]
     words = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part).strip("_")[-40:] for part in (asset, clip or "rest", orbit))
     return f"{words}-{digest}"
 

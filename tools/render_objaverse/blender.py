@@ -19,7 +19,8 @@ from viewtime.errors import UserError, require_installed
 from viewtime.images import read_image
 
 from .gltf_file import AssetError
-from .pose import Placement
+from .pose import Placement, Posed
+from .posed_glb import write_posed
 
 WORKER = Path(__file__).with_name("blender_worker.py")
 BUILT_IN_WORLDS = ("city", "courtyard", "forest", "interior", "studio", "sunrise")
@@ -62,6 +63,7 @@ class Blender:
             text=True,
         )
         self.path: Path | None = None
+        self.posed: Posed | None = None
         self.clips: list[dict[str, Any]] = []
 
     @property
@@ -103,11 +105,19 @@ class Blender:
         return reply
 
     def open(self, path: Path) -> None:
-        """Open an asset unless it is the one open already; its clips are then in `clips`."""
+        """Open an FBX or Blender file unless it is the one open already; its clips are then in `clips`."""
         if self.path != path:
-            self.path = None
+            self.path = self.posed = None
             self.clips = self.ask({"op": "open", "path": str(path.resolve())})["clips"]
             self.path = path
+
+    def open_posed(self, posed: Posed) -> None:
+        """Show a glTF asset as it was posed; `render` then takes the times that it was posed at."""
+        self.path = self.posed = None
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_posed(posed, Path(folder))
+            self.ask({"op": "open_posed", "looks": str(files.glb), "poses": str(files.poses)})
+        self.posed = posed
 
     def points(self, clip: str | None, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World vertices [F, N, 3] and triangles [T, 3] as Blender evaluates them."""
@@ -144,6 +154,10 @@ class Blender:
         """
         quality = quality or CyclesQuality()
         matrices = opengl_from_opencv(cameras.camera_to_world()).numpy()
+        if self.posed is not None:
+            if not np.array_equal(times, self.posed.times):
+                raise UserError(f"{len(times)} times that the open asset was not posed at")
+            times = np.arange(len(times))
         self.ask(
             {
                 "op": "render",

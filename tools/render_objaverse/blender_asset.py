@@ -1,117 +1,46 @@
-"""An asset inside Blender: opened, its clips listed, one of them played alone, its vertices read.
+"""What the worker shows: a file that Blender reads itself, or a glTF asset that was posed outside.
 
 Imported by `blender_worker`, next to which it lies; only the standard library, numpy and bpy.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import numpy as np
+from blender_open import BLEND, open_file  # beside this file
+from blender_takes import Player
 
-FPS = 24
 
+class FileAsset:
+    """An FBX or Blender file: its clips, one of them played at a time, its vertices."""
 
-class Asset:
-    """The open file: its clips and how to play one of them alone."""
-
-    def __init__(self, path: str) -> None:
-        import bpy
-
+    def __init__(self, bpy: Any, path: Path) -> None:
         self.bpy = bpy
-        source = Path(path)
-        self.bounded = source.suffix.lower() != ".blend"  # hair, volumes and displacement leave bounding boxes
-        # Blender evaluates the first clip while it imports, so the rest state can only be seen without any clip: a
-        # clip that leaves a bone alone must not inherit it from the clip before.
-        self.rest: tuple[dict, dict, dict] = ({}, {}, {})
-        if source.suffix.lower() in (".glb", ".gltf"):
-            with tempfile.TemporaryDirectory() as folder:
-                self._load(without_animations(source, Path(folder)))
-            self.rest = self._state()
-        self._load(source)
-        self.animated = [
-            item.animation_data
-            for item in [*bpy.context.scene.objects, *bpy.data.shape_keys]
-            if item.animation_data is not None
-        ]
-        self.tracks = any(len(data.nla_tracks) for data in self.animated)
-
-    def _state(self) -> tuple[dict, dict, dict]:
-        """Transforms of the objects, of their bones, and values of the shape keys, by name."""
-        objects = self.bpy.context.scene.objects
-        bones = {
-            (item.name, bone.name): bone.matrix_basis.copy()
-            for item in objects
-            if item.pose
-            for bone in item.pose.bones
-        }
-        keys = {(keys.name, block.name): block.value for keys in self.bpy.data.shape_keys for block in keys.key_blocks}
-        return {item.name: item.matrix_basis.copy() for item in objects}, bones, keys
-
-    def _load(self, path: Path) -> None:
-        bpy, ops = self.bpy, self.bpy.ops
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        bpy.context.scene.render.fps = FPS
-        suffix = path.suffix.lower()
-        if suffix in (".glb", ".gltf"):
-            # TEMPERANCE: the default heuristic silently misplaces rigid meshes that hang on bones.
-            ops.import_scene.gltf(filepath=str(path), bone_heuristic="TEMPERANCE", disable_bone_shape=True, loglevel=50)
-        elif suffix == ".fbx":
-            ops.import_scene.fbx(filepath=str(path))
-        elif suffix == ".blend":
-            # Scripts inside the file never run.
-            ops.wm.open_mainfile(filepath=str(path), load_ui=False, use_scripts=False)
-        else:
-            raise RuntimeError(f"cannot open {suffix} files")
-        scene = bpy.context.scene
-        # FBX and Blender files bring their own rate; their keys lie on its frames.
-        self.fps = scene.render.fps / scene.render.fps_base
-        for item in [item for item in scene.objects if item.type in ("LIGHT", "CAMERA")]:
-            bpy.data.objects.remove(item)
+        self.bounded = path.suffix.lower() != BLEND  # hair, volumes and displacement leave bounding boxes
+        self.opened = open_file(bpy, path)
+        self.player = Player(bpy, self.opened)
 
     def clips(self) -> list[dict[str, Any]]:
-        """Name, first and last second of every clip; a file without NLA tracks is one clip, played as it is."""
-        ranges: dict[str, list[float]] = {}
-        for data in self.animated:
-            if self.tracks:
-                for track in data.nla_tracks:
-                    for strip in track.strips:
-                        ranges.setdefault(track.name, []).extend(strip.action.frame_range)
-            elif data.action is not None:
-                ranges.setdefault("scene", []).extend(data.action.frame_range)
-        return [
-            {"name": name, "start": min(values) / self.fps, "end": max(values) / self.fps}
-            for name, values in ranges.items()
-        ]
+        """Name, first and last second of every clip."""
+        fps = self.opened.fps
+        return [{"name": take.name, "start": take.start / fps, "end": take.end / fps} for take in self.player.takes]
 
     def play(self, clip: str | None) -> None:
-        """Make `clip` the only animation; None is the pose as imported."""
-        if not self.tracks and clip is not None:
-            return
-        scene = self.bpy.context.scene
-        for data in self.animated:
-            data.use_nla = False
-            data.action = None
-        objects, bones, keys = self.rest
-        for name, matrix in objects.items():
-            scene.objects[name].matrix_basis = matrix
-        for (name, bone), matrix in bones.items():
-            scene.objects[name].pose.bones[bone].matrix_basis = matrix
-        for (name, block), value in keys.items():
-            self.bpy.data.shape_keys[name].key_blocks[block].value = value
-        for data in self.animated:
-            for track in data.nla_tracks:
-                if track.name == clip:
-                    data.action = track.strips[0].action
-                    data.action_slot = track.strips[0].action_slot
+        """Make `clip` the only animation; None is the pose as opened.
+
+        Raises:
+            RuntimeError: no such clip.
+        """
+        takes = {take.name: take for take in self.player.takes}
+        if clip is not None and clip not in takes:
+            raise RuntimeError(f"no clip {clip!r}; it has: {', '.join(takes)}")
+        self.player.play(None if clip is None else takes[clip])
 
     def set_time(self, seconds: float) -> None:
-        frame = seconds * self.fps
+        """Show the clip at a time."""
+        frame = seconds * self.opened.fps
         whole = int(np.floor(frame))
         self.bpy.context.scene.frame_set(whole, subframe=float(frame - whole))
 
@@ -138,23 +67,51 @@ class Asset:
         return np.concatenate(vertices), np.concatenate(triangles)
 
 
-def without_animations(path: Path, folder: Path) -> Path:
-    """A copy of a glTF file in `folder` that has no clips; what it refers to by name stays where it is."""
-    data = path.read_bytes()
-    binary = data[:4] == b"glTF"
-    size = struct.unpack_from("<I", data, 12)[0] if binary else len(data)
-    document = json.loads(data[20 : 20 + size] if binary else data)
-    document.pop("animations", None)
-    for entry in [*document.get("buffers", []), *document.get("images", [])]:
-        if "uri" in entry and not entry["uri"].startswith("data:"):
-            entry["uri"] = quote(str(path.resolve().parent / unquote(entry["uri"])))
-    text = json.dumps(document).encode()
-    copy = folder / path.name
-    if not binary:
-        copy.write_bytes(text)
-        return copy
-    text += b" " * (-len(text) % 4)
-    rest = data[20 + size : struct.unpack_from("<I", data, 8)[0]]
-    header = struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A)
-    copy.write_bytes(header + text + rest)
-    return copy
+class PosedAsset:
+    """Looks out of a GLB and vertices out of arrays, as `posed_glb` writes them; a time is a number of a pose."""
+
+    bounded = True
+
+    def __init__(self, bpy: Any, looks: Path, poses: Path) -> None:
+        self.bpy = bpy
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        bpy.ops.import_scene.gltf(filepath=str(looks), loglevel=50)
+        with np.load(poses) as arrays:
+            self.poses = dict(arrays)
+        for item in bpy.context.scene.objects:
+            if len(item.data.vertices) != self.poses[f"{item.name}_points"].shape[1]:
+                raise RuntimeError(f"{item.name}: {len(item.data.vertices)} vertices were imported, not those sent")
+            if "custom_normal" in item.data.attributes:
+                item.data.attributes.remove(item.data.attributes["custom_normal"])
+            item.data.attributes.new("custom_normal", "FLOAT_VECTOR", "POINT")
+        for material in bpy.data.materials:
+            if material.use_backface_culling:
+                hide_backs(material.node_tree)
+
+    def play(self, clip: str | None) -> None:
+        """There is one clip."""
+
+    def set_time(self, number: float) -> None:
+        """Show pose `number`."""
+        for item in self.bpy.context.scene.objects:
+            if item.type == "MESH":
+                points = self.poses[f"{item.name}_points"][int(number)]
+                item.data.vertices.foreach_set("co", np.ascontiguousarray(points).ravel())
+                normals = np.ascontiguousarray(self.poses[f"{item.name}_normals"][int(number)])
+                item.data.attributes["custom_normal"].data.foreach_set("vector", normals.ravel())
+                item.data.update()
+
+
+def hide_backs(tree: Any) -> None:
+    """Let light through where a face is seen from behind: Cycles itself has no single-sided materials."""
+    output = next(node for node in tree.nodes if node.type == "OUTPUT_MATERIAL" and node.is_active_output)
+    surface = output.inputs["Surface"]
+    if not surface.is_linked:
+        return
+    front = surface.links[0].from_socket
+    geometry, mix = tree.nodes.new("ShaderNodeNewGeometry"), tree.nodes.new("ShaderNodeMixShader")
+    nothing = tree.nodes.new("ShaderNodeBsdfTransparent")
+    tree.links.new(geometry.outputs["Backfacing"], mix.inputs[0])
+    tree.links.new(front, mix.inputs[1])
+    tree.links.new(nothing.outputs[0], mix.inputs[2])
+    tree.links.new(mix.outputs[0], surface)

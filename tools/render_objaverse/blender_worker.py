@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from blender_asset import Asset  # beside this file, which is run as a script
+from blender_asset import FileAsset, PosedAsset  # beside this file, which is run as a script
 
 PR_SET_PDEATHSIG = 1
 SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
@@ -40,6 +40,7 @@ def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:
     cycles = scene.cycles
     cycles.device, cycles.samples, cycles.seed = "CPU", request["samples"], request["seed"]
     cycles.use_adaptive_sampling = False
+    cycles.transparent_max_bounces = 64  # every layer of hidden backs and translucent cards is one
     # A pixel is the mean over its own square, as in the GL engine; the default blurs it over its neighbours, which
     # at few samples leaves noise where a silhouette ends.
     cycles.pixel_filter_type = "BOX"
@@ -119,7 +120,7 @@ def read_exr(bpy: Any, folder: Path, name: str, size: int) -> np.ndarray:
     return values.reshape(size, size, 4)[::-1]
 
 
-def render(asset: Asset, request: dict[str, Any], threads: int) -> None:
+def render(asset: FileAsset | PosedAsset, request: dict[str, Any], threads: int) -> None:
     """Render every view and frame to FOLDER/view_VVV/frame_FFF.png, and geometry passes to .npy beside them.
 
     Cameras are camera-to-world with Blender's axes in the normalised world. Instead of moving the object, each
@@ -165,20 +166,26 @@ def render(asset: Asset, request: dict[str, Any], threads: int) -> None:
         scene.use_nodes = False
 
 
-def answer(state: dict[str, Asset], request: dict[str, Any], threads: int) -> dict[str, Any]:
+def answer(state: dict[str, FileAsset | PosedAsset], request: dict[str, Any], threads: int) -> dict[str, Any]:
     """Carry out one request."""
+    import bpy
+
     operation = request["op"]
     if operation == "open":
         state.clear()
-        state["asset"] = Asset(request["path"])
-        return {"clips": state["asset"].clips()}
+        opened = FileAsset(bpy, Path(request["path"]))
+        state["asset"] = opened
+        return {"clips": opened.clips()}
+    if operation == "open_posed":
+        state.clear()
+        state["asset"] = PosedAsset(bpy, Path(request["looks"]), Path(request["poses"]))
+        return {}
     if operation == "worlds":
-        import bpy
-
         folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
         return {"worlds": sorted(str(path) for path in Path(folder).glob("*.exr"))}
     asset = state["asset"]
     if operation == "points":
+        assert isinstance(asset, FileAsset)
         asset.play(request["clip"])
         poses, triangles = [], np.zeros((0, 3), np.int32)
         for seconds in request["times"]:
@@ -202,7 +209,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    state: dict[str, Asset] = {}
+    state: dict[str, FileAsset | PosedAsset] = {}
     for line in sys.stdin:
         try:
             reply = {"ok": True, **answer(state, json.loads(line), threads)}

@@ -21,7 +21,7 @@ from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
 from viewtime.run_folder import RunFolder, plain, start_run
 
-from .assets import AssetFile, find_assets
+from .assets import AssetFile, content_of, find_assets
 from .pool import Event, run_pool
 from .ray_pool import run_ray
 from .sheets import write_sheet
@@ -50,7 +50,7 @@ def run(config: RenderConfig) -> list[Path]:
         run_folder = start_run(folder, "render", config, config.seed)
         _sweep(folder / "grids")
         settled, finished = _settled(run_folder.path("events.jsonl"), folder / "grids")
-        todo = [asset for asset in assets if asset.id not in finished]
+        todo = [asset for asset in assets if not _is_finished(asset, finished)]
         started = time.monotonic()
         events = _events(todo, config, frozenset(settled))
         fresh = _follow(events, run_folder, len(todo)) if todo else []
@@ -104,25 +104,32 @@ def _follow(events: Iterable[Event], run_folder: RunFolder, total: int) -> list[
     return fresh
 
 
-def _settled(path: Path, grids: Path) -> tuple[set[str], set[str]]:
-    """Samples that need no further work and assets that are complete, out of an earlier run's events.
+def _is_finished(asset: AssetFile, finished: dict[str, set[str]]) -> bool:
+    """By name and content: another file of the same name is another asset."""
+    return asset.id in finished and asset.path.is_file() and content_of(asset.path) in finished[asset.id]
+
+
+def _settled(path: Path, grids: Path) -> tuple[set[str], dict[str, set[str]]]:
+    """Samples that need no further work, and contents by id of complete assets, out of an earlier run's events.
 
     What failed is tried again; what was rendered counts only while its folder is there.
     """
     if not path.is_file():
-        return set(), set()
-    settled, finished, incomplete = set(), set(), set()
+        return set(), {}
+    settled, finished, incomplete = set(), {}, set()
     for event in read_jsonl(path):
-        kind, sample = event["event"], event.get("sample")
-        if sample is None:
-            (incomplete if kind == "failed" else finished).add(event["asset"])
+        kind, sample, asset = event["event"], event.get("sample"), event["asset"]
+        if sample is None and kind == "failed":
+            incomplete.add(asset)
+        elif sample is None:
+            finished.setdefault(asset, set()).add(event.get("content", ""))
         elif kind == "rejected" or (kind == "rendered" and (grids / sample / "grid.json").is_file()):
             settled.add(sample)
         elif kind == "rendered":
-            incomplete.add(event["asset"])
+            incomplete.add(asset)
     latest = {event["sample"]: event for event in read_jsonl(path) if "sample" in event}
     incomplete |= {event["asset"] for event in latest.values() if event["event"] == "failed"}
-    return settled, finished - incomplete
+    return settled, {asset: contents for asset, contents in finished.items() if asset not in incomplete}
 
 
 def _report(run_folder: RunFolder, assets: list[AssetFile], fresh: list[Event], seconds: float) -> dict[str, Any]:

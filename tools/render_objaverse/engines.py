@@ -19,13 +19,16 @@ from viewtime.configs.schema.render import RenderConfig
 from viewtime.files import atomic_folder
 from viewtime.grid import GRID_FILES, write_grid
 
-from .assets import GLTF_SUFFIXES, AssetFile, sample_name, sample_seed
+from .assets import GLTF_SUFFIXES, AssetFile, content_of, sample_name, sample_seed
 from .blender import Blender, BlenderError, CyclesQuality, choose_worlds, read_row, save_geometry
 from .gl import GLRenderer
 from .gltf import Scene, load_scene
 from .gltf_file import AssetError
+from .motion import disagreement, smaller
 from .plan import KEY_SIZE, PoseAt, SamplePlan, plan_sample, posed_from_mesh
-from .pose import pose_scene
+from .pose import Posed, pose_scene
+
+CHECKED_VIEWS = 3
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,12 @@ class AssetRenderer:
         if not chosen:
             known = ", ".join(name for name, _, _ in clips[:10]) or "none"
             raise AssetError("no_clip", f"{asset.path.name} has no wanted animation clip; it has: {known}")
-        samples = []
+        samples, content = [], content_of(asset.path)
         for clip, start, end in chosen:
             if end - start > 3600:
                 raise AssetError("key_times", f"{asset.path.name}: clip {clip!r} lasts {end - start:g} s, limit 3600")
             for orbit in orbit_names(self.config):
-                name = sample_name(asset.id, clip, orbit)
+                name = sample_name(asset.id, content, clip, orbit)
                 seed = sample_seed(self.config.seed, asset.id, clip, orbit)
                 samples.append(Sample(name, asset, clip, start, end, orbit, seed))
         return samples
@@ -209,8 +212,13 @@ class AssetRenderer:
     ) -> None:
         quality = self.config.quality
 
+        posed = pose_at(plan.times)
+
         def work(blender: Blender) -> dict[str, Any]:
-            blender.open(sample.asset.path)
+            if self._scene is None:
+                blender.open(sample.asset.path)
+            else:
+                blender.open_posed(posed)
             generator = np.random.default_rng(sample.seed + 1)
             world = self._worlds[int(generator.integers(len(self._worlds)))]
             turn = float(generator.uniform(0, 360))
@@ -230,9 +238,23 @@ class AssetRenderer:
             return {"world": world.name, "world_turn": round(turn, 3)}
 
         light = self._ask_blender(work)
+        self._check_motion(posed, plan, scratch)
         self._write(folder, plan, lambda view: read_row(scratch, view, self.config.frames), provenance | light)
         for path in scratch.glob("*.npz"):
             shutil.move(path, folder / path.name)
+
+    def _check_motion(self, posed: Posed, plan: SamplePlan, scratch: Path) -> None:
+        """Compare what Cycles rendered with the silhouettes of what was to be rendered, in a few views.
+
+        Raises:
+            BlenderError: "still" where the file moves and its pictures do not, or do not as they should.
+        """
+        views = np.linspace(0, self.config.views - 1, min(self.config.views, CHECKED_VIEWS)).round().astype(int)
+        matrices = plan.cameras.camera_to_world().numpy()[views]
+        drawn = self._key_renderer.draw(posed, matrices, plan.cameras.fov_y, placement=plan.placement)[..., 3]
+        traced = np.stack([smaller(read_row(scratch, view, self.config.frames)[..., 3], KEY_SIZE) for view in views])
+        if words := disagreement(drawn, traced):
+            raise BlenderError(words, "still")
 
     def _ask_blender(self, work: Any) -> Any:
         try:

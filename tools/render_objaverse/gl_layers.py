@@ -59,7 +59,7 @@ class Layers:
             self._layers[now].use()
             self._places[before].use(BEFORE)
             self._solid_place.use(SOLID)
-            found = context.query(any_samples=True)
+            found = context.query(samples=True)
             with found:
                 draw()
             if not found.samples:

@@ -14,13 +14,14 @@ import numpy as np
 
 from .animation import BadClip, Clip, read_clips
 from .document import INSTANCING, VISIBILITY, hidden, simplify
-from .gltf_file import DRACO, AssetError, GltfFile, Limits
+from .gltf_file import DRACO, MESHOPT, AssetError, GltfFile, Limits
 from .materials import Material, read_materials
 from .primitives import Part, Skin, read_primitive
 from .textures import KTX2, Texture
 
 SUPPORTED_EXTENSIONS = {
     DRACO,
+    *MESHOPT,
     INSTANCING,
     VISIBILITY,
     "EXT_texture_webp",
@@ -92,7 +93,7 @@ def load_scene(path: str | Path, limits: Limits | None = None) -> Scene:
 
     Raises:
         AssetError: with `.reason` one of missing, empty, too_large, truncated, not_gltf, bad_json, unsupported,
-            bad_structure, accessor, node_cycle, key_times, non_finite, no_geometry, draco.
+            bad_structure, accessor, node_cycle, key_times, non_finite, no_geometry, draco, meshopt, texture.
     """
     file = GltfFile(path, limits)
     try:

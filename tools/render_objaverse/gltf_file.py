@@ -22,6 +22,7 @@ from viewtime.errors import UserError, require
 COMPONENT = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 DRACO = "KHR_draco_mesh_compression"
+MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
 class AssetError(UserError):
@@ -68,6 +69,7 @@ class GltfFile:
         self._buffers: dict[int, memoryview] = {}
         self._arrays: dict[int, np.ndarray] = {}
         self._decoded = 0
+        self._views: dict[int, memoryview] = {}
         self._items: dict[str, list[dict[str, Any]]] = {}
 
     def fail(self, reason: str, message: str) -> AssetError:
@@ -171,13 +173,44 @@ class GltfFile:
         return self._read_bytes(target)
 
     def view(self, index: Any) -> memoryview:
-        """The bytes of a buffer view."""
+        """The bytes of a buffer view, decompressed where meshoptimizer packed them."""
         entry = self.item("bufferViews", index)
+        packed = next((entry["extensions"][name] for name in MESHOPT if name in entry.get("extensions", {})), None)
+        if packed is None:
+            return self._slice(index, entry)
+        if index not in self._views:
+            self._views[index] = self._unpacked(index, packed)
+        return self._views[index]
+
+    def _slice(self, index: Any, entry: dict[str, Any]) -> memoryview:
         buffer = self._buffer(entry["buffer"])
         start, size = int(entry.get("byteOffset", 0)), int(entry["byteLength"])
         if start < 0 or size < 0 or start + size > len(buffer):
             raise self.fail("truncated", f"bufferView {index} ends at {start + size:,} of {len(buffer):,} bytes")
         return buffer[start : start + size]
+
+    def _unpacked(self, index: Any, packed: dict[str, Any]) -> memoryview:
+        count, stride = packed["count"], packed["byteStride"]
+        if not (isinstance(count, int) and isinstance(stride, int) and count > 0 and 0 < stride <= 256):
+            raise self.fail("meshopt", f"bufferView {index} claims {count} elements of {stride} bytes")
+        self._count_decoded(count * stride // 4)
+        decoder = require("meshopt", "render")
+        try:
+            rows = decoder.decode_gltf_buffer(
+                bytes(self._slice(index, packed)), count, stride, packed["mode"], packed.get("filter", "NONE")
+            )
+        except (ValueError, RuntimeError) as error:
+            if isinstance(error, AssetError):
+                raise
+            words = f"bufferView {index}: meshopt data cannot be decoded: {str(error)[:100]}"
+            raise self.fail("meshopt", words) from error
+        return memoryview(np.ascontiguousarray(rows)).cast("B")
+
+    def _count_decoded(self, numbers: int) -> None:
+        """Bound what is unpacked from one file, however often it refers to the same bytes."""
+        self._decoded += numbers
+        if self._decoded > self.limits.decoded_elements:
+            raise self.fail("too_large", f"accessors of over {self.limits.decoded_elements:,} numbers together")
 
     def array(self, index: Any) -> np.ndarray:
         """An accessor as a read-only array [count, components], integers as stored unless they are normalised.
@@ -201,9 +234,7 @@ class GltfFile:
                 "accessor",
                 f"accessor {index} claims {count * width:,} numbers, limit {self.limits.accessor_elements:,}",
             )
-        self._decoded += count * width
-        if self._decoded > self.limits.decoded_elements:
-            raise self.fail("too_large", f"accessors of over {self.limits.decoded_elements:,} numbers together")
+        self._count_decoded(count * width)
         if "bufferView" in entry:
             values = self._strided(entry["bufferView"], int(entry.get("byteOffset", 0)), count, width, kind)
         else:

@@ -17,6 +17,7 @@ from .gl import GLRenderer
 from .gltf import Scene
 from .gltf_file import AssetError
 from .materials import Material
+from .motion import BACKGROUNDS, over
 from .orbits import make_orbit, regular_views, with_distance
 from .pose import Placement, Posed
 from .primitives import Part
@@ -127,10 +128,10 @@ def choose_times(
 
 
 def key_difference(posed: Posed, renderer: GLRenderer) -> float:
-    """Mean over consecutive frames of the L1 distance of their key renders on white, from the front and the side.
+    """Mean over consecutive frames of the L1 distance of their key renders, from the front and the side.
 
-    The sum is divided by the area that the object covers in either frame, so that a small object's motion counts
-    as much as a large one's.
+    On white or on black, whichever shows more. The sum is divided by the area that the object covers in either frame,
+    so that a small object's motion counts as much as a large one's.
     """
     placement = normalise(posed.positions)
     cameras = regular_views(2, len(posed.times), azimuth_range=180.0)
@@ -139,8 +140,8 @@ def key_difference(posed: Posed, renderer: GLRenderer) -> float:
     matrices = with_distance(cameras, distance).camera_to_world().numpy()
     images = renderer.draw(posed, matrices, cameras.fov_y, placement=placement).astype(np.float32) / 255
     alpha = images[..., 3:]
-    flat = images[..., :3] * alpha + 1 - alpha
-    change = np.abs(flat[:, 1:] - flat[:, :-1]).mean(axis=-1).sum(axis=(2, 3))
+    flat = [over(images, grey) for grey in BACKGROUNDS]
+    change = np.max([np.abs(shown[:, 1:] - shown[:, :-1]).mean(axis=-1).sum(axis=(2, 3)) for shown in flat], axis=0)
     area = np.maximum(alpha[:, 1:], alpha[:, :-1]).sum(axis=(2, 3, 4))
     return float((change / np.maximum(area, 1.0)).mean())
 

@@ -15,7 +15,7 @@ from typing import Any
 from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 
-from .assets import AssetFile
+from .assets import AssetFile, content_of
 from .blender import BlenderError
 from .engines import AssetRenderer
 from .gltf_file import AssetError
@@ -52,6 +52,7 @@ def worker_main(connection: Connection, config: RenderConfig, cpus: tuple[int, .
 def _render_asset(connection: Connection, renderer: AssetRenderer, asset: AssetFile, skip: Set[str]) -> None:
     record: dict[str, Any] = {"asset": asset.id}
     try:
+        record["content"] = content_of(asset.path)
         samples = renderer.open(asset)
     except Exception as error:
         connection.send(("asset", record | describe(error)))
@@ -60,7 +61,7 @@ def _render_asset(connection: Connection, renderer: AssetRenderer, asset: AssetF
     for sample in samples:
         if sample.name in skip:
             continue
-        found = {"asset": asset.id, "sample": sample.name, "clip": sample.clip, "orbit": sample.orbit}
+        found = {**record, "sample": sample.name, "clip": sample.clip, "orbit": sample.orbit}
         final = folder / sample.name
         if (final / "grid.json").is_file():
             images = renderer.config.views * renderer.config.frames

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scenes import ball
 
+from benchmarks.blender_import import imported_points
 from viewtime.cameras import regular_orbit
 from viewtime.recon.export.glb import write_glb
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.surface.silhouette import silhouettes
 from viewtime.recon.surface.skinning import skin_mesh
-from viewtime.render_objaverse.blender import Blender
 from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.pose import pose_scene
 
@@ -127,10 +127,7 @@ def test_khronos_validator_notices_a_damaged_file(written, validator, tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
 def test_blender_shows_the_same_frames_and_silhouettes(written):
     path, mesh = written
-    with Blender(threads=1) as blender:
-        blender.open(path)
-        (clip,) = blender.clips
-        points, triangles = blender.points(clip["name"], seconds(mesh))
+    points, triangles = imported_points(path, 0, seconds(mesh))
     assert len(points) == len(mesh.positions)
     assert largest_gap(mesh, points) < TOLERANCE
     views = Viewpoints.of(regular_orbit(3, 1), 64, 64)
