@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from feature_files import COLOURS, FEATURES, Feature, base_texture, quadrants, square, write
-from feature_table import SIZE, agreement, by_cycles, by_gl, pose, wrong_places
+from feature_table import BEGIN, END, SIZE, agreement, by_cycles, by_gl, pose, wrong_places
 from small_gltf import Builder
 
 from viewtime.errors import UserError
@@ -18,6 +18,8 @@ from viewtime.render_objaverse.blender import Blender
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.gltf_file import AssetError, Limits
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "rendering.md"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,14 @@ def test_cycles_shows_the_same(tmp_path: Path, renderer: GLRenderer) -> None:
             if found:
                 wrong[feature.name] = found
     assert wrong == {}
+
+
+def test_the_document_has_a_row_for_each_feature() -> None:
+    rows = DOCUMENT.read_text().split(BEGIN)[1].split(END)[0].splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [feature.name for feature in FEATURES]
+    for row, feature in zip(rows, FEATURES):
+        whole = f"{len(feature.facts)} of {len(feature.facts)}"
+        assert [cell.strip() for cell in row.split("|")[2:4]] == [whole, whole]
 
 
 def test_a_fact_can_be_contradicted(tmp_path: Path, renderer: GLRenderer) -> None:

@@ -105,3 +105,26 @@ def test_dynamic_orbits_wander_but_keep_their_bounds_and_order() -> None:
 def test_an_orbit_that_would_reorder_views_is_refused() -> None:
     with pytest.raises(UserError, match="azimuth_jitter"):
         dynamic_orbit(4, 1, np.random.default_rng(0), azimuth_jitter=0.6)
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
+def test_the_smallest_distance_by_hand(aspect: float) -> None:
+    """One point, one camera that looks along z: inside while |x| <= aspect k (d + z) and |y| <= k (d + z)."""
+    slope = np.tan(np.radians(60.0) / 2) * 0.9
+    looking = np.eye(3)[None]
+    for x, y, z in ((0.6, 0.1, 0.2), (-0.6, 0.1, -0.2), (0.1, 0.5, 0.3), (0.1, -0.5, -0.3)):
+        points = np.array([[[x, y, z]]], np.float32)
+        expected = max(abs(x) / aspect, abs(y)) / slope - z
+        found = required_distance(points, looking, fov_y=60.0, margin=0.1, aspect=aspect)
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_smallest_distance_is_that_of_the_worst_frame_and_view() -> None:
+    turned = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], float)  # looks along x
+    points = np.array([[[0.1, 0, 0], [0, 0, 0.4]], [[0.3, 0, 0], [0, 0, -0.2]]], np.float32)
+    slope = np.tan(np.radians(45.0) / 2)
+    seen = [max(abs(0.4) / slope, 0.1 / slope), 0.3 / slope]
+    both = required_distance(points, np.stack([np.eye(3), turned]), fov_y=45.0, margin=0.0)
+    assert both == pytest.approx(max(seen), abs=1e-5)
+    first = required_distance(points, np.eye(3)[None], fov_y=45.0, margin=0.0)
+    assert first == pytest.approx(0.3 / slope, abs=1e-5)

@@ -204,7 +204,7 @@ class GltfFile:
                 raise
             words = f"bufferView {index}: meshopt data cannot be decoded: {str(error)[:100]}"
             raise self.fail("meshopt", words) from error
-        return memoryview(np.ascontiguousarray(rows)).cast("B")
+        return memoryview(np.ascontiguousarray(rows).tobytes())
 
     def _count_decoded(self, numbers: int) -> None:
         """Bound what is unpacked from one file, however often it refers to the same bytes."""
