@@ -18,14 +18,13 @@ from torch.nn import functional
 
 from viewtime.cameras import Cameras
 from viewtime.data.captions import read_caption
+from viewtime.data.film import open_film
 from viewtime.data.samples import CorruptSampleError, GridSample
 from viewtime.data.sources import Consumer
 from viewtime.data.views import draw_frames
 from viewtime.errors import UserError
-from viewtime.video import read_video
 
 SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
-LONGEST_READ = 400  # frames decoded of a video
 
 
 @dataclass(frozen=True)
@@ -120,24 +119,29 @@ class Pseudo4DSource:
         """See `data.sources.Source`."""
         path = self.paths[int(rng.integers(len(self.paths)))]
         name = str(path.relative_to(self.root))
-        try:
-            video = read_video(path, max_frames=LONGEST_READ, max_side=4 * max(self.size))
-        except UserError as error:
-            raise CorruptSampleError(str(error)) from error
-        if len(video.frames) < self.frames:
-            raise CorruptSampleError(f"{name} has {len(video.frames)} frames; {self.frames} are drawn from each video")
-        chosen = draw_frames(rng, len(video.frames), self.frames, self.max_stride)
+        chosen, decoded, fps = self._read(path, name, rng)
         stride = int(chosen[1] - chosen[0]) if self.frames > 1 else 1
-        pixels = rearrange(torch.from_numpy(video.frames[chosen.numpy()]), "f h w c -> f c h w")
-        pixels = cut_frame(rng, pixels[:, :3], self.size)
+        pixels = rearrange(torch.from_numpy(decoded), "f h w c -> f c h w")
+        pixels = cut_frame(rng, pixels, self.size)
         move, amounts = draw_move(rng), view_amounts(rng, self.views)
         turn = float(rng.choice([-1.0, 1.0])) * 30.0 * amounts[:, None].expand(self.views, self.frames)
         flat = torch.zeros(self.views, self.frames)
         cameras = Cameras(flat, torch.remainder(turn, 360.0), flat + 2.0)
         facts = {"video": name, "first_frame": int(chosen[0]), "move": repr(move)}
         frames = warp_views(pixels, move, amounts)
-        fps, caption = video.fps / stride, read_caption(path)
+        fps, caption = fps / stride, read_caption(path)
         return GridSample(name, self.name, frames, cameras, fps, caption=caption, provenance=facts)
+
+    def _read(self, path: Path, name: str, rng: np.random.Generator) -> tuple[Tensor, np.ndarray, float]:
+        """Frame numbers drawn from a film, the frames [F, H, W, 3], and the film's rate."""
+        try:
+            film = open_film(path, max_side=4 * max(self.size))
+            if film.count < self.frames:
+                raise UserError(f"{film.count} frames; {self.frames} are drawn from each video")
+            chosen = draw_frames(rng, film.count, self.frames, self.max_stride)
+            return chosen, film.frames(chosen), film.fps
+        except UserError as error:
+            raise CorruptSampleError(f"{name}: {error}") from error
 
 
 def cut_frame(rng: np.random.Generator, video: Tensor, size: tuple[int, int]) -> Tensor:

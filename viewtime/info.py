@@ -15,7 +15,7 @@ from viewtime.run_folder import package_version
 
 OPTIONAL_PARTS = {
     "render": ("bpy", "objaverse", "ray"),
-    "train": ("accelerate", "deepspeed", "diffusers", "open_clip", "peft", "wandb", "webdataset"),
+    "train": ("accelerate", "decord", "deepspeed", "diffusers", "open_clip", "peft", "wandb", "webdataset"),
     "view": ("viser", "gradio"),
     "metrics": ("lpips", "matplotlib", "open_clip", "torchvision"),
     "cuda": ("gsplat", "xformers"),

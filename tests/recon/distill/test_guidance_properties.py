@@ -10,7 +10,7 @@ from golden_parts import GivenText, StoredDraws, blank, rendered, unet2d, vae
 from viewtime.cameras import Cameras, opengl_from_opencv, regular_orbit
 from viewtime.errors import UserError
 from viewtime.model.conditioners.vision_transformer import VisionTransformer
-from viewtime.model.video_config import ImageEncoderConfig
+from viewtime.model.published.video_config import ImageEncoderConfig
 from viewtime.recon.distill.camera_sampling import CameraRange, elevations, ring, single
 from viewtime.recon.distill.guidance.base import Kind, SeededDraws
 from viewtime.recon.distill.guidance.codec import Autoencoder
