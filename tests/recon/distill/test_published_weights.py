@@ -208,7 +208,7 @@ def test_another_models_weights(tmp_path, tiny):
     save_file(ldm_tensors(unet2d("sd"), vae()), tmp_path / "sd.safetensors")
     with pytest.raises(UserError, match=r"4 missing \(camera_embed"):
         open_guidance("mvdream", tmp_path / "sd.safetensors", "cpu")
-    with pytest.raises(UserError, match="is no zero123 checkpoint: it has no cc_projection.weight"):
+    with pytest.raises(UserError, match=r"is no zero123 checkpoint: it has no cc_projection\.weight"):
         open_guidance("zero123", tmp_path / "sd.safetensors", "cpu")
     cut = ldm_tensors(unet2d("sd"), vae())
     cut = {name: value for name, value in cut.items() if "middle_block" not in name}
