@@ -37,4 +37,5 @@ def warped(position: Tensor, displacement: Tensor, scale: float = 1.0) -> Tensor
         position: sample positions; displacement: from `squashed_displacement`.
         scale: enlarges the object by this factor.
     """
-    return ((position + displacement - 0.5) / scale + 0.5).clamp(0, 1)
+    moved = position + displacement
+    return (moved if scale == 1 else (moved - 0.5) / scale + 0.5).clamp(0, 1)

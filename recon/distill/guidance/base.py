@@ -43,12 +43,14 @@ class Rendered:
         opacity: in [0, 1], [B, V, F, 1, H, W].
         foreground: Σ w c, the colour without a background (premultiplied), [B, V, F, 3, H, W].
         cameras: one per scene B, each [V, F].
+        times: the scene's instants in [0, 1], float64 [F], where somebody knows them; no learned guidance asks.
     """
 
     color: Tensor
     opacity: Tensor
     foreground: Tensor
     cameras: tuple[Cameras, ...]
+    times: Tensor | None = None
 
     def __post_init__(self) -> None:
         B, V, F, C, H, W = self.color.shape
@@ -70,7 +72,7 @@ class Rendered:
             value[scenes, views][:, None] for value in (self.color, self.opacity, self.foreground)
         )
         cameras = tuple(self.cameras[b][v] for b, v in zip(scenes.tolist(), views.tolist()))
-        return Rendered(color, opacity, foreground, cameras)
+        return Rendered(color, opacity, foreground, cameras, self.times)
 
 
 class NoisePrediction(NamedTuple):
