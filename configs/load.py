@@ -44,6 +44,8 @@ def suggest(name: str, known: list[str]) -> str:
 def load_preset(name_or_path: str | Path, command: str | None = None) -> dict[str, Any]:
     """The mapping of a preset that ships (by name) or of a YAML file (by path), without its key `command`.
 
+    A key `base` names another preset, of which this one gives the differences.
+
     Args:
         command: who asks; a file that says it is for another command is refused.
 
@@ -67,7 +69,22 @@ def load_preset(name_or_path: str | Path, command: str | None = None) -> dict[st
             f"{name_or_path} is {_in_words(made_for)}, and {_in_words(command)} is needed here: "
             f"{', '.join(presets(command)) or 'none ships'}"
         )
+    if "base" in mapping:
+        mapping = merged(load_preset(mapping.pop("base"), command), mapping)
     return mapping
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A mapping with changes: sections are merged key by key, null removes a key, everything else is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
 
 
 def _in_words(command: str) -> str:

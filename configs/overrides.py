@@ -10,6 +10,7 @@ import dataclasses
 import shutil
 import textwrap
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from docstring_parser import parse_from_object
@@ -20,25 +21,42 @@ from viewtime.errors import UserError
 Schema = TypeVar("Schema")
 
 
-def parse_overrides(schema: type[Schema], argv: list[str], prog: str, parts: dict[str, type] | None = None) -> Schema:
+def parse_overrides(
+    schema: type[Schema],
+    argv: list[str],
+    prog: str,
+    parts: dict[str, type] | None = None,
+    *,
+    command: str = "train",
+    positional: str | None = None,
+    choose: Callable[[dict[str, Any]], str] | None = None,
+) -> Schema:
     """`--config NAME` and any number of `--section.key value` or `--flag` (true).
 
     Args:
         parts: dataclasses of free-form keys of the schema, which `--help` lists too.
+        command: whose presets are taken.
+        positional: key that one argument without a name sets.
+        choose: the preset where `--config` is not given, from what else is.
 
     Raises:
         UserError: no config, an unknown or missing key, or a value of the wrong type.
         SystemExit: `--help`.
     """
     if "--help" in argv or "-h" in argv:
-        print(help_text(schema, prog, parts))
+        print(help_text(schema, prog, parts, command, positional))
         raise SystemExit(0)
+    given: dict[str, Any] = {}
+    if positional and argv and not argv[0].startswith("--"):
+        given[positional], argv = argv[0], argv[1:]
     pairs = list(_pairs(argv))
     names = [value for key, value in pairs if key == "config"]
-    if not names:
-        raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets('train'))}")
-    mapping = load_preset(names[-1], "train")
-    mapping["config"] = names[-1]
+    if not names and choose is None:
+        raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets(command))}")
+    plain = {key: yaml.safe_load(value) for key, value in pairs if "." not in key}
+    name = names[-1] if names else typing.cast(Callable, choose)(plain)
+    mapping = load_preset(name, command) | given
+    mapping["config"] = name
     for key, value in pairs:
         if key != "config":
             _assign(mapping, key.split("."), yaml_value(value, f"--{key}"), key)
@@ -82,12 +100,19 @@ def _assign(mapping: dict[str, Any], path: list[str], value: Any, whole: str) ->
                 raise UserError(f"--{whole}: {'.'.join(path[: position + 1])} is a single value, {target!r}")
 
 
-def help_text(schema: type, prog: str, parts: dict[str, type] | None = None) -> str:
-    """Each key of the schema with its type, default and meaning, and the presets; `parts`: see `parse_overrides`."""
+def help_text(
+    schema: type,
+    prog: str,
+    parts: dict[str, type] | None = None,
+    command: str = "train",
+    positional: str | None = None,
+) -> str:
+    """Each key of the schema with its type, default and meaning, and the presets; see `parse_overrides`."""
     width = shutil.get_terminal_size().columns
-    lines = [f"usage: {prog} --config NAME|FILE.yaml [--section.key value ...]"]
+    first = f"{positional.upper()} [--config NAME|FILE.yaml]" if positional else "--config NAME|FILE.yaml"
+    lines = [f"usage: {prog} {first} [--section.key value ...]"]
     lines += _describe(schema, "", parts or {}, width)
-    return "\n".join([*lines, "", *textwrap.wrap(f"presets: {', '.join(presets('train'))}", width)])
+    return "\n".join([*lines, "", *textwrap.wrap(f"presets: {', '.join(presets(command))}", width)])
 
 
 def _describe(schema: type, prefix: str, parts: dict[str, type], width: int) -> list[str]:
@@ -100,7 +125,7 @@ def _describe(schema: type, prefix: str, parts: dict[str, type], width: int) -> 
         hint, name = hints[item.name], f"{prefix}{item.name}"
         inner = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
         if inner:
-            number = "0." if typing.get_origin(hint) is list else ""
+            number = {list: "0.", dict: "NAME."}.get(typing.get_origin(hint), "")
             below += _describe(typing.cast(type, inner[0]), f"{name}.{number}", parts, width)
             continue
         lines.append(f"  --{name}  {_type_and_default(hint, item)}")

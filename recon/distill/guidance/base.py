@@ -203,6 +203,14 @@ class CameraCopy(Protocol):
         """The raw prediction (noise or velocity, see `predicts`) with gradient to `parameters`, [B, V, F, C, h, w]."""
         ...
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was trained, by name, for checkpoints."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state_dict`; raises KeyError for a state of another network."""
+        ...
+
 
 class Draws(Protocol):
     """Where a step's random numbers come from; tests give stored ones."""

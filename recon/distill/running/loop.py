@@ -1,0 +1,59 @@
+"""The loop around a run: going on, progress with what is left, saved states, previews, the record of every loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from viewtime.files import atomic_path
+from viewtime.log import progress_bar
+
+from .fit import DistillFit
+from .show import write_sheet
+
+STATE, RECORD, PREVIEW = "state.pt", "losses.jsonl", "preview.png"
+
+
+def run_distill(fit: DistillFit, folder: Path | None) -> None:
+    """Iterate to the end.
+
+    Args:
+        folder: where the state, the record and previews go; None keeps nothing.
+
+    Raises:
+        UserError: the saved state belongs to other options, or the run diverges.
+    """
+    state = folder and folder / STATE
+    if state and fit.config.resume and state.is_file():
+        fit.restore(state)
+    if folder:
+        fit.records = read_records(folder / RECORD, fit)
+    with progress_bar("distill", fit.total) as bar:
+        bar.advance(fit.done)
+        while not fit.finished():
+            fit.step()
+            bar.advance(1, describe(fit))
+            if folder and (fit.done % fit.config.save_every == 0 or fit.finished()):
+                write_records(fit, folder / RECORD)
+                fit.save(folder / STATE)
+                write_sheet(fit.scene, fit.config.result, folder / PREVIEW)
+
+
+def describe(fit: DistillFit) -> str:
+    """The stage, this step's losses and the running measures, for the progress bar."""
+    losses = ", ".join(f"{name} {value:.3g}" for name, value in fit.records[-1]["losses"].items())
+    means = ", ".join(f"{name} {value:.3g}" for name, value in fit.watch.means.items())
+    return f"{fit.stage_name}: {losses}; {means}"
+
+
+def read_records(path: Path, fit: DistillFit) -> list[dict]:
+    """The record up to where the fit stands; what a killed run did after its last saved state is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()[: fit.done]]
+
+
+def write_records(fit: DistillFit, path: Path) -> None:
+    """One line per step: stage, step, shots, each unweighted loss, and running means of opacity and motion."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in fit.records))
