@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +37,16 @@ KNIGHT = (
     Part((0.10, 0.0, -0.38), (0.08, 0.08, 0.22), STEEL, (0.10, 0.0, -0.18), -0.6),
     Part((-0.10, 0.0, -0.38), (0.08, 0.08, 0.22), STEEL, (-0.10, 0.0, -0.18), 0.6),
 )
+
+
+class EndpointError(NamedTuple):
+    """Means over points and instants as shares of the object's size: of all points and of those that move; then the
+    same for a scene that stands still."""
+
+    all: float
+    moving: float
+    all_still: float
+    moving_still: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,21 @@ class KnownGaussians:
         V, F = cameras.shape
         picture = self.picture(Viewpoints.of(cameras, *size), times.tolist() * V)
         return torch.cat([picture.rgb, picture.alpha], dim=1).unflatten(0, (V, F))
+
+    def endpoint_error(self, displace: Callable[[Tensor, Tensor], Tensor], times: Tensor) -> EndpointError:
+        """How far from their true places at t = 0 a backward deformation carries the points of the instants `times`.
+
+        Args:
+            displace: (points [N, 3] world, instants [N]) -> displacement [N, 3] in world units.
+        """
+        found, still, moving = [], [], self.swing != 0
+        for time in times.tolist():
+            points = self.at(time)
+            carried = points + displace(points, torch.full((len(points),), time))
+            found.append((carried - self.position).norm(dim=1) / self.extent)
+            still.append((points - self.position).norm(dim=1) / self.extent)
+        error, nothing = torch.stack(found), torch.stack(still)
+        return EndpointError(*(float(v.mean()) for v in (error, error[:, moving], nothing, nothing[:, moving])))
 
     @property
     def extent(self) -> float:
