@@ -29,7 +29,7 @@ def parse_overrides(
     *,
     command: str = "train",
     positional: str | None = None,
-    choose: Callable[[dict[str, Any]], str] | None = None,
+    read: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Schema:
     """`--config NAME` and any number of `--section.key value` or `--flag` (true).
 
@@ -37,7 +37,7 @@ def parse_overrides(
         parts: dataclasses of free-form keys of the schema, which `--help` lists too.
         command: whose presets are taken.
         positional: key that one argument without a name sets.
-        choose: the preset where `--config` is not given, from what else is.
+        read: the mapping, with its key `config`, from the values without a section; default: the preset `config`.
 
     Raises:
         UserError: no config, an unknown or missing key, or a value of the wrong type.
@@ -50,13 +50,10 @@ def parse_overrides(
     if positional and argv and not argv[0].startswith("--"):
         given[positional], argv = argv[0], argv[1:]
     pairs = list(_pairs(argv))
-    names = [value for key, value in pairs if key == "config"]
-    if not names and choose is None:
-        raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets(command))}")
     plain = {key: yaml.safe_load(value) for key, value in pairs if "." not in key}
-    name = names[-1] if names else typing.cast(Callable, choose)(plain)
-    mapping = load_preset(name, command) | given
-    mapping["config"] = name
+    if read is None and "config" not in plain:
+        raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets(command))}")
+    mapping = (read(plain) if read else load_preset(plain["config"], command) | {"config": plain["config"]}) | given
     for key, value in pairs:
         if key != "config":
             _assign(mapping, key.split("."), yaml_value(value, f"--{key}"), key)

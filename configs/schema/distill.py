@@ -11,6 +11,7 @@ from .distill_stages import CameraOptions, GuidanceOptions, StageOptions
 
 DEFAULTS = {"4d-fy": "4d-fy-code", "dream-in-4d": "dream-in-4d-code"}
 IMAGE_DEFAULT = "dream-in-4d-image"
+MEMORY = (12, 24, 48, 80)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class DistillConfig:
         out: folder to write.
         method: whose published schedule is the default.
         image: RGBA picture of the object, for dream-in-4d.
-        lora: folder of a DreamBooth LoRA that diffusers wrote, for the guidance sd.
+        lora: folder of a DreamBooth LoRA that diffusers wrote, for the guidances by Stable Diffusion.
         weights: files or folders of the networks by the guidances' names.
         preview_prior: only draw what each guidance alone makes of the prompt, and stop.
         preview_steps: denoising steps of that.
@@ -122,12 +123,40 @@ class DistillConfig:
         """A prompt, then `--section.key value`; see `viewtime.configs.overrides.parse_overrides`."""
         from viewtime.configs.overrides import parse_overrides
 
-        return parse_overrides(DistillConfig, argv, prog, command="distill", positional="prompt", choose=default_preset)
+        return parse_overrides(DistillConfig, argv, prog, command="distill", positional="prompt", read=read_preset)
 
 
-def default_preset(mapping: dict[str, Any]) -> str:
-    """The preset for what the command line names."""
-    if mapping.get("image") is not None:
-        return IMAGE_DEFAULT
-    method = str(mapping.get("method", "4d-fy"))
-    return DEFAULTS.get(method, method)
+def read_preset(plain: dict[str, Any]) -> dict[str, Any]:
+    """The preset that `--config`, or `--method` and `--image`, name, made to fit `--memory`.
+
+    Raises:
+        UserError: no such preset.
+    """
+    from viewtime.configs.load import load_preset
+
+    method = str(plain.get("method", "4d-fy"))
+    default = IMAGE_DEFAULT if plain.get("image") is not None else DEFAULTS.get(method, method)
+    name = str(plain.get("config", default))
+    mapping = load_preset(name, "distill") | {"config": name}
+    return fitted(mapping, plain["memory"]) if plain.get("memory") else mapping
+
+
+def fitted(mapping: dict[str, Any], gigabytes: int) -> dict[str, Any]:
+    """A preset's mapping with the changes for so much GPU memory (`configs/memory/`).
+
+    Raises:
+        UserError: there are none for that number.
+    """
+    from viewtime.configs.load import PRESET_FOLDER, load_preset, merged
+    from viewtime.errors import UserError
+
+    path = PRESET_FOLDER / "memory" / f"{gigabytes}.yaml"
+    if not path.is_file():
+        raise UserError(f"--memory {gigabytes}; one of {', '.join(map(str, MEMORY))}")
+    changes = load_preset(path, "distill")
+    everyone = changes["guidances"].pop("*", {})
+    sections = {
+        name: merged(merged(section, everyone), changes["guidances"].get(name, {}))
+        for name, section in mapping["guidances"].items()
+    }
+    return merged(mapping, {"render": changes["render"]}) | {"guidances": sections}

@@ -35,6 +35,23 @@ class CameraOptions:
 
 
 @dataclass(frozen=True)
+class RangeOptions:
+    """From which timesteps a guidance draws, as shares of the noise schedule.
+
+    Attributes:
+        low: the least.
+        high: the greatest.
+        switch: the step after which `high_after` holds instead of `high`; 0: never.
+        high_after: see `switch`.
+    """
+
+    low: Number = 0.02
+    high: Number = 0.98
+    switch: int = 0
+    high_after: float = 0.5
+
+
+@dataclass(frozen=True)
 class GuidanceOptions:
     """A frozen denoiser and what is done with its predictions.
 
@@ -42,8 +59,15 @@ class GuidanceOptions:
         model: which network, or analytic, the exact denoiser of a scene that ships (a small knight).
         weights: file or folder of the network; analytic needs none.
         carrier: file or folder of the network that carries VSD's LoRA; none: the network itself carries it.
-        carrier_predicts: what the carrier was trained to predict.
+        vae: file or folder of another autoencoder.
+        text_encoder: file or folder that holds the text encoder; none: the network's own.
         lora: folder of a DreamBooth LoRA that diffusers wrote, for model sd-2.1-base.
+        clip: for grid: a grid folder whose first view the scene should agree with.
+        resize: height and width that the network sees, for those that take several; none: its own.
+        chunk: pictures that the autoencoder takes at a time.
+        recompute: keep nothing of the encoder for the backward pass.
+        frames_with_gradient: pictures of a step, drawn at random, that carry gradients through the autoencoder; 0: all.
+        split: conditional and unconditional prediction one after the other.
         dtype: of the network.
         negative: the negative prompt; quality: the long list of words that MVDream uses.
         view_words: thresholds in degrees of the front, the back and overhead, for ", front view" and the like behind
@@ -56,10 +80,7 @@ class GuidanceOptions:
         motion: factor on what differs from the mean frame, of sds.
         rescale: of reconstruction.
         steps: denoising steps of one_step.
-        low: least timestep, as a share of the schedule.
-        high: greatest.
-        switch: the step after which `high_after` holds instead of `high`; 0: never.
-        high_after: see `switch`.
+        range: of timesteps.
         weight: of each loss by its name: sds; vsd and lora; latent and color.
         front_only: images further from the front than this many degrees are not shown to it; 180: all are.
         camera: analytic: own, any or front, see recon/distill/guidance/analytic.py.
@@ -76,8 +97,15 @@ class GuidanceOptions:
     ] = "analytic"  # fmt: skip
     weights: Path | None = None
     carrier: Path | None = None
-    carrier_predicts: Literal["noise", "velocity"] = "velocity"
+    vae: Path | None = None
+    text_encoder: Path | None = None
     lora: Path | None = None
+    clip: Path | None = None
+    resize: tuple[int, int] | None = None
+    chunk: int = 1
+    recompute: bool = True
+    frames_with_gradient: int = 0
+    split: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     negative: str = ""
     view_words: tuple[float, float, float] | None = None
@@ -89,10 +117,7 @@ class GuidanceOptions:
     motion: float = 1.0
     rescale: float = 0.5
     steps: int = 1
-    low: Number = 0.02
-    high: Number = 0.98
-    switch: int = 0
-    high_after: float = 0.5
+    range: RangeOptions = field(default_factory=RangeOptions)
     weight: dict[str, Number] = field(default_factory=lambda: {"sds": 1.0})
     front_only: float = 180.0
     camera: Literal["own", "any", "front"] = "own"
@@ -149,6 +174,7 @@ class StageOptions:
         sparsity: weight of the mean of √(opacity² + 0.01).
         opaque: weight of the opacity's entropy.
         variation: weight of the displacement's total variation, for videos.
+        ranges: of timesteps in this stage, by guidance, instead of the guidance's own.
         shots: what its steps show.
     """
 
@@ -164,4 +190,5 @@ class StageOptions:
     sparsity: Number = 0.0
     opaque: Number = 0.0
     variation: Number = 0.0
+    ranges: dict[str, RangeOptions] = field(default_factory=dict)
     shots: dict[str, ShotOptions] = field(default_factory=dict)

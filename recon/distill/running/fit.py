@@ -22,7 +22,7 @@ from ..guidance.base import SeededDraws
 from ..losses import regularisers
 from ..scalars import value_at
 from .reference import Reference
-from .schedule import Judge, camera_range, check_stage, choose_shots, draw_shot, scalar
+from .schedule import Judge, camera_range, check_stage, choose_shots, draw_shot, scalar, timestep_range
 from .watch import Watch, all_finite
 
 MOST_SKIPPED = 20  # steps in a row with values that are not finite
@@ -101,6 +101,9 @@ class DistillFit:
         self.judges = {name: judge for name, judge in self.judges.items() if name in wanted}
         for name in sorted(wanted - set(self.judges)):
             self.judges[name] = self.open_judge(name)
+        for name in sorted(wanted):
+            own = stage.ranges.get(name, self.config.guidances[name].range)
+            self.judges[name] = self.judges[name].during(timestep_range(own))
         remedy = "raise the weight of the video's guidance (" + ", ".join(
             f"--guidances.{name}.weight.{loss}"
             for shot in stage.shots.values() if shot.frames > 1 for name in shot.guidances

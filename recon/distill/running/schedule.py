@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from viewtime.cameras import Cameras
-from viewtime.configs.schema.distill_stages import CameraOptions, GuidanceOptions, Number, ShotOptions, StageOptions
+from viewtime.configs.schema.distill_stages import (
+    CameraOptions,
+    GuidanceOptions,
+    Number,
+    RangeOptions,
+    ShotOptions,
+    StageOptions,
+)
 from viewtime.errors import UserError
 
 from ..camera_sampling import CameraRange, ring, single
@@ -35,12 +42,17 @@ def scalar(value: Number, where: str = "a scheduled number") -> Scalar:
     return Ramp(int(value[0]), value[1], value[2], int(value[3]))
 
 
+def timestep_range(options: RangeOptions) -> TimestepRange:
+    """From which timesteps a guidance draws."""
+    o = options
+    return TimestepRange(
+        scalar(o.low, "low"), scalar(o.high, "high"), switch=o.switch or None, high_after=o.high_after
+    )  # fmt: skip
+
+
 def make_objective(options: GuidanceOptions) -> Objective:
     """The loss that a guidance's options name."""
-    o = options
-    timesteps = TimestepRange(
-        scalar(o.low, "low"), scalar(o.high, "high"), switch=o.switch or None, high_after=o.high_after
-    )
+    o, timesteps = options, timestep_range(options.range)
     form = "A" if o.form == "a" else "B"
     if o.loss == "sds":
         return Sds(o.scale, form, o.weighting, motion=o.motion, timesteps=timesteps)
@@ -58,6 +70,11 @@ class Judge:
     teacher: Teacher
     weight: dict[str, Scalar]
     front_only: float = 180.0
+
+    def during(self, timesteps: TimestepRange) -> Judge:
+        """The same with another range of timesteps."""
+        objective = replace(self.teacher.objective, timesteps=timesteps)
+        return replace(self, teacher=replace(self.teacher, objective=objective))
 
     def losses(self, rendered: Rendered, step: int, draws: Draws) -> tuple[dict[str, Tensor], Tensor]:
         """Unweighted losses by name, and their weighted sum."""
@@ -129,6 +146,8 @@ def check_stage(name: str, stage: StageOptions, cameras: set[str], guidances: se
     total = sum(shot.probability for shot in stage.shots.values())
     if total and abs(total - 1) > 1e-6:
         raise UserError(f"stage {name}: the probabilities of its shots add up to {total:g}, not to 1")
+    if set(stage.ranges) - guidances:
+        raise UserError(f"stage {name}: ranges of {', '.join(sorted(set(stage.ranges) - guidances))}: no such guidance")
     for shot_name, shot in stage.shots.items():
         for what, wanted, known in (
             ("cameras", {shot.cameras}, cameras),
