@@ -40,6 +40,9 @@ COMMANDS = {
         "sample:SampleConfig", "sample.command", "one video in, a grid of views × frames out", "recon.video_to_asset"
     ),
     "reconstruct": Command("reconstruct:ReconstructConfig", "recon.command", "fit a grid with a 4D asset"),
+    "distill": Command(
+        "distill:DistillConfig", "recon.distill_command", "a text or a picture to 4D, by guidance models"
+    ),
     "evaluate": Command("evaluate:EvaluateConfig", "sample.metrics.command", "compare grids with the truth"),
     "export": Command("export:ExportConfig", "recon.export_command", "write an asset or weights in another format"),
     "view": Command("view:ViewConfig", "recon.view_command", "look at an asset in the browser"),

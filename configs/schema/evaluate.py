@@ -46,6 +46,9 @@ class EvaluateConfig:
     clip_weights: str = "openai"
     """Weights of CLIP-S: open_clip's name for them, or a file."""
 
+    prompt: list[str] = field(default_factory=list)
+    """CLIP score of each --pred GRID with its text, over the orbit that turns while time passes; needs no truth."""
+
     offline: bool = False
     """Never download weights; use only what is on this machine."""
 

@@ -12,6 +12,7 @@ from viewtime.grid import FrameGrid
 from viewtime.log import log, progress
 from viewtime.run_folder import RunFolder, start_run
 from viewtime.sample.metrics.assets import render_asset
+from viewtime.sample.metrics.clip_score import clip_score, clip_score_summary
 from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
@@ -50,6 +51,8 @@ def run(config: EvaluateConfig) -> list[Path]:
             for path, truth in ((path, open_grid(where)) for path, where in zip(config.asset, gt, strict=True))
         )
         written += _score(config, rendered, len(gt), network, pair_metrics, missing, folder, "asset")
+    if config.prompt:
+        written += _clip_score(config, pred, folder)
     if config.four_real:
         written += _four_real(config, pred, network, folder)
     return written
@@ -164,6 +167,17 @@ def _score(
     return written + ([picture] if picture else [])
 
 
+def _clip_score(config: EvaluateConfig, pred: list[Path], folder: RunFolder) -> list[Path]:
+    if len(config.prompt) != len(pred):
+        raise UserError(f"{len(config.prompt)} prompts and {len(pred)} predictions; give one --prompt per --pred grid")
+    clip = ClipSimilarity(config.clip_model, config.clip_weights, config.device, config.offline)
+    scores = [
+        clip_score(open_grid(path), text, clip, config.background)
+        for path, text in progress(list(zip(pred, config.prompt)), "CLIP score")
+    ]
+    return _write(clip_score_summary(scores, clip, config.background), folder, "clip_score")
+
+
 def _four_real(config: EvaluateConfig, pred: list[Path], network: VideoNetwork | None, folder: RunFolder) -> list[Path]:
     assert network is not None, "build_metrics loads a network for this protocol"
     plugins = [load_plugin(target) for target in config.confidence_plugin]
@@ -191,8 +205,9 @@ def _write(summary: Summary, folder: RunFolder, stem: str) -> list[Path]:
 def _check(config: EvaluateConfig) -> None:
     if not config.pred and not config.asset:
         raise UserError("nothing to score: give --pred GRID… (or --asset FILE…)")
-    if not config.gt and not (config.four_real and config.pred and not config.asset):
-        raise UserError("no truth: give --gt GRID…, one per prediction (only --four-real measures without)")
+    alone = config.four_real or config.prompt
+    if not config.gt and not (alone and config.pred and not config.asset):
+        raise UserError("no truth: give --gt GRID…, one per prediction (only --four-real and --prompt measure without)")
     if not 0.0 <= config.background <= 1.0:
         raise UserError(f"--background {config.background}; a grey level from 0 (black) to 1 (white)")
     for name in ("clip_frames", "clip_stride"):

@@ -17,8 +17,8 @@ from .judges import DTYPES, LoadOptions
 from .schedule import make_objective
 
 GIB = 2**30
-SAMPLE_BYTES = 4 * 1400  # a sample's activations, forward and backward: grids, two MLPs of 64, sums along the ray
-SAMPLES_PER_RAY = 48  # of 512, after the voxels and the thin ones are left out; a dense scene has more
+SAMPLE_BYTES = 2500  # what a sample leaves for the backward pass (benchmarks/distill_cost.py), and what that adds
+SAMPLES_PER_RAY = 40  # of 512, where the object fills the picture; the starting blob, seen narrowly, has twice as many
 CONTEXT_BYTES = 1 * GIB  # CUDA's own, libraries' workspaces and rounding
 
 
@@ -104,6 +104,7 @@ def say_estimate(config: DistillConfig, device: torch.device) -> None:
     """
     if all(options.model not in CATALOGUE for options in config.guidances.values()):
         return
+    log.info("estimating what the stages need, on tensors without values (a minute)")
     stages = estimate(config)
     for stage in stages:
         log.info("%s", stage)

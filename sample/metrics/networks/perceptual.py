@@ -142,6 +142,7 @@ class ClipSimilarity:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"CLIP-S cannot load {model} {weights}: {reason}; give --clip-weights FILE") from error
         self.module.eval()
+        self.tokenizer = library.tokenizer.SimpleTokenizer(context_length=self.module.context_length)
         self.device, size = device, self.module.visual.image_size
         self.size = size if isinstance(size, tuple) else (size, size)
         origin = file_checksum(path) if path.is_file() else weights
@@ -152,6 +153,13 @@ class ClipSimilarity:
         """Cosine per pair, [M]."""
         pairs = zip(pred.split(CHUNK), gt.split(CHUNK))
         values = [functional.cosine_similarity(self._embed(a), self._embed(b), dim=-1) for a, b in pairs]
+        return torch.cat(values).float().cpu()
+
+    @torch.no_grad()
+    def with_text(self, images: Tensor, text: str) -> Tensor:
+        """Cosine of each image [M, 3, H, W] with a text, [M]."""
+        embedded = self.module.encode_text(self.tokenizer([text]).to(self.device))
+        values = [functional.cosine_similarity(self._embed(part), embedded, dim=-1) for part in images.split(CHUNK)]
         return torch.cat(values).float().cpu()
 
     def _embed(self, images: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.sample.metrics.tiny_clip import tiny_clip
 from viewtime.errors import UserError
 from viewtime.sample.metrics.measures.reaction import blur
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
@@ -98,27 +98,17 @@ def test_lpips_runs_on_a_backbone_from_the_cache(tmp_path: Path, monkeypatch: py
     assert "squeeze, sha256" in metric.protocol
 
 
-TINY_CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
-
 def test_clip_similarity_of_a_model_from_a_file(tmp_path: Path) -> None:
-    library = pytest.importorskip("open_clip")
-    config = tmp_path / "tiny-clip.json"
-    config.write_text(json.dumps(TINY_CLIP))
-    library.add_model_config(config)
-    path = tmp_path / "clip.safetensors"
-    torch.manual_seed(0)
-    state = library.create_model("tiny-clip").state_dict()
-    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    _, path = tiny_clip(tmp_path)
     metric = ClipSimilarity("tiny-clip", str(path), offline=True)
     images = torch.rand(2, 3, 40, 40)
     assert metric(images, images).tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
     assert (metric(images, 1 - images) < 0.9999).all()
     assert "resampled to 32×32" in metric.protocol
+    scores = metric.with_text(torch.cat([images, images]), "a red knight")
+    assert scores.shape == (4,)
+    assert scores[:2].tolist() == pytest.approx(scores[2:].tolist(), abs=1e-5)
+    assert not torch.allclose(scores, metric.with_text(torch.cat([images, images]), "a dog"), atol=1e-4)
     with pytest.raises(UserError, match="no such CLIP weights file"):
         ClipSimilarity("tiny-clip", str(tmp_path / "none.bin"), offline=True)
     with pytest.raises(UserError, match="knows no weights 'openia'"):
