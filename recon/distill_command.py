@@ -26,6 +26,7 @@ from .distill.running.fit import DistillFit
 from .distill.running.judges import check_weights, open_guided, open_judge
 from .distill.running.loop import PREVIEW, RECORD, STATE, run_distill
 from .distill.running.reference import Reference
+from .distill.running.schedule import used_guidances
 from .distill.running.show import result_grid
 from .export_command import export_asset
 
@@ -49,7 +50,7 @@ def run(config: DistillConfig) -> list[Path]:
     reference = None if config.image is None else Reference.read(config.image, config.reference)
     folder = start_run(config.out, "distill", config, config.seed).folder
     if config.preview_prior:
-        return [write_prior(name, config, device, reference) for name in used_guidances(config)]
+        return [write_prior(name, config, device, reference) for name in used_guidances(config.stages.values())]
     say_estimate(config, device)
     fit = DistillFit(config, lambda name: open_judge(name, config, device, reference), device, reference)
     run_distill(fit, folder)
@@ -78,12 +79,6 @@ def _device(config: DistillConfig) -> torch.device:
     if config.device == "cuda" and not cuda:
         raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
     return torch.device("cuda" if cuda and config.device != "cpu" else "cpu")
-
-
-def used_guidances(config: DistillConfig) -> list[str]:
-    """Names of the guidances that some shot uses, in the order of the stages."""
-    shots = [shot for stage in config.stages.values() for shot in stage.shots.values()]
-    return list(dict.fromkeys(name for shot in shots for name in shot.guidances if name != "reference"))
 
 
 def write_prior(name: str, config: DistillConfig, device: torch.device, reference: Reference | None) -> Path:

@@ -133,7 +133,7 @@ class ShotOptions:
     """Pictures that a step makes, and who judges them.
 
     Attributes:
-        probability: that a step is this one, among those that have one; 0: this one is in every step.
+        probability: that a step is this one, among those that have one; none: this one is in every step.
         cameras: a section of `cameras` of the config, by its name.
         guidances: sections of `guidances` of the config, by their names; reference: the user's picture.
         views: cameras on one ring, or 1.
@@ -145,7 +145,7 @@ class ShotOptions:
         frozen: groups of parameters that do not learn from this shot.
     """
 
-    probability: float = 0.0
+    probability: float | None = None
     cameras: str = "all"
     guidances: tuple[str, ...] = ()
     views: int = 1
@@ -164,8 +164,8 @@ class StageOptions:
         steps: its length.
         moving: whether instants differ; else the scene at t = 0 is shown.
         new_background: start the background anew.
-        rates: learning rate of each group of parameters (static, networks, dynamic, motion_network, background, copy);
-            a group that is not named is frozen.
+        rates: learning rate of each group of parameters (static, networks, dynamic, motion_network, background; copy,
+            VSD's, where a shot has one); a group that is not named is frozen.
         halve_at: steps at which all learning rates are halved.
         optimizer: adam or adamw (with torch's weight decay of 0.01).
         betas: of the optimiser.

@@ -93,6 +93,8 @@ class AnalyticGuidance:
     ) -> NoisePrediction:
         """See `Guidance`."""
         del prompt, unconditional
+        if len(self._times) != noisy.shape[2]:  # nothing was rendered: the whole clip
+            self._times = torch.arange(noisy.shape[2], dtype=torch.float64) / noisy.shape[2]
         a = self.traits.schedule.at(timesteps.flatten()).to(noisy).reshape(*timesteps.shape, 1, 1, 1)
         clean = torch.stack([self._clean(noisy[b], a[b], cameras[b]) for b in range(len(noisy))])
         noise = (noisy - a.sqrt() * clean) / (1 - a).sqrt()

@@ -14,7 +14,7 @@ from viewtime.log import log
 from ..fields.make import make_scene
 from ..published.catalogue import CATALOGUE
 from .judges import DTYPES, LoadOptions
-from .schedule import make_objective
+from .schedule import make_objective, used_guidances, used_shots
 
 GIB = 2**30
 SAMPLE_BYTES = 2500  # what a sample leaves for the backward pass (benchmarks/distill_cost.py), and what that adds
@@ -56,14 +56,14 @@ def estimate(config: DistillConfig) -> list[StageEstimate]:
         weights = sum(weight for guidance, weight in {g: w for g, w, _ in needs}.items())
         trained = sum(p.numel() for group, ps in scene.groups().items() if group in stage.rates for p in ps)
         step = max((peak for _, _, peak in needs), default=0)
-        rays = max(_rays(shot, config) for shot in stage.shots.values())
+        rays = max((_rays(shot, config) for shot in used_shots(stage).values()), default=0)
         rendering = rays * SAMPLES_PER_RAY * SAMPLE_BYTES
         result.append(StageEstimate(name, 4 * (values + 3 * trained), weights, step, rendering))
     return result
 
 
 def _uses(stage: StageOptions) -> list[tuple[ShotOptions, str]]:
-    return [(shot, name) for shot in stage.shots.values() for name in shot.guidances if name != "reference"]
+    return [(shot, name) for shot in used_shots(stage).values() for name in shot.guidances if name != "reference"]
 
 
 def _rays(shot: ShotOptions, config: DistillConfig) -> int:
@@ -102,7 +102,8 @@ def say_estimate(config: DistillConfig, device: torch.device) -> None:
     Raises:
         UserError: a stage needs more than `--memory`, or than the device has.
     """
-    if all(options.model not in CATALOGUE for options in config.guidances.values()):
+    used = used_guidances(config.stages.values())
+    if all(config.guidances[name].model not in CATALOGUE for name in used):
         return
     log.info("estimating what the stages need, on tensors without values (a minute)")
     stages = estimate(config)

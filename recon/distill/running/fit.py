@@ -22,7 +22,7 @@ from ..guidance.base import SeededDraws
 from ..losses import regularisers
 from ..scalars import value_at
 from .reference import Reference
-from .schedule import Judge, camera_range, check_stage, choose_shots, draw_shot, scalar, timestep_range
+from .schedule import Judge, camera_range, check_stage, choose_shots, draw_shot, scalar, timestep_range, used_guidances
 from .watch import Watch, all_finite
 
 MOST_SKIPPED = 20  # steps in a row with values that are not finite
@@ -87,7 +87,8 @@ class DistillFit:
 
     def finished(self) -> bool:
         """Whether the last stage is over."""
-        return self.stage_index == len(self.config.stages) - 1 and self.iteration >= self.stage.steps
+        later = list(self.config.stages.values())[self.stage_index + 1 :]
+        return self.iteration >= self.stage.steps and not any(stage.steps for stage in later)
 
     def _enter(self) -> None:
         """Begin a stage: its judges, its optimiser, what it freezes, perhaps a new background."""
@@ -97,7 +98,7 @@ class DistillFit:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed + 1)
                 self.scene.background = Background(self.config.background).to(self.device)
-        wanted = {name for shot in stage.shots.values() for name in shot.guidances} - {"reference"}
+        wanted = set(used_guidances([stage]))
         self.judges = {name: judge for name, judge in self.judges.items() if name in wanted}
         for name in sorted(wanted - set(self.judges)):
             self.judges[name] = self.open_judge(name)
@@ -119,7 +120,7 @@ class DistillFit:
 
     def _make_optimizer(self, wanted: set[str]) -> torch.optim.Optimizer:
         stage, groups = self.stage, self._groups(wanted)
-        unknown = set(stage.rates) - set(groups)
+        unknown = set(stage.rates) - set(groups) - {"copy"}
         if unknown:
             raise UserError(
                 f"stage {self.stage_name}: rates of {', '.join(sorted(unknown))}; this scene has the groups "
@@ -134,14 +135,14 @@ class DistillFit:
                 parameter.requires_grad_(name in stage.rates)
         sections = [
             {"params": groups[name], "lr": rate, "base": rate, "name": name}
-            for name, rate in stage.rates.items() if groups[name]
+            for name, rate in stage.rates.items() if groups.get(name)
         ]  # fmt: skip
         kind = torch.optim.AdamW if stage.optimizer == "adamw" else torch.optim.Adam
         return kind(sections, betas=stage.betas, eps=stage.epsilon)
 
     def step(self) -> None:
         """One iteration; the next stage begins where one is over."""
-        if self.iteration >= self.stage.steps:
+        while self.iteration >= self.stage.steps:
             self.stage_index, self.iteration, self.entered = self.stage_index + 1, 0, False
         if not self.entered:
             self._enter()

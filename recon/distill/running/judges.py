@@ -28,7 +28,7 @@ from ..published.open import find, open_copy, open_guidance, share_copy
 from ..published.text_encoders import open_text_encoder
 from ..teacher import Teacher
 from .reference import Reference
-from .schedule import Judge, make_objective, scalar
+from .schedule import Judge, make_objective, scalar, used_guidances
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -45,8 +45,7 @@ def check_weights(config: DistillConfig) -> None:
         raise UserError(
             f"--weights.{min(unknown)}: no guidance has that name; there are {', '.join(sorted(config.guidances))}"
         )
-    used = {name for stage in config.stages.values() for shot in stage.shots.values() for name in shot.guidances}
-    for name in sorted(used - {"reference"}):
+    for name in used_guidances(config.stages.values()):
         options = config.guidances[name]
         try:
             if options.model in CATALOGUE:

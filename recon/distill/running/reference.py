@@ -41,7 +41,7 @@ class Reference:
                 f"{path} has no alpha channel, which says what the object is: give an RGBA PNG (viewtime sample "
                 "--preprocess makes one, or any background remover)"
             )
-        picture = rearrange(torch.from_numpy(pixels).float() / 255, "h w c -> c h w")
+        picture = rearrange(torch.from_numpy(pixels.copy()).float() / 255, "h w c -> c h w")
         share = float((picture[3] > OPAQUE).float().mean())
         if not 0 < share < 1:
             raise UserError(f"{path}: alpha marks {share:.0%} of the picture as the object; it must leave a background")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -125,10 +126,21 @@ def draw_shot(options: ShotOptions, bounds: CameraRange, moving: bool, step: int
     return Shot(cameras, times, height, width)
 
 
+def used_shots(stage: StageOptions) -> dict[str, ShotOptions]:
+    """The shots that a stage will make."""
+    return {name: shot for name, shot in stage.shots.items() if shot.probability != 0} if stage.steps else {}
+
+
+def used_guidances(stages: Iterable[StageOptions]) -> list[str]:
+    """Names of the guidances that stages use, in the order of use; the user's picture is none."""
+    shots = [shot for stage in stages for shot in used_shots(stage).values()]
+    return list(dict.fromkeys(name for shot in shots for name in shot.guidances if name != "reference"))
+
+
 def choose_shots(stage: StageOptions, draws: Draws) -> list[str]:
     """Names of the shots of a step: one among those with a probability, and all without."""
-    always = [name for name, shot in stage.shots.items() if not shot.probability]
-    chances = {name: shot.probability for name, shot in stage.shots.items() if shot.probability}
+    always = [name for name, shot in stage.shots.items() if shot.probability is None]
+    chances = {name: shot.probability for name, shot in stage.shots.items() if shot.probability is not None}
     if not chances:
         return always
     u = draws.uniform("shot", 1).item() * sum(chances.values())
@@ -143,8 +155,9 @@ def check_stage(name: str, stage: StageOptions, cameras: set[str], guidances: se
     """Raise UserError for a stage that names what there is not, or whose probabilities are no shares of 1."""
     if not stage.shots:
         raise UserError(f"stage {name} has no shots")
-    total = sum(shot.probability for shot in stage.shots.values())
-    if total and abs(total - 1) > 1e-6:
+    chances = [shot.probability for shot in stage.shots.values() if shot.probability is not None]
+    total = sum(chances)
+    if chances and abs(total - 1) > 1e-6:
         raise UserError(f"stage {name}: the probabilities of its shots add up to {total:g}, not to 1")
     if set(stage.ranges) - guidances:
         raise UserError(f"stage {name}: ranges of {', '.join(sorted(set(stage.ranges) - guidances))}: no such guidance")
