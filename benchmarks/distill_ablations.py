@@ -52,7 +52,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "video alone throughout": f"{VIDEO_ALONE} --stages.shape.steps 0 --stages.appearance.steps 0"
         " --stages.motion.rates.static 0.01 --stages.motion.rates.networks 0.003",
     },
-    "Dream-in-4D, total variation": {"on": DREAM, "off": f"{DREAM} --stages.motion.variation 0"},
+    "Dream-in-4D, total variation": {
+        "on": f"{DREAM} --stages.motion.variation 0.3",
+        "off": f"{DREAM} --stages.motion.variation 0",
+    },
     "Dream-in-4D, deformation": {"hash grid": DREAM, "MLP of sines": f"{DREAM} --scene.motion_input waves"},
     "Dream-in-4D, static stage": {
         "2D and 3D": f"{DREAM} {SOFT} --stages.motion.steps 0",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -138,10 +139,12 @@ class Shown:
 
 def shown(pixels: Tensor, shot: Shot) -> Shown:
     """Pixels [P, TOTAL] as pictures."""
-    (B, V, F), names = shot.grid, {"b": shot.grid[0], "v": shot.grid[1], "f": shot.grid[2]}
-    del B, V, F
+    names = dict(zip("bvf", shot.grid))
     cells = rearrange(pixels, "(b v f h w) c -> b v f c h w", **names, h=shot.height, w=shot.width)
-    foreground, opacity, background, displacement = cells.split(list(CHANNELS.values()), dim=3)
+    ends = list(accumulate(CHANNELS.values()))
+    foreground, opacity, background, displacement = (
+        cells[:, :, :, first:last] for first, last in zip([0, *ends], ends)
+    )  # fmt: skip
     color = foreground + (1 - opacity) * background
     rendered = Rendered(color, opacity, foreground, shot.cameras, shot.times)
     return Shown(rendered, rearrange(displacement, "b v f c h w -> b v f h w c"))

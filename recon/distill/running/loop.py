@@ -27,14 +27,15 @@ def run_distill(fit: DistillFit, folder: Path | None) -> None:
     if state and fit.config.resume and state.is_file():
         fit.restore(state)
     if folder:
-        fit.records = read_records(folder / RECORD, fit)
+        cut_record(folder / RECORD, fit.done)
     with progress_bar("distill", fit.total) as bar:
         bar.advance(fit.done)
         while not fit.finished():
             fit.step()
             bar.advance(1, describe(fit))
             if folder and (fit.done % fit.config.save_every == 0 or fit.finished()):
-                write_records(fit, folder / RECORD)
+                append_record(folder / RECORD, fit.records)
+                fit.records.clear()
                 fit.save(folder / STATE)
                 write_sheet(fit.scene, fit.config.result, folder / PREVIEW)
 
@@ -46,14 +47,14 @@ def describe(fit: DistillFit) -> str:
     return f"{fit.stage_name}: {losses}; {means}"
 
 
-def read_records(path: Path, fit: DistillFit) -> list[dict]:
-    """The record up to where the fit stands; what a killed run did after its last saved state is left out."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()[: fit.done]]
-
-
-def write_records(fit: DistillFit, path: Path) -> None:
-    """One line per step: stage, step, shots, each unweighted loss, and running means of opacity and motion."""
+def cut_record(path: Path, steps: int) -> None:
+    """Keep the first lines of a record: what a killed run did after its last saved state will be done again."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in fit.records))
+        temporary.write_text("".join(lines[:steps]))
+
+
+def append_record(path: Path, records: list[dict]) -> None:
+    """One line per step: stage, step, shots, each unweighted loss, and running means of opacity and motion."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
