@@ -50,7 +50,7 @@ def parse_overrides(
     if positional and argv and not argv[0].startswith("--"):
         given[positional], argv = argv[0], argv[1:]
     pairs = list(_pairs(argv))
-    plain = {key: yaml.safe_load(value) for key, value in pairs if "." not in key}
+    plain = {key: yaml_value(value, f"--{key}") for key, value in pairs if "." not in key}
     if read is None and "config" not in plain:
         raise UserError(f"no config: give --config NAME or --config FILE.yaml; presets: {', '.join(presets(command))}")
     mapping = (read(plain) if read else load_preset(plain["config"], command) | {"config": plain["config"]}) | given
