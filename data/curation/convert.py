@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import resource
 import subprocess
@@ -13,6 +14,7 @@ from viewtime import render_objaverse
 from viewtime.data.curation.guard import GuardedError
 from viewtime.errors import require_installed
 from viewtime.files import atomic_path
+from viewtime.render_objaverse.lifetime import die_with
 
 WORKER = Path(render_objaverse.__file__).resolve().parent / "blender_convert.py"
 NEEDS_CONVERSION = (".fbx", ".blend")
@@ -37,7 +39,12 @@ def convert_to_glb(source: Path, folder: Path, id: str, timeout_s: float, memory
     target = folder / converted_name(id, source)
     if target.is_file():
         return target
-    limit = int(memory_gb * 2**30)
+    limit, parent = int(memory_gb * 2**30), os.getpid()
+
+    def bound() -> None:
+        die_with(parent)  # a curation that is killed takes its Blender along
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
     with atomic_path(target) as temporary:
         try:
             finished = subprocess.run(
@@ -45,7 +52,7 @@ def convert_to_glb(source: Path, folder: Path, id: str, timeout_s: float, memory
                 capture_output=True,
                 text=True,
                 timeout=timeout_s,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+                preexec_fn=bound,
             )
         except subprocess.TimeoutExpired:
             raise GuardedError("timeout", f"{source.name}: Blender took longer than {timeout_s:g} s") from None

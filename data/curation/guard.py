@@ -6,15 +6,16 @@ reason, the next task a fresh worker.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import multiprocessing
+import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+from viewtime.render_objaverse.lifetime import die_with
 
 
 class GuardedError(Exception):
@@ -25,14 +26,13 @@ class GuardedError(Exception):
         self.reason = reason
 
 
-PR_SET_PDEATHSIG = 1
 WALL_PATIENCE = 15  # times the limit on processor time: a busy machine must not make good files look bad
 
 
-def _serve(connection: Connection, function: Callable[..., Any], memory_bytes: int, timeout_s: float) -> None:
-    if sys.platform == "linux":
-        # A run that is killed takes along what it was reading.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _serve(
+    connection: Connection, function: Callable[..., Any], memory_bytes: int, timeout_s: float, parent: int
+) -> None:
+    die_with(parent)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -101,7 +101,9 @@ class GuardedWorker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, self.function, self.memory_bytes, self.timeout_s), daemon=True
+            target=_serve,
+            args=(theirs, self.function, self.memory_bytes, self.timeout_s, os.getpid()),
+            daemon=True,
         )
         self._process.start()
         theirs.close()

@@ -213,7 +213,8 @@ def hidden_node() -> Builder:
     )
     child = square(builder, paint("blue"), points=SQUARE + np.array([0, 0, 0.7], np.float32))
     builder.document["nodes"][above]["children"] = [child]
-    builder.document["scenes"][0]["nodes"] = [0, above]
+    builder.document["nodes"].append({"children": [above]})
+    builder.document["scenes"][0]["nodes"] = [0, child + 1]
     return builder
 
 
@@ -257,19 +258,19 @@ def named(name: str | None) -> Callable[[], Builder]:
 
 
 def step_keys() -> Builder:
-    """A key meant for frame 7 of 24 a second; as a float32 it lies a little after 7/24 s."""
+    """A key meant for frame 8 of 24 a second; as a float32 it lies a little after 8/24 s."""
     builder = animated({}, "translation", [[0, 0, 0], [1, 0, 0]], "STEP")
     builder.document["animations"].pop()
-    builder.animate("clip", 0, "translation", [0, 7 / 24, 1], np.array([[0, 0, 0], [1, 0, 0], [1, 0, 0]]), "STEP")
+    builder.animate("clip", 0, "translation", [0, 8 / 24, 1], np.array([[0, 0, 0], [1, 0, 0], [1, 0, 0]]), "STEP")
     return builder
 
 
 def equal_keys() -> Builder:
-    """Two keys at one time are a jump."""
+    """Two keys at one time are a jump, at the clip's end as well."""
     builder = animated({}, "translation", [[0, 0, 0], [1, 0, 0]])
     builder.document["animations"].pop()
-    values = np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0], [1, 0, 0]])
-    builder.animate("clip", 0, "translation", [0, 0.5, 0.5, 1], values)
+    values = np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0]])
+    builder.animate("clip", 0, "translation", [0, 0.5, 0.5], values)
     return builder
 
 
@@ -426,7 +427,7 @@ FEATURES = (
     Feature("clip with an empty name", named(""), MOVED, 1.0),
     Feature("clip name of 76 bytes", named("A" * 76), MOVED, 1.0),
     Feature("clip name of 24 Chinese letters", named("动画" * 12), MOVED, 1.0),
-    Feature("STEP key at float32 rounding", step_keys, MOVED, 7 / 24),
+    Feature("STEP key at float32 rounding", step_keys, MOVED, 8 / 24),
     Feature("two keys at one time", equal_keys, MOVED, 0.5),
     Feature("CUBICSPLINE", cubic_keys, {(-0.75, 0.0): "blue", (0.75, 0.0): "red"}, 0.75),
     Feature("skin", skinned(True), MOVED, 1.0),

@@ -113,7 +113,8 @@ save("driver")
 start()
 item = cube("Evil", 0)
 key(item, "location", (1, (0, 0, 0)), (30, (1, 0, 0)))
-item.driver_add("scale", 0).driver.expression = f"__import__('os').system('touch {folder}/PWNED_driver') + 1"
+item["evil"] = 0.0
+item.driver_add('["evil"]').driver.expression = f"__import__('os').system('touch {folder}/PWNED_driver') + 1"
 text = bpy.data.texts.new("evil.py")
 text.write(f"open('{folder}/PWNED_text', 'w').write('x')")
 text.use_module = True
@@ -135,9 +136,9 @@ EXPECTED = {
     "three_actions.blend": {"scene": 2, "Walk": 2, "Run": 2},
     "tracks.blend": {"Walk": 1, "Run": 1},
     "takes.fbx": {"Walk": 1, "Run": 1},
-    "constraint.blend": {"scene": 1},
+    "constraint.blend": {"HandleAction": 1},
     "driver.blend": {"scene": 1},
-    "evil.blend": {"scene": 1},
+    "evil.blend": {"EvilAction": 1},
 }
 
 

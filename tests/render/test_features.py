@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from feature_files import COLOURS, FEATURES, Feature, base_texture, quadrants, square, write
+from feature_files import COLOURS, FEATURES, Feature, base_texture, blob, quadrants, square, write
 from feature_table import BEGIN, END, SIZE, agreement, by_cycles, by_gl, pose, wrong_places
 from small_gltf import Builder
 
@@ -180,3 +183,20 @@ def test_unit_names_do_not_collide(tmp_path: Path) -> None:
     names = [clip.name for clip in load_scene(builder.write(tmp_path / "names.glb")).clips]
     assert names == ["A", "A.001", "A.002", "animation_3"]
     assert json.loads(json.dumps(names)) == names
+
+
+@pytest.mark.parametrize(("width", "height"), [(65535, 65535), (8193, 8192), (60000, 2000)])
+def test_an_image_that_claims_too_many_pixels_is_refused_by_its_header(tmp_path: Path, width: int, height: int) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    builder = base_texture()
+    builder.document["images"][0]["bufferView"] = blob(builder, png)
+    tracemalloc.start()
+    with pytest.raises(AssetError) as caught:
+        load_scene(builder.write(tmp_path / "bomb.glb"))
+    assert caught.value.reason == "too_large"
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()

@@ -39,7 +39,7 @@ class Track:
         key, fraction = self._locate(times)
         if self.interpolation == "STEP" or len(self.times) == 1:
             # A time equal to a key's belongs to that key, the last one included. Files hold float32: a key meant for
-            # frame 7 of 24 a second lies a rounding after 7/24 s as often as before it.
+            # frame 8 of 24 a second lies a rounding after 8/24 s as often as before it.
             meant = times + key_rounding(times)
             held = np.clip(np.searchsorted(self.times, meant, side="right") - 1, 0, len(self.times) - 1)
             return self._unit(self.values[:, held])

@@ -19,6 +19,7 @@ from viewtime.errors import UserError, require_installed
 from viewtime.images import read_image
 
 from .gltf_file import AssetError
+from .lifetime import die_with
 from .pose import Placement, Posed
 from .posed_glb import write_posed
 
@@ -55,12 +56,14 @@ class Blender:
     def __init__(self, cpus: Sequence[int] = (), threads: int = 1, log_file: Path | None = None) -> None:
         require_installed("bpy", "render")
         self._log = open(os.devnull if log_file is None else log_file, "ab")  # noqa: SIM115 - closed by close()
+        parent = os.getpid()
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(WORKER), ",".join(map(str, cpus)), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            preexec_fn=lambda: die_with(parent),
         )
         self.path: Path | None = None
         self.posed: Posed | None = None

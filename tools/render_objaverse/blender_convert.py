@@ -8,18 +8,15 @@ do to it; the exports' animations are then put into one file.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
-import signal
 import struct
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
 Glb = tuple[dict[str, Any], bytes]
 
 
@@ -115,9 +112,6 @@ def write_glb(path: Path, glb: Glb) -> None:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux":
-        # A curation that is killed takes its Blender along.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(2, 1)  # Blender prints on standard output from C
     try:
         main(Path(sys.argv[1]), Path(sys.argv[2]))

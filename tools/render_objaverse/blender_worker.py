@@ -7,10 +7,8 @@ goes to standard error's log. It never decides anything: cameras, times and scal
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import Any
 import numpy as np
 from blender_asset import FileAsset, PosedAsset  # beside this file, which is run as a script
 
-PR_SET_PDEATHSIG = 1
 SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 
 
@@ -205,8 +202,6 @@ def main() -> None:
     if cpus:
         # Cycles' thread count does not bound the denoiser, only the affinity mask does.
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     state: dict[str, FileAsset | PosedAsset] = {}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Set
 from multiprocessing.connection import Connection
@@ -19,17 +18,16 @@ from .assets import AssetFile, content_of
 from .blender import BlenderError
 from .engines import AssetRenderer
 from .gltf_file import AssetError
-
-PR_SET_PDEATHSIG = 1
+from .lifetime import die_with
 
 
 def worker_main(connection: Connection, config: RenderConfig, cpus: tuple[int, ...]) -> None:
     """Serve until the pipe closes. Messages out: ("start", sample), ("event", record), ("asset", record)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
-    if sys.platform == "linux":
-        # A driver that is killed takes its workers along, and they their Blender.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A driver that is killed takes its workers along, and they their Blender.
+    parent = multiprocessing.parent_process()
+    die_with(parent.pid if parent is not None and parent.pid is not None else os.getppid())
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
         os.environ["LP_NUM_THREADS"] = str(len(cpus))
