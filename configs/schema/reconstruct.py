@@ -130,7 +130,7 @@ class ReconstructConfig:
     Attributes:
         grid: a grid folder, or a folder in D-NeRF/nerfstudio form.
         out: folder to write; default: GRID-asset beside the grid.
-        preset: fast or quality, or a YAML file of these options.
+        preset: fast, quality or sv4d-nerf, or a YAML file of these options.
         method: gaussians (default), nerf, or direct: the generator's own solids, in seconds and without a fit.
         held_out: views left out of the fit, for the scores in metrics.json.
         resume: go on from the state in `out`, if there is one; --no-resume starts anew.
@@ -139,7 +139,7 @@ class ReconstructConfig:
             0 never.
         orbit_seconds: length of the orbit video; 0 writes none.
         seed: of every random choice.
-        device: cpu or cuda, of the Gaussians; default: cuda where there is one. The NeRF runs on the CPU.
+        device: cpu or cuda, where the fit runs; default: cuda where there is one.
     """
 
     grid: Annotated[Path, tyro.conf.Positional]

@@ -118,7 +118,8 @@ class GaussianFit:
         frame_of = repeat(frames, "k -> (k n)", n=views.shape[1])
         view_of = rearrange(views, "k n -> (k n)")
         loss, error = self.loss(frame_of, view_of, frames, weights[view_of, frame_of])
-        if not torch.isfinite(loss):
+        read = torch.cat([loss.detach()[None], error]).cpu()  # the only wait for the device in an iteration
+        if not torch.isfinite(read[0]):
             raise UserError(
                 f"the fit diverged at iteration {self.progress.iteration}: lower --gaussians.learning-rate "
                 f"({self.config.gaussians.learning_rate:g})"
@@ -127,8 +128,8 @@ class GaussianFit:
         loss.backward()
         self.densifier.observe(self.gaussians.position.grad)
         self.optimizer.step()
-        self.cell_error[view_of, frame_of] = error.cpu()
-        self.progress.update(float(error.mean()))
+        self.cell_error[view_of, frame_of] = read[1:]
+        self.progress.update(float(read[1:].mean()))
         self.progress.iteration += 1
         if self.progress.iteration % PRUNE_EVERY == 0:
             self._prune()

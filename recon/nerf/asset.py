@@ -80,28 +80,29 @@ class NerfAsset:
 
     @torch.no_grad()
     def render(self, views: Viewpoints, times: list[float], with_depth: bool = False) -> Picture:
-        """Picture b from viewpoint b at times[b]; the depth lies along the view axis, times alpha."""
+        """Picture b, on the CPU, from viewpoint b at times[b]; the depth lies along the view axis, times alpha."""
         times = [min(max(time, 0.0), self.frames - 1.0) for time in times]
         B, H, W = len(views), views.height, views.width
+        device = self.block.low.device
+        views = views.to(device)
         block, instant = self.voxels(times), self.field.at(torch.tensor(times))
         y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
-        place = torch.stack([x, y], dim=-1).reshape(-1, 2)
+        place = torch.stack([x, y], dim=-1).reshape(-1, 2).to(device)
         pictures: list[RayPicture] = []
         cosine = []
         for b in range(B):
             for first in range(0, len(place), RAYS_AT_ONCE):
                 part = place[first : first + RAYS_AT_ONCE]
-                which = torch.full((len(part),), b)
+                which = torch.full((len(part),), b, device=device)
                 rays = cast(views, which, part, which)
-                jitter = torch.full((len(part),), 0.5)
-                pictures.append(
-                    render_rays(instant, block, torch.arange(B), rays, jitter, self.step, self.options.samples)
-                )
+                jitter = torch.full((len(part),), 0.5, device=device)
+                slots = torch.arange(B, device=device)
+                pictures.append(render_rays(instant, block, slots, rays, jitter, self.step, self.options.samples))
                 cosine.append(rays.directions @ views.world_to_camera[b, 2, :3])
         rgb, alpha, depth = (
             torch.cat([getattr(picture, name) for picture in pictures]) for name in ("rgb", "alpha", "depth")
         )
-        depth = depth * torch.cat(cosine)
+        rgb, alpha, depth = (value.cpu() for value in (rgb, alpha, depth * torch.cat(cosine)))
         return Picture(
             rearrange(rgb, "(b h w) c -> b c h w", b=B, h=H),
             rearrange(alpha, "(b h w) -> b 1 h w", b=B, h=H),
@@ -122,9 +123,9 @@ class NerfAsset:
 
     def save(self, folder: Path) -> list[Path]:
         """Write nerf.safetensors and asset.json."""
-        tensors = {f"field.{name}": value.contiguous() for name, value in self.field.state_dict().items()}
-        bits = np.packbits(self.block.occupied.numpy().reshape(-1))
-        tensors |= {"occupied": torch.from_numpy(bits), "density": self.block.density.half()}
+        tensors = {f"field.{name}": value.cpu().contiguous() for name, value in self.field.state_dict().items()}
+        bits = np.packbits(self.block.occupied.cpu().numpy().reshape(-1))
+        tensors |= {"occupied": torch.from_numpy(bits), "density": self.block.density.cpu().half()}
         record = {
             "format": "viewtime-asset", "version": FORMAT_VERSION, "method": "nerf", "fps": self.fps,
             "frames": self.frames, "step": self.step, "side": self.block.side, "low": self.block.low.tolist(),

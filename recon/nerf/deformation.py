@@ -91,7 +91,7 @@ class MlpDeformation(Deformation):
 
     def window(self) -> Tensor:
         """Weight of each temporal octave [time_octaves], in [0, 1]."""
-        octave = torch.arange(self.time_octaves)
+        octave = torch.arange(self.time_octaves, device=self.last.weight.device)
         return 0.5 * (1 - torch.cos(math.pi * (self.open_octaves - octave).clamp(0, 1)))
 
     @staticmethod
@@ -100,8 +100,8 @@ class MlpDeformation(Deformation):
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
     def at(self, times: Tensor) -> Displace:
-        time = (2.0 * times / max(1, self.frames - 1) - 1.0).float()
-        window = self.window().to(time.device).repeat(2)
+        time = (2.0 * times.to(self.last.weight.device) / max(1, self.frames - 1) - 1.0).float()
+        window = self.window().repeat(2)
         moments = torch.cat([time[:, None], self._waves(time, self.time_octaves) * window], dim=-1)
 
         def displace(unit: Tensor, slot: Tensor) -> Tensor:

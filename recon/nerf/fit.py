@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
@@ -19,15 +20,25 @@ from viewtime.recon.gaussians.compensation import Compensation
 
 from .field import DynamicField, Instant
 from .losses import Batch, Losses
+from .marching import longest_path
 from .occupancy import Occupancy
 from .rays import Scale, cast, make_scales
 from .rendering import render_rays
 
+PROBES = 24  # rays along each side of a picture
 CANONICAL_RATE = 0.5  # of the static stage's learning rate, for the canonical field in the dynamic stage
 
 
 class NerfFit:
-    """All state of one fit; `step` does one iteration, `save` and `restore` make it resumable."""
+    """All state of one fit; `step` does one iteration, `save` and `restore` make it resumable.
+
+    Pictures, field and voxels live on the device of the targets; what is drawn at random is drawn on the CPU, so that a
+    seed means the same everywhere.
+
+    Attributes:
+        step_length: between samples of a ray, world units: the option's pixels, or more where so many samples would not
+            reach through the object; it shrinks as the occupied voxels become a shell.
+    """
 
     def __init__(self, targets: Targets, config: ReconstructConfig, view_names: list[int] | None = None) -> None:
         self.targets, self.config, self.options = targets, config, config.nerf
@@ -39,19 +50,40 @@ class NerfFit:
         V, F, _, _ = targets.shape
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.occupancy = Occupancy.of(targets, self.options.occupancy_resolution, self.options.hull_margin)
-        block = self.occupancy.block
-        self.field = DynamicField(self.options, F, block.low, block.side)
-        self.compensation = Compensation(config.imperfect, V, F, torch.zeros(1, 3))
+        self.device = targets.images.device
+        self.usable = targets.usable.cpu()
+        occupancy = Occupancy.of(targets.to("cpu"), self.options.occupancy_resolution, self.options.hull_margin)
+        self.field = DynamicField(self.options, F, occupancy.block.low, occupancy.block.side).to(self.device)
+        self.occupancy = occupancy.to(self.device)
+        self.compensation = Compensation(config.imperfect, V, F, torch.zeros(1, 3)).to(self.device)
         self.losses = Losses(self.options, config.imperfect.robust, targets, view_names)
         self.scales = make_scales(targets, self.options.start_size)
         self.schedule = Schedule(F, self.options.dynamic_iterations, self.options.curriculum)
         self.progress = Progress()
         self.entered = {0}
         self.pixel = float(targets.views.world_to_camera[:, :3, 3].norm(dim=1).mean() / targets.views.focal.mean())
-        self.step_length = self.options.step * self.pixel
+        self.probes = self._probes()
+        self.step_length = 0.0
+        self.space_samples()
         self.samples = 0.0
         self.optimizer = self._make_optimizer()
+
+    def _probes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rays through every cell by which `space_samples` measures the object: origins, directions, frames."""
+        V, F, H, W = self.targets.shape
+        y, x = torch.meshgrid(
+            (torch.arange(PROBES) + 0.5) * H / PROBES, (torch.arange(PROBES) + 0.5) * W / PROBES, indexing="ij"
+        )
+        place = repeat(torch.stack([x, y], dim=-1), "h w c -> (n h w) c", n=V * F)
+        cell = repeat(torch.arange(V * F), "n -> (n p)", p=PROBES**2)
+        rays = cast(self.targets.views, *(value.to(self.device) for value in (cell, place, cell % F)))
+        return rays.origins, rays.directions, rays.slot
+
+    def space_samples(self) -> None:
+        """Set the step length by what the rays have to pass through."""
+        o, block = self.options, self.occupancy.block
+        needed = longest_path(block, self.probes) + block.side / block.resolution
+        self.step_length = max(o.step * self.pixel, needed / o.samples)
 
     def _make_optimizer(self) -> torch.optim.Adam:
         rate, field = self.options.learning_rate, self.field
@@ -99,12 +131,13 @@ class NerfFit:
         self._iterate(self.scales[-1], frames, o.views_per_step)
 
     def _iterate(self, scale: Scale, frames: Tensor, views_per_frame: int) -> None:
-        views = pick_views(self.targets.usable, frames, views_per_frame, self.generator, self.targets.usable.float())
+        views = pick_views(self.usable, frames, views_per_frame, self.generator, self.usable.float())
         slot = repeat(torch.arange(len(frames)), "k -> (k n)", n=views.shape[1])
         view = rearrange(views, "k n -> (k n)")
         batch = self._draw(scale, view, frames, slot)
         loss, square = self._loss(batch, frames)
-        if not torch.isfinite(loss):
+        value, error = torch.stack([loss.detach(), square]).tolist()
+        if not math.isfinite(value):
             raise UserError(
                 f"the fit diverged at iteration {self.progress.iteration}: lower --nerf.learning-rate "
                 f"({self.options.learning_rate:g})"
@@ -112,7 +145,7 @@ class NerfFit:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.progress.update(square * self.share)
+        self.progress.update(error * self.share)
         self.progress.iteration += 1
         if self.progress.iteration % self.options.occupancy_every == 0:
             self.look_around()
@@ -139,20 +172,21 @@ class NerfFit:
         full = self.targets.cell(view, frames[slot])
         return Batch(
             full, which, scale.place(pixels), scale.values(cells[which], pixels), slot, count, side, scale.height_ratio
-        )
+        ).to(self.device)
 
     def _rays_per_cell(self, cells: int) -> int:
         """The same number of rays per step, however few cells there are."""
         o = self.options
         return -(-o.rays_per_cell * o.views_per_step * o.frames_per_step // cells)
 
-    def _loss(self, batch: Batch, frames: Tensor) -> tuple[Tensor, float]:
+    def _loss(self, batch: Batch, frames: Tensor) -> tuple[Tensor, Tensor]:
         views = self.compensation.views(self.targets.views, batch.cells)
         rays = cast(views, batch.which, batch.place, batch.slot[batch.which])
-        jitter = torch.rand(len(rays), generator=self.generator)
+        jitter = torch.rand(len(rays), generator=self.generator).to(self.device)
         instant = self.field.at(frames.float())
         o = self.options
-        picture = render_rays(instant, self.occupancy.block, frames, rays, jitter, self.step_length, o.samples)
+        at = frames.to(self.device)
+        picture = render_rays(instant, self.occupancy.block, at, rays, jitter, self.step_length, o.samples)
         self.samples = picture.samples / len(rays)
         rgb = picture.rgb
         if self.config.imperfect.exposure:
@@ -173,9 +207,11 @@ class NerfFit:
 
         def density(points: Tensor, frame: Tensor) -> Tensor:
             instant: Instant = self.field.at(frame[None].float())
-            return instant(points, torch.zeros(len(points), dtype=torch.long), with_colour=False)[0]
+            slot = torch.zeros(len(points), dtype=torch.long, device=points.device)
+            return instant(points, slot, with_colour=False)[0]
 
         self.occupancy.update(density, frames, self.generator)
+        self.space_samples()
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on."""
@@ -193,14 +229,15 @@ class NerfFit:
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state of the same grid and options."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         self.field.load_state_dict(state["field"])
         progress = Progress(*state["progress"])
         if progress.stage:
             self.start_motion()
         self.compensation.load_state_dict(state["compensation"])
         self.occupancy.restore(state["occupancy"])
+        self.space_samples()
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = progress
         self.entered = set(state["entered"])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class Batch:
     patches: int
     side: int
     spacing: float
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        names = ("cells", "which", "place", "target", "slot")
+        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def squares(self, values: Tensor) -> Tensor:
         """Per-ray values [R, C] -> those of the patches [P, C, side, side]."""
@@ -105,17 +111,17 @@ class Losses:
         if w.normal:
             if options.normals is None:
                 raise UserError("--nerf.weights.normal needs --nerf.normals FOLDER with an estimator's normal maps")
-            self.normals = read_normals(options.normals, targets, view_names)
+            self.normals = read_normals(options.normals, targets, view_names).to(targets.images.device)
         self.perceptual = None
         if w.lpips:
             if options.patch < LPIPS_SMALLEST:
                 raise UserError(f"LPIPS needs --nerf.patch of at least {LPIPS_SMALLEST}; got {options.patch}")
             from viewtime.sample.metrics.networks.perceptual import Lpips
 
-            self.perceptual = Lpips("alex", "cpu").module
+            self.perceptual = Lpips("alex", str(targets.images.device)).module
 
-    def __call__(self, picture: RayPicture, batch: Batch, views: Viewpoints) -> tuple[Tensor, float]:
-        """The loss, and the mean squared error of the colour on white."""
+    def __call__(self, picture: RayPicture, batch: Batch, views: Viewpoints) -> tuple[Tensor, Tensor]:
+        """The loss, and the mean squared error of the colour on white; both scalars on the device."""
         w = self.weights
         colour = picture.rgb + (1 - picture.alpha)[:, None]
         square = (colour - batch.target[:, :3]).square()
@@ -127,13 +133,13 @@ class Losses:
         if batch.patches and self.perceptual is not None:
             pair = [2 * batch.squares(c) - 1 for c in (colour, batch.target[:, :3])]
             total = total + w.lpips * self.perceptual(*pair).mean()
-        return total, float(square.detach().mean())
+        return total, square.detach().mean()
 
     def _geometry(self, picture: RayPicture, batch: Batch, views: Viewpoints) -> Tensor:
         w = self.weights
         depth = batch.squares((picture.depth / picture.alpha.clamp(min=1e-3))[:, None])
         solid = (batch.squares(picture.alpha[:, None]) > SOLID) & (batch.squares(batch.target[:, 3:]) > SOLID)
-        pixel = batch.spacing / float(views.focal.detach().mean()) * float(depth.detach().mean().clamp(min=1e-3))
+        pixel = batch.spacing / views.focal.detach().mean() * depth.detach().mean().clamp(min=1e-3)
         total = w.depth * smooth_depth(depth / pixel, solid)
         if not (w.normal or w.bilateral):
             return total

@@ -81,6 +81,18 @@ def march_compiled(
     return times[:, :used], torch.arange(used) < counts[:, None]
 
 
+def longest_path(block: Block, rays: tuple[Tensor, Tensor, Tensor]) -> float:
+    """Longest way that a ray has to be looked at, world units: its part in occupied voxels until they hide the rest.
+
+    Args:
+        rays: origins [R, 3], unit directions [R, 3] and instants int64 [R].
+    """
+    origins, directions, slot = rays
+    voxel, most = block.side / block.resolution, 2 * block.resolution
+    _, valid = march(block, origins, directions, slot, torch.full_like(origins[:, 0], 0.5), voxel, most)
+    return float(valid.sum(dim=1).max()) * voxel
+
+
 def march_warp(
     block: Block, origins: Tensor, directions: Tensor, slot: Tensor, jitter: Tensor, step: float, most: int
 ) -> tuple[Tensor, Tensor]:

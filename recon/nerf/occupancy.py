@@ -44,7 +44,7 @@ def dissent(points: Tensor, masks: Tensor, views: Viewpoints) -> tuple[Tensor, T
 
 def lattice(low: Tensor, side: float, resolution: int) -> Tensor:
     """Voxel centres [G³, 3] of a cube, x fastest."""
-    axis = (torch.arange(resolution) + 0.5) * (side / resolution)
+    axis = (torch.arange(resolution, device=low.device) + 0.5) * (side / resolution)
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     return low + torch.stack([x, y, z], dim=-1).reshape(-1, 3)
 
@@ -60,8 +60,8 @@ class Occupancy:
 
     def __init__(self, possible: Tensor, low: Tensor, side: float, tolerance: int) -> None:
         self.possible, self.tolerance = possible, tolerance
-        self.estimate = torch.zeros(possible.shape)
-        self.block = Block(possible.to(torch.uint8), torch.zeros(possible.shape), low, side)
+        self.estimate = torch.zeros(possible.shape, device=possible.device)
+        self.block = Block(possible.to(torch.uint8), torch.zeros_like(self.estimate), low, side)
 
     @staticmethod
     def of(targets: Targets, resolution: int, margin: float) -> Occupancy:
@@ -119,7 +119,7 @@ class Occupancy:
         centres = lattice(block.low, block.side, G)
         for frame in frames:
             place = self.possible[frame].flatten().nonzero().flatten()
-            shift = torch.rand(len(place), 3, generator=generator) - 0.5
+            shift = torch.rand(len(place), 3, generator=generator).to(place.device) - 0.5
             found = density(centres[place] + shift * (block.side / G), torch.tensor(frame))
             before = self.estimate[frame].view(-1)
             before[place] = torch.lerp(before[place], found, 0.5) if bool(before.any()) else found
@@ -127,6 +127,13 @@ class Occupancy:
             least = -nnF.max_pool3d(-self.estimate[frame][None, None], NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2)[0, 0]
             block.occupied[frame] = (self.possible[frame] & (around > EMPTY)).to(torch.uint8)
             block.density[frame] = least.clamp(min=0)
+
+    def to(self, device: torch.device) -> Occupancy:
+        """The same on another device."""
+        b = self.block
+        moved = Occupancy(self.possible.to(device), b.low.to(device), b.side, self.tolerance)
+        moved.restore(self.state())
+        return moved
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` needs beside the masks."""

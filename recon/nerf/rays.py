@@ -26,7 +26,7 @@ class Scale:
     Attributes:
         images: [V, F, 4, h, w]. width_ratio, height_ratio: full size over this size.
         active: pixel numbers [P] of all cells on the object or its rim, cell after cell; those of cell b (view-major)
-            are active[start[b] : start[b + 1]].
+            are active[start[b] : start[b + 1]]. Both on the CPU, where the rays are drawn.
     """
 
     images: Tensor
@@ -44,7 +44,7 @@ class Scale:
             flat = rearrange(images, "v f c h w -> (v f) c h w")
             small = nnF.interpolate(flat, size=(height, width), mode="area")
             images = rearrange(small, "(v f) c h w -> v f c h w", v=V)
-        rim = widen(rearrange(images[:, :, 3], "v f h w -> (v f) h w"), RIM).flatten(1) > 0.02
+        rim = widen(rearrange(images[:, :, 3], "v f h w -> (v f) h w"), RIM).flatten(1).cpu() > 0.02
         count = rim.sum(dim=1)
         start = torch.cat([torch.zeros(1, dtype=torch.long), count.cumsum(0)])
         return Scale(images, full[1] / width, full[0] / height, rim.nonzero()[:, 1].contiguous(), start)
@@ -80,6 +80,7 @@ class Scale:
         """RGB on white and mask [..., 4] at pixel numbers; cells and pixels of one shape."""
         F = self.images.shape[1]
         w = self.size[1]
+        cells, pixels = cells.to(self.images.device), pixels.to(self.images.device)
         return self.images[cells // F, cells % F, :, pixels // w, pixels % w]
 
     def place(self, pixels: Tensor) -> Tensor:
