@@ -64,6 +64,12 @@ def _votes(masks: Tensor, views: Viewpoints, low: Tensor, spacing: float, size: 
     return torch.as_tensor(votes).reshape(size)
 
 
+def cube_votes(masks: Tensor, views: Viewpoints, reach: float, resolution: int) -> Tensor:
+    """[R, R, R] number of masks [B, H, W] that show each voxel of the cube of half side `reach` as object."""
+    spacing = 2 * reach / resolution
+    return _votes(masks, views, torch.full((3,), spacing / 2 - reach), spacing, [resolution] * 3)
+
+
 def _coverage(hull_points: Tensor, masks: Tensor, views: Viewpoints, spacing: float) -> float:
     """Share of mask pixels that some voxel of the hull projects near, averaged over the views."""
     H, W = masks.shape[-2:]
@@ -98,7 +104,7 @@ def voting_hull(
     coarse, step = 40, 2 * reach / 40
     low = torch.full((3,), -reach + step / 2)
     grown = F.max_pool2d(masks[:, None], 5, stride=1, padding=2)[:, 0]
-    rough = _votes(grown, views, low, step, [coarse] * 3) >= max(2, B - max(1, B // 3))
+    rough = cube_votes(grown, views, reach, coarse) >= max(2, B - max(1, B // 3))
     if not rough.any():
         raise UserError("the masks of the views have no volume in common: cameras and pictures do not belong together")
     occupied = rough.nonzero()

@@ -16,6 +16,7 @@ from viewtime.recon.export.films import write_orbit
 from viewtime.recon.export.glb import write_animated
 from viewtime.recon.export.mesh_file import remove_mesh, save_mesh
 from viewtime.recon.export.preview import write_preview
+from viewtime.recon.fitting.azimuth_sign import mirrored_fits_better
 from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.loop import run_fit, scene_info
 from viewtime.recon.fitting.resume import close_states, open_states
@@ -95,6 +96,7 @@ def fit_gaussians(grid: FrameGrid, config: ReconstructConfig, folder: Path | Non
         UserError: the grid cannot be reconstructed, or `two_stage` has nothing to correct.
     """
     targets = make_targets(grid)
+    mirrored_fits_better(targets, grid.orbit)
     started = time.perf_counter()
     if config.imperfect.two_stage:
         half = dataclasses.replace(

@@ -13,6 +13,7 @@ from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
 from viewtime.recon.export.mesh_file import remove_mesh
 from viewtime.recon.export.preview import write_preview
+from viewtime.recon.fitting.azimuth_sign import mirrored_fits_better
 from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.loop import run_fit, scene_info
 from viewtime.recon.fitting.resume import close_states, open_states
@@ -72,7 +73,9 @@ def fit_nerf(
     Args:
         view_names: numbers of the views in the whole grid, by which files of normals are named.
     """
-    targets = make_targets(grid).to(fitting_device(config))
+    targets = make_targets(grid)
+    mirrored_fits_better(targets, grid.orbit)
+    targets = targets.to(fitting_device(config))
     started = time.perf_counter()
     fit = NerfFit(targets, config, view_names)
     run_fit(
