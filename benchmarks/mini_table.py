@@ -1,11 +1,11 @@
 """mini on held-out clips against what needs no learning, and against itself without time.
 
     python benchmarks/mini_table.py --assets FOLDER_WITH_THE_KAYKIT_GLBS [--weights mini] [--limit 24]
-    python benchmarks/mini_table.py --curated FOLDER_OF_CURATE --weights runs/mini-generalist/weights.safetensors
+    python benchmarks/mini_table.py --curated FOLDER_OF_CURATE --weights mini-generalist [--group kinds]
 
-The specialist on every held-out clip of configs/families/kaykit.yaml, the generalist on two clips of every held-out
-character of configs/mini-generalist.yaml: view 0 is the input, eight novel views × twelve frames are made. Writes
-table.md, one JSON per method, and contact sheets (truth above result) of the best, median and worst clip.
+The specialist on every held-out clip of configs/families/kaykit.yaml; the generalist on clips of the groups of
+configs/heldout/generalist.yaml: view 0 is the input, eight novel views are made. Writes table.md with the mask IoU by
+kind, one JSON per method, and contact sheets (truth above result) of the best, median and worst clip.
 """
 
 from __future__ import annotations
@@ -25,8 +25,18 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.mini_truth import FRAMES, VIEWS, character_truth, family_truth  # noqa: E402
+from benchmarks.mini_truth import (  # noqa: E402
+    FRAMES,
+    HELD_OUT,
+    VIEWS,
+    Conditions,
+    Truth,
+    family_truth,
+    held_out_clips,
+    training_clips,
+)
 from viewtime.configs.schema.sample import PlanOptions, PreprocessOptions, SamplerOptions  # noqa: E402
+from viewtime.data.live.asset_list import held_out_groups  # noqa: E402
 from viewtime.grid import FrameGrid  # noqa: E402
 from viewtime.images import composite, contact_sheet, to_uint8  # noqa: E402
 from viewtime.log import progress, set_up_logging  # noqa: E402
@@ -41,6 +51,7 @@ METRICS = (
     *("object_crop_psnr", "mask_iou", "lpips_star", "flicker"),
     *("fvd_f", "fvd_v", "fvd_diag", "fv4d"),
 )
+RETRIEVAL = "nearest training instant"
 Method = Callable[[FrameGrid], Tensor]  # the truth, of which only view 0 may be used -> frames [V, F, 4, H, W]
 
 
@@ -87,6 +98,7 @@ def sampled(pipeline: Pipeline, sampler: SamplerOptions, plan: PlanOptions, seed
             "preprocess": PreprocessOptions(crop="none"),
             "sampler": sampler,
             "plan": plan,
+            "size": video.shape[1],
         }
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{truth.provenance['id']}".encode()))
         return pipeline(video, **options, generator=generator).frames  # type: ignore[arg-type]
@@ -108,10 +120,10 @@ def score(
     return summarise(evaluator, bootstrap=0), made, iou
 
 
-def table(summaries: dict[str, Summary], clips: int) -> str:
+def table(summaries: dict[str, Summary], clips: int, frames: int) -> str:
     """One row a method, one column a metric."""
     names = [row.name for row in next(iter(summaries.values())).rows]
-    lines = [f"{clips} held-out clips, {VIEWS - 1} novel views × {FRAMES} frames", ""]
+    lines = [f"{clips} held-out clips, {VIEWS - 1} novel views × {frames} frames", ""]
     lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for method, summary in summaries.items():
         lines.append(f"| {method} | " + " | ".join(f"{row.value:.3f}" for row in summary.rows) + " |")
@@ -120,6 +132,18 @@ def table(summaries: dict[str, Summary], clips: int) -> str:
     lines += ["|---|" + "---|" * len(azimuths)]
     for method, summary in summaries.items():
         lines.append(f"| {method} | " + " | ".join(f"{v:.3f}" for v in summary.iou_by_azimuth.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def by_kind(truths: list[FrameGrid], iou: dict[str, list[float]]) -> str:
+    """Mean mask IoU of each group of held-out assets, one row a group, one column a method."""
+    assets = [truth.provenance["id"].partition("/")[0] for truth in truths]
+    lines = ["", "| mask IoU | clips | " + " | ".join(iou) + " |", "|---|---|" + "---|" * len(iou)]
+    for group, ids in held_out_groups(HELD_OUT).items():
+        chosen = [index for index, asset in enumerate(assets) if asset in ids]
+        if chosen:
+            means = [f"{np.mean([values[index] for index in chosen]):.3f}" for values in iou.values()]
+            lines.append(f"| {group} | {len(chosen)} | " + " | ".join(means) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -134,13 +158,21 @@ def sheets(truths: list[FrameGrid], made: list[FrameGrid], iou: list[float], out
         print(f"{label}: {truths[index].provenance['id']} IoU {iou[index]:.3f}: {out / f'{label}.png'}")
 
 
-def main() -> int:
-    """Parse, score every method, write the table and the sheets."""
+def arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     domain = parser.add_mutually_exclusive_group(required=True)
     domain.add_argument("--assets", type=Path)
     domain.add_argument("--curated", type=Path)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "kaykit64")
+    parser.add_argument("--group", choices=("nine", "kinds"), default="nine", help="of the list of held-out assets")
+    parser.add_argument("--clips", type=int, default=2, help="of each held-out asset")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of a held-out asset's clip")
+    parser.add_argument("--size", type=int, default=64, help="of its pictures")
+    parser.add_argument("--elevation", type=float, default=12.0, help="of its cameras")
+    parser.add_argument("--new-colours", action="store_true", help="of its parts")
+    parser.add_argument("--methods", nargs="+", help="some of the table's rows, by name; default: all")
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS, help="mask_iou always")
     parser.add_argument("--weights", default="mini")
     parser.add_argument("--steps", type=int, help="default: the model's")
     parser.add_argument("--shift", type=float, help="of the schedule; default: the model's")
@@ -148,34 +180,55 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mini_table")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def truth_of(options: argparse.Namespace, chosen: Callable[[str], bool]) -> Truth:
+    """What the methods are compared with; clips to retrieve from only where a chosen method does."""
+    if not options.curated:
+        return family_truth(options.assets, options.folder, options.limit)
+    shown = Conditions(options.frames, options.size, options.elevation, options.new_colours)
+    groups = ["nine"] if options.group == "nine" else [name for name in held_out_groups(HELD_OUT) if name != "nine"]
+    held_out = held_out_clips(options.curated, [name for name in groups if name != "thin"], shown, options.clips)
+    return Truth(held_out, training_clips(options.curated, shown, options.clips) if chosen(RETRIEVAL) else [])
+
+
+def main() -> int:
+    """Parse, score every method, write the table and the sheets."""
+    options = arguments()
     set_up_logging()
-    if options.curated:
-        truth = character_truth(options.curated)
-    else:
-        truth = family_truth(options.assets, options.folder, options.limit)
+
+    def chosen(name: str) -> bool:
+        return not options.methods or name in options.methods
+
+    measured = tuple(dict.fromkeys([*options.metrics, "mask_iou"]))
+    truth = truth_of(options, chosen)
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     alpha_range = tuple(options.alpha_range) if options.alpha_range else None
     sampler = SamplerOptions(steps=options.steps, shift=options.shift, alpha_range=alpha_range)
     own, shared = (replace(sampler, frame_noise=kind) for kind in ("independent", "shared"))
     by_itself = PlanOptions(kind="independent", window_frames=1)  # no frame attention
-    methods: dict[str, Method] = {
-        "input copied": copied,
-        "copied, mirrored behind": mirrored,
-        "nearest training instant": retrieval(truth.training),
-        "mini, frame by frame": sampled(pipeline, own, by_itself, options.seed),
-        "mini, frame by frame, shared noise": sampled(pipeline, shared, by_itself, options.seed),
-        "mini, all frames at once": sampled(pipeline, sampler, PlanOptions(kind="joint"), options.seed),
-        "mini": sampled(pipeline, sampler, PlanOptions(), options.seed),
+    methods: dict[str, Callable[[], Method]] = {
+        "input copied": lambda: copied,
+        "copied, mirrored behind": lambda: mirrored,
+        RETRIEVAL: lambda: retrieval(truth.training),
+        "mini, frame by frame": lambda: sampled(pipeline, own, by_itself, options.seed),
+        "mini, frame by frame, shared noise": lambda: sampled(pipeline, shared, by_itself, options.seed),
+        "mini, all frames at once": lambda: sampled(pipeline, sampler, PlanOptions(kind="joint"), options.seed),
+        "mini": lambda: sampled(pipeline, sampler, PlanOptions(), options.seed),
     }
-    summaries = {}
+    summaries, overlap = {}, {}
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, method in methods.items():
-        summaries[name], made, iou = score(method, truth.held_out, name)
+    for name, make in methods.items():
+        if not chosen(name):
+            continue
+        summaries[name], made, overlap[name] = score(make(), truth.held_out, name, measured)
         write_json(summaries[name], options.out / f"{name.replace(' ', '_').replace(',', '')}.json")
         if name == "mini":
-            sheets(truth.held_out, made, iou, options.out)
-    text = table(summaries, len(truth.held_out))
+            sheets(truth.held_out, made, overlap[name], options.out)
+    text = table(summaries, len(truth.held_out), truth.held_out[0].shape[1])
+    if options.curated:
+        text += by_kind(truth.held_out, overlap)
     (options.out / "table.md").write_text(text)
     print(text)
     return 0

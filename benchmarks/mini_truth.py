@@ -1,12 +1,13 @@
 """Ground truth of mini's tables: held-out clips of the specialist's family, held-out characters of the generalist.
 
-All grids have nine regular views, of which view 0 is the input, and twelve frames.
+All grids have nine regular views, of which view 0 is the input.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +15,19 @@ import numpy as np
 import torch
 
 from viewtime.configs.load import build, load_preset
-from viewtime.configs.schema.data import DataConfig
+from viewtime.configs.schema.data import DataConfig, OnTheFly
 from viewtime.configs.schema.family import FamilyConfig
-from viewtime.data.live.asset_list import list_assets, split_assets
+from viewtime.data.live.asset_list import Asset, held_out_groups, held_out_ids, list_assets
 from viewtime.data.live.family import render_family
 from viewtime.data.live.family_source import FamilySource
 from viewtime.data.live.stream import AssetSource
-from viewtime.data.samples import GridSample, generator_for
+from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.sources import Consumer
 from viewtime.grid import FrameGrid
+from viewtime.log import log
 
 VIEWS, FRAMES = 9, 12
+HELD_OUT = "heldout/generalist"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -41,9 +44,9 @@ class Truth:
 
 def frame_grid(sample: GridSample) -> FrameGrid:
     """A sample as a grid of which view 0 is known, named in its provenance."""
-    known = torch.zeros(VIEWS, FRAMES, dtype=torch.bool)
-    known[0] = True
     assert sample.frames is not None
+    known = torch.zeros(sample.frames.shape[:2], dtype=torch.bool)
+    known[0] = True
     return FrameGrid(sample.frames.float() / 255, known, sample.cameras, sample.fps, {"id": sample.id})
 
 
@@ -73,24 +76,47 @@ def family_truth(assets: Path, folder: Path, limit: int) -> Truth:
     return Truth(held_out, [grid for grid, other in zip(training.grids, recombined, strict=True) if not other])
 
 
-def character_truth(curated: Path, clips: int = 2) -> Truth:
-    """`clips` random moving clips of every held-out character of configs/mini-generalist.yaml, and of every other.
+@dataclass(frozen=True)
+class Conditions:
+    """How held-out assets are shown: frames of a clip, pixels, degrees, and the share of new colours of parts."""
+
+    frames: int = FRAMES
+    size: int = 64
+    elevation: float = 12.0
+    new_colours: bool = False
+
+    def options(self) -> OnTheFly:
+        """Of the renderer."""
+        changed = 1.0 if self.new_colours else 0.0
+        return OnTheFly(elevation_min=self.elevation, elevation_max=self.elevation, vary_colours=changed)
+
+
+def held_out_clips(curated: Path, groups: list[str], shown: Conditions, clips: int) -> list[FrameGrid]:
+    """`clips` random moving clips of every asset of these groups of configs/heldout/generalist.yaml.
 
     Args:
-        curated: folder of `viewtime curate`.
+        curated: folder of `viewtime curate`; assets of the list that are not there are left out.
     """
-    raw = load_preset("mini-generalist")
-    options = {**raw["data"]["options"], **raw["validation"]["data"], "assets": str(curated)}
-    config = build(DataConfig, options, where="mini-generalist")
-    assets = list_assets(config.assets)
-    split = [split_assets(assets, config.held_out, only) for only in (True, False)]
-    samples: list[list[GridSample]] = [[], []]
-    for part, drawn in zip(split, samples):
-        for asset in part:
-            rng = generator_for(0, *asset.id.encode())
-            for clip in rng.permutation(sorted(asset.clips or ()))[:clips]:
-                one = dataclasses.replace(asset, clips=(str(clip),))
-                source = AssetSource([one], VIEWS, FRAMES, config.resolution, options=config.on_the_fly)
-                drawn.append(source.draw(Consumer(0), 0, rng))
-    held_out, training = samples
-    return Truth([frame_grid(s) for s in held_out], [s.frames.numpy() for s in training if s.frames is not None])
+    named = {one for group in groups for one in held_out_groups(HELD_OUT)[group]}
+    chosen = [asset for asset in list_assets(str(curated)) if asset.id in named]
+    return [frame_grid(sample) for sample in _drawn(chosen, shown, clips)]
+
+
+def training_clips(curated: Path, shown: Conditions, clips: int) -> list[np.ndarray]:
+    """The same of every asset that is in no group: what a retrieval may look into."""
+    assets = list_assets(str(curated))
+    named = set(held_out_ids(DataConfig(held_out_list=HELD_OUT), assets))
+    drawn = _drawn([asset for asset in assets if asset.id not in named], shown, clips)
+    return [sample.frames.numpy() for sample in drawn if sample.frames is not None]
+
+
+def _drawn(assets: list[Asset], shown: Conditions, clips: int) -> Iterator[GridSample]:
+    for asset in assets:
+        rng = generator_for(0, *asset.id.encode())
+        for clip in rng.permutation(sorted(asset.clips or ()))[:clips]:
+            one = dataclasses.replace(asset, clips=(str(clip),))
+            source = AssetSource([one], VIEWS, shown.frames, shown.size, options=shown.options())
+            try:
+                yield source.draw(Consumer(0), 0, rng)
+            except CorruptSampleError as error:
+                log.warning("left out: %s", error)

@@ -6,14 +6,14 @@
 Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first. The generalist:
 
     python tools/ship_mini.py runs/mini-generalist-cpu/weights.safetensors --steps 1 --shift 1 --plan independent \\
-        --alpha-range 0.3 0.4 --frustum-rays 64 --out viewtime/assets/mini_generalist.safetensors
+        --plan-frames 32 --alpha-range 0.3 0.4 --size 128 --out viewtime/assets/mini_generalist.safetensors
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -28,20 +28,24 @@ from viewtime.sample.plan.plans import PLANS  # noqa: E402
 from viewtime.weight_header import check_keys  # noqa: E402
 from viewtime.weights import read_header, save_weights  # noqa: E402
 
+STARTS_AT_ZERO = "network.hint.weight"
 SHIPPED = ROOT / "viewtime" / "assets" / "mini.safetensors"
 
 
 def mean_of(paths: list[Path]) -> dict[str, torch.Tensor]:
-    """The mean of the files' tensors, in float32.
+    """The mean of the files' tensors, in float32; what a file has not yet grown counts as zeros, as it starts.
 
     Raises:
         UserError: a file is no weight file, or its tensors are not those of the first.
     """
     shapes = [{name: info.shape for name, info in read_header(path)[1].items()} for path in paths]
+    grown = {name: shape for name, shape in shapes[0].items() if name.endswith(STARTS_AT_ZERO)}
     for path, found in zip(paths, shapes, strict=True):
-        check_keys(path, found, shapes[0])
+        check_keys(path, {**grown, **found}, shapes[0])
     files = [load_file(path) for path in paths]
-    return {name: torch.stack([file[name].float() for file in files]).mean(dim=0) for name in shapes[0]}
+    zeros = {name: torch.zeros(list(shape)) for name, shape in grown.items()}
+    whole = [{**zeros, **file} for file in files]
+    return {name: torch.stack([file[name].float() for file in whole]).mean(dim=0) for name in shapes[0]}
 
 
 def main() -> int:
@@ -52,7 +56,7 @@ def main() -> int:
     parser.add_argument("--shift", type=float, required=True)
     parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
     parser.add_argument("--alpha-range", type=float, nargs=2, default=(0.0, 1.0))
-    parser.add_argument("--frustum-rays", type=int, help="of sampling; default: those of training")
+    parser.add_argument("--size", type=int, help="of the cells that a solid is shown in; default: as it was trained")
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
     parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
     parser.add_argument("--out", type=Path, default=SHIPPED)
@@ -60,15 +64,17 @@ def main() -> int:
     try:
         mean = mean_of(options.weights)
         config, _ = read_header(options.weights[0])
-        if options.frustum_rays is not None:
-            shape = MiniConfig(**{**config["model"]["config"], "frustum_rays": options.frustum_rays})
+        if options.size is not None:
+            shape = MiniConfig(**config["model"]["config"])
+            seen = shape.frustum_size or shape.size
+            shape = replace(shape, size=options.size, frustum_size=seen, frustum_rays=options.size)
             config = {**config, "model": {**config["model"], "config": asdict(shape)}}
     except UserError as error:
         print(f"ship_mini.py: {error}", file=sys.stderr)
         return 1
     trained = {
         "views": 9,
-        "frames": 12,
+        "frames": max(12, options.plan_frames),
         "elevation": 12.0,
         "plan": options.plan,
         "plan_frames": options.plan_frames,

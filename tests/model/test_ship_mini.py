@@ -44,14 +44,16 @@ def test_the_mean_ships_in_half_precision_with_the_way_to_sample_it(tmp_path: Pa
     assert (record["trained"]["alpha_range"], record["model"]["config"]["frustum_rays"]) == ([0.0, 1.0], 0)
 
 
-def test_other_rays_and_alpha_than_in_training(tmp_path: Path):
+def test_larger_cells_and_other_alpha_than_in_training(tmp_path: Path):
     path, out = weights(tmp_path / "0.safetensors", 0), tmp_path / "out.safetensors"
-    assert ship(path, "--out", out, "--frustum-rays", 16, "--alpha-range", 0.3, 0.4).returncode == 0
+    assert ship(path, "--out", out, "--size", 32, "--alpha-range", 0.3, 0.4).returncode == 0
     record = read_header(out)[0]
-    assert (record["trained"]["alpha_range"], record["model"]["config"]["frustum_rays"]) == ([0.3, 0.4], 16)
-    result = ship(path, "--out", out, "--frustum-rays", 10)
+    config = MiniConfig(**record["model"]["config"])
+    assert (config.size, config.frustum_size, config.frustum_rays) == (32, 16, 32)
+    assert record["trained"]["alpha_range"] == [0.3, 0.4]
+    result = ship(path, "--out", out, "--size", 40)
     assert result.returncode == 1
-    assert "frustum_rays 10; choose 8 or 16" in result.stderr
+    assert "frustum_size 16 must be a multiple of 8 that divides the size (40)" in result.stderr
 
 
 def test_networks_of_another_shape_or_no_file_are_refused_in_one_line(tmp_path: Path):
