@@ -14,6 +14,7 @@ from viewtime.errors import UserError
 from viewtime.model.attention import Backend
 from viewtime.model.conditioners.conditioner import Conditioner
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
+from viewtime.model.precision import Dtypes
 from viewtime.model.published.diffusers_files import load_diffusers_parts
 from viewtime.model.published.identify import identify
 from viewtime.model.published.presets import load_model_config
@@ -22,7 +23,7 @@ from viewtime.model.published.video_config import PARTS, Part, VideoModelConfig
 from viewtime.model.published.weight_sources import UNUSED_PREFIX
 from viewtime.model.sv4d.unet import VideoUNet
 from viewtime.model.vae.codec import FrameCodec
-from viewtime.weights import load_weights
+from viewtime.weights import TargetDtype, load_weights
 
 
 class VideoModel(nn.Module):
@@ -68,7 +69,7 @@ def load_video_model(
     preset: str | None = None,
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Dtypes | None = None,
     parts: Sequence[Part] | None = None,
     view_attention: Literal["pixel", "raster", "joint"] | None = None,
     attention: Backend = "sdpa",
@@ -78,7 +79,7 @@ def load_video_model(
 
     Args:
         preset: what the model must be; see `identify`.
-        dtype: None keeps what the file holds.
+        dtype: of all parts, or of each by its name; None keeps what the file holds.
         parts: load only these; all by default.
         view_attention: overrides how SV4D 2.0 attends over views. By default a published file computes what the
             published code computes, and a viewtime file what its metadata says.
@@ -95,10 +96,11 @@ def load_video_model(
     def build() -> VideoModel:
         return VideoModel(config, chosen, attention, gradient_checkpointing)
 
+    target: TargetDtype = dtype if not isinstance(dtype, dict) else lambda name: dtype[name.partition(".")[0]]
     if found.format == "diffusers":
-        return cast(VideoModel, load_diffusers_parts(build, config, Path(path), chosen, device, dtype))
+        return cast(VideoModel, load_diffusers_parts(build, config, Path(path), chosen, device, target))
     key_map = published_key_map(config, chosen) if found.format == "stability" else _own_key_map(chosen)
-    return cast(VideoModel, load_weights(build, path, device, dtype, key_map))
+    return cast(VideoModel, load_weights(build, path, device, target, key_map))
 
 
 def training_denoiser(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from viewtime.configs.schema.sample import SampleConfig
+from viewtime.device import choose_device
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
@@ -14,17 +16,20 @@ from viewtime.run_folder import start_run
 from viewtime.run_lock import alone_in
 from viewtime.sample.first_words import first_words
 from viewtime.sample.input.preprocess import write_preview
-from viewtime.sample.models.device import choose_device
+from viewtime.sample.models.loading import find_weights
 from viewtime.sample.output import write_outputs, write_small_grid, write_stream
 from viewtime.sample.pipeline import Job, Pipeline, provenance
 from viewtime.sample.plan import plan_view
+from viewtime.sample.run.memory import fit_card, fit_windows
 from viewtime.sample.run.processes import Processes, join_processes
 from viewtime.sample.run.references import check_same_start, read_freeze_video, read_reference_views
 from viewtime.sample.run.resume import run_fingerprint
 from viewtime.sample.run.store import CellStore
 from viewtime.sample.run.upsample import Enlarger
 from viewtime.sample.run_place import check_place, run_folder_of
+from viewtime.video import read_video
 
+SMALL_LOOK = 256  # pixels of the longer side, enough to see that a video can be read
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -49,6 +54,11 @@ def run(config: SampleConfig) -> list[Path]:
 
 
 def _run(config: SampleConfig, folder: Path, processes: Processes) -> list[Path]:
+    memory, note = fit_card(config.memory)
+    config = replace(config, memory=memory)
+    if note is not None and processes.first:
+        log.info(note)
+    check_inputs(config)
     pipeline = load_pipeline(config, processes)
     job = prepare_job(pipeline, config)
     enlarger = Enlarger(config, pipeline.model.device, pipeline.traits) if config.upsampler is not None else None
@@ -81,6 +91,20 @@ def _run(config: SampleConfig, folder: Path, processes: Processes) -> list[Path]
     return [preview, *written]
 
 
+def check_inputs(config: SampleConfig) -> None:
+    """Open every input before gigabytes of weights are read: the first frame of each video, and each weight file.
+
+    Raises:
+        UserError: one of them is not there or is nothing that can be read.
+    """
+    for source in (config.video, config.freeze_video, config.reference.orbit):
+        if source is not None:
+            read_video(source, 1, SMALL_LOOK)
+    for weights in (config.weights, config.reference.weights, config.upsampler, config.text.weights):
+        if weights is not None:
+            find_weights(weights)
+
+
 def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
     """The model with its prompt and, where named, the one that makes reference views.
 
@@ -98,6 +122,8 @@ def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
         chunk=config.memory.chunk,
         offload=config.memory.offload,
         reference_weights=config.reference.weights,
+        attention=config.attention,
+        compile=config.compile,
     )
     if config.text.prompt:
         describe = getattr(pipeline.model, "describe", None)
@@ -132,7 +158,7 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
         preprocess=config.preprocess,
         mask=config.mask,
         sampler=config.sampler,
-        plan=config.plan,
+        plan=fit_windows(config.plan, config.memory.card, pipeline.traits),
         reference_views=references,
         batch_windows=config.memory.batch_windows,
         split_guidance=config.memory.split_guidance,

@@ -7,26 +7,39 @@ from typing import cast
 
 from torch import nn
 
+from viewtime.sample.models.grid_model import GridModel
 from viewtime.sample.models.loading import what_it_knows
 from viewtime.sample.pipeline import Job, Pipeline
+
+MANY_WINDOWS = 40  # hours on the fastest cards with the published models
+
+
+def formats(model: GridModel) -> str:
+    """The number formats of a model's parts: "float32", or "float16 (network), float32 (decoder)"."""
+    module = getattr(model, "model", None)
+    parts = dict(module.named_children()) if module is not None else {"": cast(nn.Module, model.denoiser)}
+    found: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        found.setdefault(str(next(part.parameters()).dtype).removeprefix("torch."), []).append(name)
+    return ", ".join(f"{dtype} ({', '.join(names)})" if len(found) > 1 else dtype for dtype, names in found.items())
 
 
 def first_words(pipeline: Pipeline, job: Job, weights: str, preview: Path) -> list[str]:
     """One line each; how long it takes is said by the progress line after the first step."""
     model, problem = pipeline.model, job.plan.problem
     size = pipeline.traits.cell
-    network = cast(nn.Module, model.denoiser)
-    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     frames, first = problem.frames, job.prepared.source_frames[0]
     last, fps = job.prepared.source_frames[-1], job.prepared.fps
     windows = [window for window in job.plan.windows if window.stage != "reference"]
     steps = job.settings.schedule.steps * len(windows)
+    long = len(windows) > MANY_WINDOWS
     plural = "" if len(windows) == 1 else "s"
     return [
         f"model: {what_it_knows(weights, pipeline.traits.name)}",
-        f"device: {model.device}, {dtype}",
+        f"device: {model.device}, {formats(model)}",
         f"object: found by {job.prepared.how}; {preview} shows it",
         f"grid: {problem.views} views (the input and {problem.views - 1} new ones) × {frames} frames "
         f"(of the video {first} to {last}, {fps:g} a second), {size[1]} × {size[0]} px each; "
         f"{len(windows)} window{plural}, {steps} sampling steps",
+        *([f"a long video: --preprocess.fps {fps / 4:g} samples a quarter of its frames"] if long else []),
     ]

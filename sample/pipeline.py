@@ -15,13 +15,14 @@ from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.configs.schema.sample import CameraOptions, PlanOptions, PreprocessOptions, SamplerOptions
+from viewtime.device import choose_device
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.images import composite
 from viewtime.log import progress_bar
+from viewtime.model.attention import Backend
 from viewtime.sample.input.preprocess import prepare_video
-from viewtime.sample.input.read import as_video
-from viewtime.sample.models.device import choose_device
+from viewtime.sample.input.read import as_video, finer_side
 from viewtime.sample.models.grid_model import GridModel, ModelTraits
 from viewtime.sample.models.loading import find_weights, load_model
 from viewtime.sample.plan.plan import Window, input_row
@@ -33,7 +34,7 @@ from viewtime.sample.run.resume import job_fingerprint
 from viewtime.sample.run.runner import run_plan
 from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.store import CellStore
-from viewtime.video import Video
+from viewtime.video import Video, read_video
 
 
 class Pipeline:
@@ -63,25 +64,29 @@ class Pipeline:
         chunk: int = 8,
         offload: bool = False,
         reference_weights: str | Path | None = None,
+        attention: Backend = "sdpa",
+        compile: bool = False,
     ) -> Pipeline:
         """Load weights by name ("mini"), file or folder.
 
         Args:
             model: what the file must hold.
-            torch_dtype: default: float32 on the CPU, bfloat16 on CUDA.
+            torch_dtype: of all parts; default: float32 on the CPU, on CUDA what each part loses least by
+                (`viewtime.model.precision`).
             device: default: CUDA where there is one.
             chunk, offload: see `MemoryOptions`.
             reference_weights: SV3D weights, for SV4D.
+            attention, compile: see `load_model`.
 
         Raises:
             UserError: no such weights, or another model's.
         """
         place = choose_device(device)
-        dtype = torch_dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
-        loaded = load_model(str(name_or_file), place, dtype, model, chunk=chunk, offload=offload)
+        options = {"chunk": chunk, "offload": offload, "attention": attention, "compile": compile}
+        loaded = load_model(str(name_or_file), place, torch_dtype, model, **options)
         reference = None
         if reference_weights is not None:
-            source = load_model(str(reference_weights), place, dtype, chunk=chunk, offload=offload)
+            source = load_model(str(reference_weights), place, torch_dtype, **options)
             reference = ReferenceViews(source)
         names = [str(name) for name in (name_or_file, reference_weights) if name is not None]
         return Pipeline(loaded, reference, [find_weights(name) for name in names])
@@ -137,6 +142,11 @@ class Pipeline:
         plan = plan or PlanOptions()
         self._check_views(novel, plan)
         prepared = prepare_video(as_video(video, frames), cell, preprocess, traits.object_share, mask)
+        if isinstance(video, (str, Path)):  # a small object, from the pixels that there are
+            side = finer_side(prepared.source_size, min(crop.side for crop in prepared.crops), cell[0])
+            if side is not None:
+                fine = read_video(video, frames, side)
+                prepared = prepare_video(fine, cell, preprocess, traits.object_share, mask)
         count = len(prepared.cells)
         orbit = cameras or make_cameras(camera or CameraOptions(), novel, count, traits.azimuths, traits.elevation)
         if cameras is not None and cameras.shape != (1 + novel, count):

@@ -17,7 +17,14 @@ from viewtime.configs.schema.train import Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.run_folder import start_run
-from viewtime.train.distributed import agreed_maximum, check_prepared, make_accelerator, reduced_dtype, strategy
+from viewtime.train.distributed import (
+    agreed_maximum,
+    check_prepared,
+    make_accelerator,
+    reduced_dtype,
+    settle_precision,
+    strategy,
+)
 from viewtime.train.objective.adversarial import Adversary, adversarial_stages
 from viewtime.train.objective.conditioning import apply_conditioning, check_conditioning
 from viewtime.train.objective.drafts import with_drafts
@@ -45,6 +52,7 @@ class Trainer:
         check_conditioning(config.conditioning)
         for stage in config.stages:
             stage_loss(config, stage)
+        config = settle_precision(config)
         self.config, self.folder = config, Path(config.output)
         self.accelerator = make_accelerator(config)
         self.engine_steps = strategy(self.accelerator) == "deepspeed"

@@ -37,6 +37,9 @@ DTYPES = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+# One format for all floating tensors, or one for each by its name; None keeps what the file holds.
+TargetDtype = torch.dtype | Callable[[str], torch.dtype] | None
+
 
 class TensorInfo(NamedTuple):
     """What a header says of one tensor."""
@@ -102,9 +105,12 @@ def read_tensors(
     opened: WeightFile,
     keys: Iterable[str] | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: TargetDtype = None,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield (key, tensor) in the order the tensors lie on disk; floating tensors are cast to `dtype` if given."""
+    """Yield (key, tensor) in the order the tensors lie on disk; floating tensors are cast to `dtype` if given.
+
+    A function `dtype` is given the key in the file.
+    """
     chosen = opened.entries if keys is None else {key: opened.entries[key] for key in keys}
     with ExitStack() as stack:
         files: dict[Path, BinaryIO] = {}
@@ -112,7 +118,8 @@ def read_tensors(
             if entry.file not in files:
                 files[entry.file] = stack.enter_context(entry.file.open("rb"))
             tensor = _read(files[entry.file], entry)
-            target = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            wanted = dtype(key) if callable(dtype) else dtype
+            target = wanted if wanted is not None and tensor.is_floating_point() else tensor.dtype
             yield key, tensor.to(device=device, dtype=target)
 
 
@@ -135,7 +142,7 @@ def load_weights(
     module: nn.Module | Callable[[], nn.Module],
     path: str | Path,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: TargetDtype = None,
     key_map: Callable[[str], str | None] | None = None,
     grown: bool = False,
 ) -> nn.Module:
@@ -143,7 +150,7 @@ def load_weights(
 
     Args:
         module: the module, best built on the meta device, or a function that builds it (called on the meta device).
-        device, dtype: where and as what the tensors end; dtype None keeps what the file holds.
+        device, dtype: where and as what the tensors end; a function `dtype` is given the name in the module.
         key_map: name in the file -> name in the module, or None for a tensor that is not wanted. Identity if absent.
         grown: the module (not on the meta device) may have tensors that the file lacks; they stay as they are.
 
@@ -164,7 +171,8 @@ def load_weights(
     if grown:
         wanted = {key: shape for key, shape in wanted.items() if key in shapes}
     check_keys(path, wanted, shapes)
-    loaded = {found[key]: tensor for key, tensor in read_tensors(opened, found, device, dtype)}
+    by_key = (lambda key: dtype(found[key])) if callable(dtype) else dtype
+    loaded = {found[key]: tensor for key, tensor in read_tensors(opened, found, device, by_key)}
     module.load_state_dict(loaded, strict=not grown, assign=True)
     left = [name for name, tensor in module.named_buffers() if tensor.is_meta]
     assert not left, f"buffers outside the state dict cannot be loaded: {left}"

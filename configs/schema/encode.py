@@ -28,8 +28,8 @@ class EncodeConfig:
     """SVD, SV3D or SV4D weights (one file or a diffusers folder) whose VAE and CLIP make the latents."""
     chunk: int = 8
     """Images encoded at a time; changes memory, not results."""
-    device: str = "cpu"
-    """Where VAE and CLIP run: cpu, cuda."""
+    device: str | None = None
+    """Where VAE and CLIP run: cpu, cuda, cuda:1, …; default: cuda where there is one."""
     workers: int = 2
     """Processes for pixels; latents are made by one."""
     max_failed_share: float = 0.05

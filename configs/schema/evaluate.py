@@ -52,8 +52,8 @@ class EvaluateConfig:
     offline: bool = False
     """Never download weights; use only what is on this machine."""
 
-    device: str = "cpu"
-    """Where networks run: cpu, cuda."""
+    device: str | None = None
+    """Where networks run: cpu, cuda, cuda:1, …; default: cuda where there is one."""
 
     all_cells: bool = False
     """Score also the cells that the prediction was given as input."""

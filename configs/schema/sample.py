@@ -164,12 +164,15 @@ class MemoryOptions:
     """What to turn when memory runs out.
 
     Attributes:
+        card: memory of the GPU in GB, 8, 12, 24 or 80: sets all of the below, and smaller windows where needed, for
+            the published models at 576 pixels.
         batch_windows: windows that do not depend on each other, sampled in one batch.
         chunk: frames encoded or decoded at a time.
         offload: keep the parts of the model on the CPU until they are used.
         split_guidance: evaluate guidance's two branches one after the other.
     """
 
+    card: Literal[8, 12, 24, 80] | None = None
     batch_windows: int = 1
     chunk: int = 8
     offload: bool = False
@@ -196,7 +199,10 @@ class SampleConfig:
         upsampler: weights of a 4real-upsampler: a second pass enlarges the grid; the small one is kept beside it.
         seed: the same seed gives the same grid on any number of processes.
         device: cpu, cuda, cuda:1, …; default: cuda where there is one.
-        dtype: number format of the weights; default: float32 on the CPU, bfloat16 on CUDA.
+        dtype: number format of all weights; default: float32 on the CPU, on CUDA what each part loses least by
+            (float16 networks, float32 VAE).
+        attention: library of the attention layers; reference is slow and exact.
+        compile: compile the network before sampling; pays over many windows.
         show_plan: print the plan, draw it as plan.png, and stop.
         asset: also write the 4D asset that a mini model's solids are already, without a fit: Gaussians, GLB, a page
             that plays it, an orbit video (as `viewtime reconstruct --method direct` does).
@@ -220,6 +226,8 @@ class SampleConfig:
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    attention: Literal["sdpa", "xformers", "reference"] = "sdpa"
+    compile: bool = False
     show_plan: bool = False
     asset: bool = False
     save: Annotated[tuple[Literal["mp4", "gif", "png"], ...], tyro.conf.arg(metavar="{mp4,gif,png}...")] = ("mp4",)

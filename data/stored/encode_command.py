@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from viewtime.configs.schema.encode import EncodeConfig
+from viewtime.device import choose_device
 from viewtime.errors import UserError, machine_failure
 from viewtime.files import atomic_path
 from viewtime.json_files import read_json
@@ -120,7 +121,8 @@ def _encode_all(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> 
     if config.kind == "latents":
         from .latents import PublishedLatents
 
-        encoder = PublishedLatents(config.weights or "", config.device, config.chunk) if todo else None
+        device = choose_device(config.device)
+        encoder = PublishedLatents(config.weights or "", device, config.chunk) if todo else None
         for number in todo:
             yield encode_shard(config, plan, number, encoder)
         return

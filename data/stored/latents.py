@@ -19,7 +19,7 @@ class PublishedLatents:
         chunk: images at a time.
     """
 
-    def __init__(self, weights: str, device: str = "cpu", chunk: int = 8) -> None:
+    def __init__(self, weights: str, device: str | torch.device = "cpu", chunk: int = 8) -> None:
         if chunk < 1:
             raise UserError(f"--chunk {chunk}; must be at least 1")
         self.model: VideoModel = load_video_model(weights, device=device, parts=("frame_encoder", "image_encoder"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -18,6 +20,19 @@ NOISE_AUGMENTATION = {"svd": 0.02, "sv3d": 1e-5, "sv4d": 1e-5}
 ZEROED = ("concat", "image_tokens", "reference_views")
 PUBLISHED_FPS = 6
 PUBLISHED_MOTION_BUCKET = 127
+
+
+class EncodedFrames(NamedTuple):
+    """Frames as the network is given them."""
+
+    latents: Tensor
+    """Unscaled modes [B, F, 4, h, w]."""
+    tokens: Tensor
+    """Image embeddings [B, F, D]."""
+
+    def in_order(self, places: list[int]) -> EncodedFrames:
+        """The frames at these places."""
+        return EncodedFrames(self.latents[:, places], self.tokens[:, places])
 
 
 class Conditioner:
@@ -43,9 +58,13 @@ class Conditioner:
             NOISE_AUGMENTATION[config.family] if noise_augmentation is None else noise_augmentation
         )
 
+    def encode(self, frames: Tensor, seed: int = 0) -> EncodedFrames:
+        """What conditions on an input video [B, F, 3, H, W] in [-1, 1], whichever way time runs."""
+        return EncodedFrames(self._latents(self.frame_encoder, frames, seed), self._image_tokens(frames))
+
     def sv4d(
         self,
-        frames: Tensor,
+        frames: Tensor | EncodedFrames,
         elevation: Tensor,
         azimuth: Tensor,
         input_elevation: Tensor,
@@ -56,7 +75,7 @@ class Conditioner:
         """Condition on an input video and, once there are any, on reference views of its first frame.
 
         Args:
-            frames: input video [B, F, 3, H, W] in [-1, 1].
+            frames: input video [B, F, 3, H, W] in [-1, 1], or what `encode` made of it.
             elevation, azimuth: of the views to make [B, V, F], degrees.
             input_elevation, input_azimuth: of the input view [B, F], degrees.
             reference_views: the views to make, at the window's first frame [B, V, 3, H, W]; None zeroes their
@@ -71,7 +90,8 @@ class Conditioner:
             "polar": polar_angle(self.config, elevation, input_elevation[:, None]),
             "azimuth": azimuth_angle(azimuth, input_azimuth[:, None]),
         }
-        concat = self._latents(self.frame_encoder, frames, seed)
+        encoded = frames if isinstance(frames, EncodedFrames) else self.encode(frames, seed)
+        concat = encoded.latents
         B, V = elevation.shape[:2]
         if reference_views is None:
             reference = concat.new_zeros(B, V, *concat.shape[2:])
@@ -79,9 +99,9 @@ class Conditioner:
             reference = self._latents(self.view_encoder, reference_views, seed + 1)
         return {
             "concat": concat[:, None],
-            "image_tokens": self._image_tokens(frames)[:, None],
+            "image_tokens": encoded.tokens[:, None],
             "reference_views": reference,
-            "vector": embed_vector(self.config, {**angles, "noise_augmentation": self._level(frames)}),
+            "vector": embed_vector(self.config, {**angles, "noise_augmentation": self._level(concat)}),
         }
 
     def sv3d(self, image: Tensor, elevation: Tensor, azimuth: Tensor, seed: int = 0) -> Conditioning:

@@ -13,6 +13,7 @@ from viewtime.errors import UserError
 from viewtime.model.four_real.block import BlockContext, VideoBlock
 from viewtime.model.four_real.config import BaseConfig
 from viewtime.model.four_real.positions import image_ids, rotary_angles, token_ids
+from viewtime.model.full_precision import FullPrecisionLinear
 
 NOISE_FEATURES = 256
 # Rows of the context embedding: the two kinds of video that the model can make (section 3.1).
@@ -32,7 +33,7 @@ class Head(nn.Module):
     def __init__(self, width: int, pixels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
+        self.modulation = FullPrecisionLinear(width, 2 * width)
         self.project = nn.Linear(width, pixels)
         for layer in (self.modulation, self.project):
             nn.init.zeros_(layer.weight)
@@ -40,7 +41,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x [..., P, D], condition [..., D] -> [..., P, pixels]."""
-        shift, scale = self.modulation(F.silu(condition))[..., None, :].chunk(2, dim=-1)
+        shift, scale = self.modulation(F.silu(condition)).to(x.dtype)[..., None, :].chunk(2, dim=-1)
         return self.project(self.norm(x) * (1 + scale) + shift)
 
 
@@ -74,7 +75,7 @@ class BaseVideoModel(nn.Module):
         D = config.width
         frame_values = config.patch**2 * (config.channels + 1 + config.extra_channels)
         self.patch_in = nn.Linear(frame_values, D)
-        self.embed_noise = nn.Sequential(nn.Linear(NOISE_FEATURES, D), nn.SiLU(), nn.Linear(D, D))
+        self.embed_noise = nn.Sequential(FullPrecisionLinear(NOISE_FEATURES, D), nn.SiLU(), FullPrecisionLinear(D, D))
         self.embed_context = nn.Embedding(2, D)
         nn.init.normal_(self.embed_context.weight, std=0.02)
         self.text_in = TextProjection(config.text_width, D) if config.text_width else None
@@ -109,8 +110,8 @@ class BaseVideoModel(nn.Module):
         return self.patch_in(patches.to(self.patch_in.weight))
 
     def noise_condition(self, t: Tensor, known: Tensor) -> Tensor:
-        """Embedding of each frame's noise level, 0 where it is known: t, known [...] -> [..., D]."""
-        return self.embed_noise(noise_features(torch.where(known, torch.zeros_like(t), t)).to(self.patch_in.weight))
+        """Embedding of each frame's noise level, 0 where it is known: t, known [...] -> float32 [..., D]."""
+        return self.embed_noise(noise_features(torch.where(known, torch.zeros_like(t), t)))
 
     def text_tokens(self, text: Tensor | None, batch: int) -> Tensor | None:
         """Projected text tokens [B, L, D], or None in a model without text.

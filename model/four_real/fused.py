@@ -9,24 +9,25 @@ pairs meet.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
+from viewtime.model.attention import Backend
+from viewtime.model.attention import attend as attend_sequences
 from viewtime.model.four_real.block import Attend
 
 
 def attend_fused_reference(views: int, frames: int) -> Attend:
     """The definition: dense attention over the grid under a mask. Memory grows with (V F P)^2."""
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(q: Tensor, k: Tensor, v: Tensor, backend: Backend = "sdpa") -> Tensor:
         P = q.shape[2]
         view = torch.arange(views * frames, device=q.device) // frames
         frame = torch.arange(views * frames, device=q.device) % frames
         cells = (view[:, None] == view) | (frame[:, None] == frame)
         mask = repeat(cells, "a b -> (a p) (b r)", p=P, r=P)
         q, k, v = (rearrange(part, "n t p h d -> n h (t p) d") for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = attend_sequences(q, k, v, backend, mask)
         return rearrange(mixed, "n h (t p) d -> n t p h d", p=P)
 
     return attend
@@ -35,11 +36,11 @@ def attend_fused_reference(views: int, frames: int) -> Attend:
 def attend_fused(views: int, frames: int) -> Attend:
     """The same sums row by row: each cell's V + F - 1 cells of keys are gathered, each cell once."""
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(q: Tensor, k: Tensor, v: Tensor, backend: Backend = "sdpa") -> Tensor:
         q, k, v = (rearrange(part, "n (v f) p h d -> n v f h p d", v=views) for part in (q, k, v))
         rows = [
-            F.scaled_dot_product_attention(
-                rearrange(q[:, row], "n f h p d -> (n f) h p d"), _cells_of(k, row), _cells_of(v, row)
+            attend_sequences(
+                rearrange(q[:, row], "n f h p d -> (n f) h p d"), _cells_of(k, row), _cells_of(v, row), backend
             )
             for row in range(views)
         ]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from viewtime.model.full_precision import FullPrecisionLinear
+
 
 def ramp_weight(layer: int, depth: int) -> float:
     """w_l = 0.1 + 0.4 l / L, the exchange of Eq. 13 for layer l = 1 ... L."""
@@ -25,13 +27,13 @@ class ModulatedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, condition_width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(outputs, inputs))
-        self.modulation = nn.Linear(condition_width, inputs)
+        self.modulation = FullPrecisionLinear(condition_width, inputs)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, y: Tensor, condition: Tensor) -> Tensor:
         """y [..., P, inputs], condition [..., D] (embedding of sigma per frame) -> [..., P, outputs]."""
-        scale = self.modulation(F.silu(condition))[..., None, :]
+        scale = self.modulation(F.silu(condition)).to(y.dtype)[..., None, :]
         return F.linear(y * (1 + scale), self.weight)
 
 

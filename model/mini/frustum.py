@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from viewtime.model.attention import Backend, attend
+from viewtime.model.full_precision import weight_dtype
 from viewtime.model.mini.hints import HINTS, draw_hints
 from viewtime.model.mini.solid import render_solid
 from viewtime.model.mini.stem import GROUPS, ResidualBlock
@@ -45,8 +47,9 @@ class SolidCameras(NamedTuple):
 class PictureAttention(nn.Module):
     """Self-attention over the pixels of the feature maps of an object, beside the identity; starts at zero."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, backend: Backend = "sdpa") -> None:
         super().__init__()
+        self.backend = backend
         self.norm = nn.GroupNorm(GROUPS, width)
         self.qkv, self.out = nn.Conv2d(width, 3 * width, 1), nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.out.weight)
@@ -55,7 +58,7 @@ class PictureAttention(nn.Module):
     def forward(self, x: Tensor, maps: int) -> Tensor:
         """[N · maps, C, h, w] -> same; pixels attend to those of the `maps` that follow each other."""
         q, k, v = rearrange(self.qkv(self.norm(x)), "(n m) (s a d) h w -> s n a (m h w) d", s=3, d=HEAD_DIM, m=maps)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = attend(q, k, v, self.backend)
         return x + self.out(rearrange(mixed, "n a (m h w) d -> (n m) (a d) h w", h=x.shape[-2], m=maps))
 
 
@@ -139,8 +142,9 @@ class Frustum(nn.Module):
         """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, S/2 (depth), R, R]."""
         picture = picture.float()
         shown = resized(picture, 2 * self.side)
-        hints = draw_hints(shown, cameras.elevation, cameras.slope) if self.hints else None
-        drawn = rearrange(self.network(shown, frames, hints).float(), "n (c z) y x -> n c z y x", c=4)
+        dtype = weight_dtype(self.network)
+        hints = draw_hints(shown, cameras.elevation, cameras.slope).to(dtype) if self.hints else None
+        drawn = rearrange(self.network(shown.to(dtype), frames, hints).float(), "n (c z) y x -> n c z y x", c=4)
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
         density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from viewtime.model.attention import Backend, attend
+from viewtime.model.full_precision import FullPrecisionLinear, in_float32
 from viewtime.model.mini.config import MiniConfig
 from viewtime.model.mini.frustum import Frustum, SolidCameras
 from viewtime.model.mini.lift import Lift
@@ -27,7 +29,7 @@ AZIMUTH_HARMONICS = 8
 def noise_features(t: Tensor) -> Tensor:
     """Sinusoids of the noise level t in [0, 1]: [...] -> [..., NOISE_FREQUENCIES]."""
     frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), NOISE_FREQUENCIES // 2, device=t.device))
-    angle = t[..., None] * frequencies
+    angle = t.float()[..., None] * frequencies
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
@@ -39,12 +41,17 @@ def camera_features(elevation: Tensor, azimuth: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin(), tilt.sin(), tilt.cos()], dim=-1)
 
 
+def _embedding(features: int, width: int) -> nn.Sequential:
+    """Linear, SiLU, Linear, in float32."""
+    return nn.Sequential(FullPrecisionLinear(features, width), nn.SiLU(), FullPrecisionLinear(width, width))
+
+
 class Attention(nn.Module):
     """Self-attention with normalised queries and keys; [N, L, C] -> [N, L, C]."""
 
-    def __init__(self, width: int, head_dim: int) -> None:
+    def __init__(self, width: int, head_dim: int, backend: Backend = "sdpa") -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.backend = head_dim, backend
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width)
         self.norm_q, self.norm_k = nn.RMSNorm(head_dim), nn.RMSNorm(head_dim)
@@ -53,7 +60,7 @@ class Attention(nn.Module):
         """See the class."""
         q, k, v = rearrange(self.qkv(x), "n l (s h d) -> s n h l d", s=3, d=self.head_dim)
         q, k = self.norm_q(q).to(v), self.norm_k(k).to(v)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "n h l d -> n l (h d)"))
+        return self.out(rearrange(attend(q, k, v, self.backend), "n h l d -> n l (h d)"))
 
 
 # What the tokens of a sequence share: an instant, a view, or a cell alone.
@@ -83,7 +90,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """x [B, V, F, P, C], modulation [B, V, F, 1, 6, C] -> x."""
         B, V, F_, P, _ = x.shape
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).unbind(dim=-2)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.table).to(x.dtype).unbind(dim=-2)
         h = self.norm_attention(x) * (1 + scale_a) + shift_a
         h = self.attention(rearrange(h, f"{self.grid_axes} -> {self.sequence_axes}"))
         h = rearrange(h, f"{self.sequence_axes} -> {self.grid_axes}", b=B, v=V, f=F_, p=P)
@@ -119,12 +126,12 @@ class MiniNetwork(nn.Module):
         )
         self.decoder = StemDecoder(config.channels, config.stem_widths, C)
         self.position = nn.Parameter(torch.randn(side * side, C) * 0.5 / math.sqrt(C))
-        self.embed_noise = nn.Sequential(nn.Linear(NOISE_FREQUENCIES, C), nn.SiLU(), nn.Linear(C, C))
-        self.embed_camera = nn.Sequential(nn.Linear(2 * AZIMUTH_HARMONICS + 2, C), nn.SiLU(), nn.Linear(C, C))
-        self.embed_frame = nn.Linear(NOISE_FREQUENCIES, C)
+        self.embed_noise = _embedding(NOISE_FREQUENCIES, C)
+        self.embed_camera = _embedding(2 * AZIMUTH_HARMONICS + 2, C)
+        self.embed_frame = FullPrecisionLinear(NOISE_FREQUENCIES, C)
         self.embed_known = nn.Embedding(2, C)
-        self.camera_to_tokens = nn.Linear(C, C)
-        self.modulation = nn.Linear(C, 6 * C)
+        self.camera_to_tokens = FullPrecisionLinear(C, C)
+        self.modulation = FullPrecisionLinear(C, 6 * C)
         view_axis = "views" if config.view_attention else "cell"
         frame_axis = "frames" if config.frame_attention else "cell"
         axes = [view_axis if index % 2 == 0 else frame_axis for index in range(config.depth)]
@@ -148,17 +155,19 @@ class MiniNetwork(nn.Module):
         x = torch.where(known[..., None, None, None], cond["known_frames"], x)
         t = torch.where(known, torch.zeros_like(t), t)
         flag = known[..., None, None, None].to(x).expand(-1, -1, -1, 1, *x.shape[-2:])
-        cells = rearrange(torch.cat([x, flag], dim=3), "b v f c h w -> (b v f) c h w")
+        cells = rearrange(torch.cat([x, flag], dim=3), "b v f c h w -> (b v f) c h w").to(self.position.dtype)
         shown = rearrange(start, "b v f c h w -> (b v f) c h w").to(cells) if self.frustum is not None else None
         half, quarter = self.encoder(cells.contiguous(memory_format=torch.channels_last), shown)
         if self.lift is not None:
             grid = rearrange(quarter, "(b v f) c h w -> b v f c h w", b=B, v=V, f=F_)
-            seen = self.lift(grid, known, cond["elevation"], cond["azimuth"])
+            # Its volume reaches 1e5 in the shipped file, over float16's 65,504.
+            seen = in_float32(self.lift, grid.float(), known, cond["elevation"], cond["azimuth"])
             quarter = quarter + rearrange(seen, "b v f c h w -> (b v f) c h w").to(quarter)
         features = self.encoder.down_quarter(quarter)
         embedding, camera = self._embed_cells(t, known, cond)
         tokens = rearrange(features, "(b v f) c h w -> b v f (h w) c", b=B, v=V, f=F_)
-        tokens = tokens + self.position + self.camera_to_tokens(camera)[..., None, :] + self._frame_code(F_, tokens)
+        placed = self.camera_to_tokens(camera)[..., None, :] + self._frame_code(F_, tokens)
+        tokens = tokens + self.position + placed.to(self.position.dtype)
         modulation = rearrange(self.modulation(F.silu(embedding)), "b v f (s c) -> b v f 1 s c", s=6)
         for layer in self.layers:
             tokens = layer(tokens, modulation)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from viewtime.errors import UserError
 from viewtime.weight_header import WeightFile, check_keys, open_weights
-from viewtime.weights import read_tensors
+from viewtime.weights import TargetDtype, read_tensors
 
 from .diffusers_keys import Change, Piece, diffusers_pieces
 from .video_config import Part, VideoModelConfig
@@ -41,9 +41,9 @@ def load_diffusers_parts(
     folder: Path,
     parts: Sequence[Part],
     device: str | torch.device,
-    dtype: torch.dtype | None,
+    dtype: TargetDtype,
 ) -> nn.Module:
-    """Build a model on the meta device and fill the chosen parts, strictly.
+    """Build a model on the meta device and fill the chosen parts, strictly; `dtype` as in `load_weights`.
 
     Raises:
         UserError: names missing, unexpected and mis-shaped tensors.
@@ -65,7 +65,8 @@ def load_diffusers_parts(
         }
         wanted = {key: their_shape(piece, shapes[piece.ours], found.get(key)) for key, piece in here.items()}
         check_keys(folder / name, wanted, found)
-        for key, tensor in read_tensors(opened, here, device, dtype):
+        by_key = (lambda key, here=here: dtype(here[key].ours)) if callable(dtype) else dtype
+        for key, tensor in read_tensors(opened, here, device, by_key):
             collected.setdefault(here[key].ours, {})[here[key].change] = tensor
     loaded = {ours: _assemble(tensors).reshape(shapes[ours]) for ours, tensors in collected.items()}
     module.load_state_dict(loaded, strict=True, assign=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from viewtime.model.sv4d.linear import Linear
+from viewtime.model.full_precision import FullPrecisionLinear
 
 
 def sinusoidal(values: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -28,12 +28,12 @@ def sinusoidal(values: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
 
 
 class EmbeddingMLP(nn.Module):
-    """Linear, SiLU, Linear on the last axis, whatever the dtype of the input."""
+    """Linear, SiLU, Linear on the last axis, in float32 whatever the dtype of input and weights."""
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int):
         super().__init__()
-        self.expand = Linear(in_dim, hidden_dim)
-        self.contract = Linear(hidden_dim, out_dim)
+        self.expand = FullPrecisionLinear(in_dim, hidden_dim)
+        self.contract = FullPrecisionLinear(hidden_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.contract(F.silu(self.expand(x.to(self.expand.weight.dtype))))
+        return self.contract(F.silu(self.expand(x)))

@@ -24,7 +24,7 @@ class Context(NamedTuple):
     frames: int
     views: int
     embedding: Tensor
-    """Noise and vector embedding per row [(B F V), D]."""
+    """Noise and vector embedding per row [(B F V), D], float32."""
     image_tokens: Tensor
     """Image embedding [B, 1|F, 1|V, 1, context_dim]."""
     reference: Tensor | None
@@ -87,7 +87,7 @@ class GridAttention(nn.Module):
             token = token[:, :, :1]  # SV3D: the whole orbit sees the first view's embedding
         if self.config.view_attention == "raster":
             token = _raster_tokens(token, tokens.shape[1:4])
-        return self.view_blend(tokens, self.view(tokens + shift, token), image_only)
+        return self.view_blend(tokens, self.view(tokens + shift.to(tokens.dtype), token), image_only)
 
     def _attend_frames(
         self, tokens: Tensor, context: Context, image_only: Tensor | None, size: tuple[int, int]
@@ -100,7 +100,7 @@ class GridAttention(nn.Module):
             resized = F.interpolate(context.reference, size, mode="bilinear", align_corners=False)
             token = rearrange(resized, "(b v) c h w -> b 1 v (h w) c", v=context.views)
         blend = self.view_blend if self.has_views and not self.config.separate_blend else self.frame_blend
-        return blend(tokens, self.frame(tokens + shift, token), image_only)
+        return blend(tokens, self.frame(tokens + shift.to(tokens.dtype), token), image_only)
 
 
 def _raster_tokens(image_tokens: Tensor, grid: torch.Size) -> Tensor:

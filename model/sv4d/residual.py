@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from viewtime.model.full_precision import FullPrecisionLinear
 from viewtime.model.sv4d.blend import Blend
 from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
 from viewtime.model.sv4d.grid_attention import Context
-from viewtime.model.sv4d.linear import Linear
 
 
 class SpaceConvolutions(nn.Module):
@@ -19,7 +19,7 @@ class SpaceConvolutions(nn.Module):
         super().__init__()
         self.norm_in = nn.GroupNorm(32, in_channels)
         self.conv_in = ImageConvolution(in_channels, out_channels)
-        self.embed = Linear(embedding_dim, out_channels)
+        self.embed = FullPrecisionLinear(embedding_dim, out_channels)
         self.norm_out = nn.GroupNorm(32, out_channels)
         self.conv_out = ImageConvolution(out_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
@@ -27,7 +27,7 @@ class SpaceConvolutions(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x [N, C_in, H, W], embedding [N, D] -> [N, C_out, H, W]."""
         h = self.conv_in(F.silu(self.norm_in(x)))
-        h = h + self.embed(F.silu(embedding))[:, :, None, None]
+        h = h + self.embed(F.silu(embedding)).to(h.dtype)[:, :, None, None]
         return self.skip(x) + self.conv_out(F.silu(self.norm_out(h)))
 
 
@@ -41,7 +41,7 @@ class GridConvolutions(nn.Module):
         super().__init__()
         self.norm_in = nn.GroupNorm(32, channels)
         self.conv_in = SequenceConvolution(channels, channels)
-        self.embed = Linear(embedding_dim, channels)
+        self.embed = FullPrecisionLinear(embedding_dim, channels)
         self.norm_out = nn.GroupNorm(32, channels)
         self.conv_out = SequenceConvolution(channels, channels)
 
@@ -49,7 +49,7 @@ class GridConvolutions(nn.Module):
         """x [(B L), C, H, W], embedding [(B L), D] -> [(B L), C, H, W]."""
         sequence = rearrange(x, "(b l) c h w -> b c l (h w)", b=batch)
         h = self.conv_in(F.silu(self.norm_in(sequence)))
-        h = h + rearrange(self.embed(F.silu(embedding)), "(b l) c -> b c l 1", b=batch)
+        h = h + rearrange(self.embed(F.silu(embedding)).to(h.dtype), "(b l) c -> b c l 1", b=batch)
         h = sequence + self.conv_out(F.silu(self.norm_out(h)))
         return rearrange(h, "b c l (h w) -> (b l) c h w", h=x.shape[-2])
 

@@ -194,7 +194,8 @@ def cut(frame: np.ndarray, crop: Crop, cell: tuple[int, int]) -> np.ndarray:
 
     It is transparent where the crop reaches beyond the picture.
 
-    Colours are weighted by alpha while scaling, so that no background bleeds into the edge.
+    Scaled by Lanczos, like the published crop; colours are weighted by alpha meanwhile, so that no background bleeds
+    into the edge.
     """
     weight = frame[..., 3:].astype(np.float32) / 255.0
     planes = np.concatenate([frame[..., :3].astype(np.float32) * weight, weight * 255.0], axis=-1)
@@ -208,14 +209,10 @@ def cut(frame: np.ndarray, crop: Crop, cell: tuple[int, int]) -> np.ndarray:
     left, top = max(0.0, crop.left + before_x), max(0.0, crop.top + before_y)
     box = (left, top, min(planes.shape[1], left + crop_width), min(planes.shape[0], top + crop.side))
     filtered = [
-        np.asarray(
-            Image.fromarray(plane).resize(
-                (width, height), Image.Resampling.BOX if crop.side >= height else Image.Resampling.BILINEAR, box=box
-            )
-        )
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS, box=box))
         for plane in rearrange(planes, "h w c -> c h w")
     ]
-    scaled = np.stack(filtered, axis=-1)
+    scaled = np.clip(np.stack(filtered, axis=-1), 0.0, 255.0)  # Lanczos passes the ends at edges
     alpha = scaled[..., 3:]
     rgb = np.where(alpha > 0.5, scaled[..., :3] * 255.0 / np.maximum(alpha, 0.5), 255.0)
     return np.clip(np.concatenate([rgb, alpha], axis=-1) + 0.5, 0, 255).astype(np.uint8)

@@ -16,6 +16,7 @@ from viewtime.video import DEFAULT_FPS, Video, read_video
 
 ROUNDING = 1e-3  # by which resampling may pass the ends of a range
 READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded
+FINEST_SIDE = 4096  # unless the object is small in them: then at most to this one
 
 
 def as_video(video: str | Path | Video | np.ndarray | Tensor | Sequence, frames: int | None) -> Video:
@@ -58,6 +59,21 @@ def _array(value: object) -> np.ndarray:
         return np.asarray(value)
     except ValueError as error:
         raise UserError(f"frames that make no array: {error}; give [F, H, W, 3 or 4]") from error
+
+
+def finer_side(picture: tuple[int, int], crop_side: float, cell_height: int) -> int | None:
+    """Longer side at which a shrunk video must be read again so that its crop is as high as a cell.
+
+    Args:
+        picture: (height, width) as it was read.
+        crop_side: height of the smallest crop, in pixels of that picture.
+
+    Returns:
+        None where the crop is high enough, or the video was not shrunk.
+    """
+    if crop_side >= cell_height or max(picture) < READ_SIDE:
+        return None
+    return min(FINEST_SIDE, round(READ_SIDE * cell_height / crop_side + 0.5))
 
 
 def as_pixels(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from viewtime.configs.schema.evaluate import EvaluateConfig
+from viewtime.device import choose_device
 from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
@@ -109,16 +110,17 @@ def build_metrics(
         UserError: a metric was asked for by name and its network is not there.
     """
     wanted = tuple(config.metrics) or EVERYTHING
+    device = str(choose_device(config.device))
     pair_metrics: dict[str, ImagePairMetric] = {}
     missing: dict[str, str] = {}
     # A network that was named must be there: falling back to another would be a silent substitute.
     network = None
     if config.four_real or any(name in FRECHET for name in wanted):
-        network = load_video_network(config.network, config.network_weights, config.device, config.offline)
+        network = load_video_network(config.network, config.network_weights, device, config.offline)
     builders = {
-        "lpips": lambda: Lpips(config.lpips_net, config.device, config.offline),
-        "lpips_star": lambda: LpipsStar(FilterBank(config.device)),
-        "clip_s": lambda: ClipSimilarity(config.clip_model, config.clip_weights, config.device, config.offline),
+        "lpips": lambda: Lpips(config.lpips_net, device, config.offline),
+        "lpips_star": lambda: LpipsStar(FilterBank(device)),
+        "clip_s": lambda: ClipSimilarity(config.clip_model, config.clip_weights, device, config.offline),
     }
     for name in wanted:
         if name not in builders or not with_truth:

@@ -24,7 +24,8 @@ class Request:
         views: rows of the rectangle.
         direction: frames in the network's order, and the cells that condition.
         cameras: of the whole grid [V, F]; azimuth absolute, as the user gave them.
-        read: cells -> their clean content [N, C, H, W] in [0, 1].
+        read: cells -> their clean content [N, C, H, W] in [0, 1]; one function for all directions of a window, so that
+            a model may keep what it made of the cells.
     """
 
     window: Window

@@ -9,6 +9,8 @@ import torch
 
 import viewtime
 from viewtime.errors import UserError
+from viewtime.model.attention import Backend, use_backend
+from viewtime.model.precision import Dtypes, part_dtypes
 from viewtime.weights import read_header
 
 from .grid_model import GridModel
@@ -78,18 +80,18 @@ def what_it_knows(weights: str, name: str) -> str:
     return f"{weights} ({name}) {KNOWS.get(name, 'knows what it was trained on')}"
 
 
-def _mini(path: Path, device: torch.device, dtype: torch.dtype, **options: object) -> GridModel:
+def _mini(path: Path, device: torch.device, dtypes: Dtypes, **options: object) -> GridModel:
     from .mini_model import load_mini
 
     del options
-    return load_mini(path, device, dtype)
+    return load_mini(path, device, dtypes["network"])
 
 
-def _four_real(path: Path, device: torch.device, dtype: torch.dtype, **options: object) -> GridModel:
+def _four_real(path: Path, device: torch.device, dtypes: Dtypes, **options: object) -> GridModel:
     from .four_real_model import load_four_real
 
     del options
-    return load_four_real(path, device, dtype)
+    return load_four_real(path, device, dtypes["network"])
 
 
 BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini, "4real": _four_real}
@@ -98,30 +100,43 @@ BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini, "4real": _four_r
 def load_model(
     name_or_path: str,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None = None,
     expected: str | None = None,
     chunk: int = 8,
     offload: bool = False,
+    attention: Backend = "sdpa",
+    compile: bool = False,
 ) -> GridModel:
     """Load the weights and build the model that their metadata, or their tensors, name.
 
     Args:
+        dtype: of all parts; None: what each loses least by (`viewtime.model.precision`).
         expected: what the file must hold; None takes what it holds.
         chunk: frames encoded and decoded at a time.
         offload: keep parts on the CPU until they are used.
+        attention: backend of every attention layer.
+        compile: compile the network, which pays over many windows of one shape.
 
     Raises:
         UserError: no such file, not a weight file, or the weights of another model.
     """
     path = find_weights(name_or_path)
     name = _name_in_metadata(path)
+    dtypes = part_dtypes(device, dtype)
     if name in BUILDERS:
         if expected is not None and expected != name:
             raise UserError(f"{path} holds {name}, not {expected}; give --model {name} or another file")
-        return BUILDERS[name](path, device, dtype)
-    from .video_grid_model import load_video_grid_model
+        model = BUILDERS[name](path, device, dtypes)
+        network = model.denoiser.network  # type: ignore[attr-defined]
+    else:
+        from .video_grid_model import load_video_grid_model
 
-    return load_video_grid_model(path, expected, device, dtype, chunk=chunk, offload=offload)
+        model = load_video_grid_model(path, expected, device, dtypes, chunk=chunk, offload=offload)
+        network = model.model
+    use_backend(network, attention)
+    if compile:
+        getattr(network, "network", network).compile(dynamic=False)
+    return model
 
 
 def _name_in_metadata(path: Path) -> str | None:

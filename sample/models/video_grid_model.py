@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from viewtime.errors import UserError
-from viewtime.model.conditioners.conditioner import unconditional
+from viewtime.model.conditioners.conditioner import Conditioner, EncodedFrames, unconditional
 from viewtime.model.denoiser import Conditioning
 from viewtime.model.memory_layout import channels_last
+from viewtime.model.precision import Dtypes
 from viewtime.model.published.identify import file_config
 from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.model.video_model import VideoModel, load_video_model
@@ -69,6 +70,7 @@ class VideoGridModel:
         self.model, self.chunk, self.offload = model, chunk, offload
         self.traits = published_traits(model.config)
         self._device = device
+        self._encoded: tuple[Callable, EncodedFrames] | None = None
         self._denoiser = model.denoiser()
         self.schedule_kind, self.in_channels = self._denoiser.schedule_kind, self._denoiser.in_channels
 
@@ -138,7 +140,7 @@ class VideoGridModel:
                 relative = torch.remainder(azimuth[..., 0] - input_azimuth[..., 0], 360.0)
                 cond = conditioner.sv3d(image, elevation[..., 0], relative)
             else:
-                frames = self._pixels(request, [(0, frame) for frame in request.frames])[None]
+                frames = self._frames(request, conditioner)
                 references = [cell for cell in request.direction.conditions if cell[0] != 0]
                 pixels = None
                 if references:
@@ -146,6 +148,14 @@ class VideoGridModel:
                     pixels = self._pixels(request, [(view, reference_frame) for view in request.views])[None]
                 cond = conditioner.sv4d(frames, elevation, azimuth, input_elevation, input_azimuth, pixels)
         return cond, unconditional(self.model.config, cond)
+
+    def _frames(self, request: Request, conditioner: Conditioner) -> EncodedFrames:
+        """The window's input frames in the direction's order; encoded once for both directions."""
+        columns = request.window.frames
+        if self._encoded is None or self._encoded[0] is not request.read:
+            pixels = self._pixels(request, [(0, frame) for frame in columns])[None]
+            self._encoded = (request.read, conditioner.encode(pixels))
+        return self._encoded[1].in_order([columns.index(frame) for frame in request.frames])
 
     def _pixels(self, request: Request, cells: list[tuple[int, int]]) -> Tensor:
         """Cells [N, 3, S, S] in [-1, 1] on the device."""
@@ -156,14 +166,11 @@ class VideoGridModel:
         self._use("decoder")
         codec = self.model.codec(self.chunk)
         dtype = next(self.model.get_submodule("decoder").parameters()).dtype
-        decoded = []
-        for row in rearrange(latents, "v f c h w -> v 1 1 f c h w"):
-            decoded.append(((codec.decode(row.to(dtype) / codec.scale).float() + 1) / 2).clamp(0, 1).cpu())
-        return rearrange(torch.stack(decoded), "v 1 1 f c h w -> v f c h w")
+        return ((codec.decode(latents[None].to(dtype) / codec.scale)[0].float() + 1) / 2).clamp(0, 1).cpu()
 
 
 def load_video_grid_model(
-    path: Path, expected: str | None, device: torch.device, dtype: torch.dtype, chunk: int, offload: bool
+    path: Path, expected: str | None, device: torch.device, dtypes: Dtypes, chunk: int, offload: bool
 ) -> VideoGridModel:
     """Any published file, diffusers folder or viewtime file of the family.
 
@@ -171,7 +178,7 @@ def load_video_grid_model(
         UserError: not such a file, another model, or a model that makes no grid.
     """
     place = torch.device("cpu") if offload else device
-    model = load_video_model(path, expected, device=place, dtype=dtype)
+    model = load_video_model(path, expected, device=place, dtype=dtypes)
     model.eval().requires_grad_(False)
     channels_last(model.network)
     return VideoGridModel(model, device, chunk, offload)

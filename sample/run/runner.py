@@ -70,7 +70,7 @@ def run_plan(
         make_reference: makes the cells of a "reference" window, [V, 1, C, H, W].
 
     Raises:
-        UserError: out of memory; says what to turn.
+        UserError: out of memory, or values outgrew the number format; says what to turn.
     """
     processes = processes or Processes()
     for wave in plan.waves:
@@ -148,9 +148,10 @@ def _denoise(
     batch: Sequence[Window],
     bar: Bar | None,
 ) -> list[Tensor]:
+    reads = [partial(store.read, window=window) for window in batch]
     requests = [
-        [Request(window, direction, cameras, partial(store.read, window=window)) for direction in window.directions]
-        for window in batch
+        [Request(window, direction, cameras, read) for direction in window.directions]
+        for window, read in zip(batch, reads)
     ]
     schedule = settings.schedule
     cache = StepCache(settings.cache, schedule.steps)
@@ -169,6 +170,11 @@ def _denoise(
             bar.advance(len(batch))
 
     latents = get_sampler(settings.sampler)(denoise, x, schedule, on_step)
+    if not bool(torch.isfinite(latents).all()):
+        raise UserError(
+            f"window {batch[0].index} holds values that are not finite: the network outgrew its number format; "
+            "give --dtype bfloat16 or float32"
+        )
     made = [_decide_alpha(model.decode(grid), *settings.alpha_range) for grid in latents]
     return [_keep_known(window, cells, store) for window, cells in zip(batch, made)]
 

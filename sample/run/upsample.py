@@ -27,6 +27,7 @@ from viewtime.grid import FrameGrid
 from viewtime.log import progress_bar
 from viewtime.model.denoiser import Denoiser, NetworkDenoiser
 from viewtime.model.four_real.config import UpsamplerConfig
+from viewtime.model.precision import part_dtypes
 from viewtime.model.registry import build_denoiser
 from viewtime.sample.models.grid_model import ModelTraits
 from viewtime.sample.plan.plan import Cell, spans
@@ -102,8 +103,7 @@ def load_upsampler(path: str | Path, device: str | torch.device = "cpu") -> tupl
         raise UserError(f"{path} holds no 4real-upsampler; its metadata names {section!r}")
     with torch.device("meta"):
         denoiser = build_denoiser("4real-upsampler", section["config"])
-    dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
-    load_weights(denoiser.network, path, device, dtype)
+    load_weights(denoiser.network, path, device, part_dtypes(torch.device(device))["network"])
     denoiser.eval().requires_grad_(False)
     return denoiser, build(UpsamplerConfig, section["config"], f"{path}: model.config").factor
 

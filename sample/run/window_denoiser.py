@@ -48,6 +48,8 @@ class WindowDenoiser:
         self.model, self.guidance = model, guidance
         self.split_guidance, self.cache = split_guidance, cache or StepCache()
         self.sides = [self._side([window[number] for window in requests]) for number in range(len(requests[0]))]
+        first = requests[0][0]
+        self.scale = guidance.scale(len(first.views), len(first.frames)).to(model.device)
         if guidance.kind != "none" and any(side.uncond is None for side in self.sides):
             raise UserError(
                 f"{model.traits.name} has nothing to guide by here (no unconditional branch); "
@@ -90,15 +92,14 @@ class WindowDenoiser:
         sigmas = torch.full((len(x),), sigma, device=x.device, dtype=torch.float32)
         if not self.guidance.active(sigma) or side.uncond is None:
             return denoiser(x, sigmas, side.cond)
-        scale = self.guidance.scale(*x.shape[1:3])
         difference = self.cache.difference(step)
         if difference is not None:
             conditional = denoiser(x, sigmas, side.cond)
-            return conditional + (scale.to(x)[..., None, None, None] - 1) * difference
+            return conditional + (self.scale.to(x)[..., None, None, None] - 1) * difference
         if self.split_guidance:
             unconditional, conditional = denoiser(x, sigmas, side.uncond), denoiser(x, sigmas, side.cond)
         else:
             both = stack_conditions([side.uncond, side.cond])
             unconditional, conditional = denoiser(x.repeat(2, 1, 1, 1, 1, 1), sigmas.repeat(2), both).chunk(2)
         self.cache.remember_difference(conditional - unconditional)
-        return combine(conditional, unconditional, scale)
+        return combine(conditional, unconditional, self.scale)
