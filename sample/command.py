@@ -12,6 +12,7 @@ from viewtime.device import choose_device
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.model.four_real.text import ClipText
+from viewtime.model.weight_names import find_weights
 from viewtime.run_folder import start_run
 from viewtime.run_lock import alone_in
 from viewtime.sample.first_words import first_words
@@ -124,6 +125,7 @@ def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
         reference_weights=config.reference.weights,
         attention=config.attention,
         compile=config.compile,
+        offline=config.offline,
     )
     if config.text.prompt:
         describe = getattr(pipeline.model, "describe", None)
@@ -131,7 +133,10 @@ def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
             raise UserError(f"{pipeline.traits.name} takes no prompt; leave --text.prompt out")
         if config.text.weights is None:
             raise UserError("--text.prompt needs --text.weights: the text encoder that the model was trained with")
-        describe(config.text.prompt, ClipText(config.text.weights, config.text.architecture, device))
+        describe(
+            config.text.prompt,
+            ClipText(str(find_weights(config.text.weights, config.offline)), config.text.architecture, device),
+        )
     return pipeline
 
 

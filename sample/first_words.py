@@ -7,8 +7,8 @@ from typing import cast
 
 from torch import nn
 
+from viewtime.model.weight_names import what_it_knows
 from viewtime.sample.models.grid_model import GridModel
-from viewtime.sample.models.loading import what_it_knows
 from viewtime.sample.pipeline import Job, Pipeline
 
 MANY_WINDOWS = 40  # hours on the fastest cards with the published models

@@ -18,6 +18,7 @@ from viewtime.configs.schema.sample import CameraOptions, PlanOptions, Preproces
 from viewtime.device import choose_device
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.hub import push
 from viewtime.images import composite
 from viewtime.log import progress_bar
 from viewtime.model.attention import Backend
@@ -66,8 +67,9 @@ class Pipeline:
         reference_weights: str | Path | None = None,
         attention: Backend = "sdpa",
         compile: bool = False,
+        offline: bool = False,
     ) -> Pipeline:
-        """Load weights by name ("mini"), file or folder.
+        """Load weights by name ("mini", "stabilityai/sv4d2.0", "hf://…"), file or folder; see `find_weights`.
 
         Args:
             model: what the file must hold.
@@ -77,12 +79,13 @@ class Pipeline:
             chunk, offload: see `MemoryOptions`.
             reference_weights: SV3D weights, for SV4D.
             attention, compile: see `load_model`.
+            offline: download nothing.
 
         Raises:
             UserError: no such weights, or another model's.
         """
         place = choose_device(device)
-        options = {"chunk": chunk, "offload": offload, "attention": attention, "compile": compile}
+        options = {"chunk": chunk, "offload": offload, "attention": attention, "compile": compile, "offline": offline}
         loaded = load_model(str(name_or_file), place, torch_dtype, model, **options)
         reference = None
         if reference_weights is not None:
@@ -109,6 +112,15 @@ class Pipeline:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)
         return folder
+
+    def push_to_hub(self, repo: str, *, private: bool = False) -> str:
+        """Upload what `save_pretrained` writes as the model repository `repo` ("owner/name"); the commit's address.
+
+        Raises:
+            UserError: no token, no right to write there, or no network.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return push(self.save_pretrained(folder), repo, private)
 
     def prepare(
         self,

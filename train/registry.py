@@ -72,7 +72,7 @@ def build_model(section: ModelSection) -> nn.Module:
     if not isinstance(denoiser, nn.Module):
         raise UserError(f"model {section.name!r} built a {type(denoiser).__name__}; a torch module is needed")
     if section.weights is not None:
-        from viewtime.sample.models.loading import find_weights
+        from viewtime.model.weight_names import find_weights
 
         path = find_weights(section.weights)
         load_weights(network_of(denoiser), path, dtype=torch.float32, grown=section.grown)

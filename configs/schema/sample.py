@@ -120,7 +120,7 @@ class ReferenceOptions:
     """Reference views of frame 0, which SV4D needs.
 
     Attributes:
-        weights: SV3D weights that make them.
+        weights: SV3D weights that make them: a file, or a name as `--weights` takes it.
         orbit: a folder or video of the user's own views of frame 0 in place of SV3D, one image per novel view.
     """
 
@@ -191,7 +191,9 @@ class SampleConfig:
             grid's first column, which 4real needs; --views takes that many of its frames.
         out: run folder; default: outputs/NAME_OF_THE_VIDEO.
         preset: YAML file or preset name with other defaults for these options.
-        weights: "mini", a weight file, or a folder of one.
+        weights: "mini", a weight file, a folder of one, a published name (sv4d2, stabilityai/sv4d2.0), or a hub's:
+            hf://OWNER/NAME@REVISION:FILE#sha256=…; what is downloaded is kept.
+        offline: download nothing; `HF_HUB_OFFLINE=1` does the same.
         model: what the weight file must hold (sv4d2 and sv4d2-8views cannot be told apart by their tensors).
         views: number of novel views; default: what the model was made for.
         frames: use at most that many frames of the video.
@@ -218,6 +220,7 @@ class SampleConfig:
     out: str | None = None
     preset: str | None = None
     weights: str = "mini"
+    offline: bool = False
     model: str | None = None
     views: int | None = None
     frames: int | None = None

@@ -9,20 +9,23 @@ from torch import Tensor
 from viewtime.data.collate import pixels_for_model
 from viewtime.errors import UserError
 from viewtime.model.video_model import VideoModel, load_video_model
+from viewtime.model.weight_names import find_weights
 
 
 class PublishedLatents:
     """The encoders of a published model.
 
     Args:
-        weights: SVD, SV3D or SV4D weights, or a diffusers folder.
+        weights: SVD, SV3D or SV4D weights, or a diffusers folder: a path, or a name as `find_weights` takes it.
         chunk: images at a time.
     """
 
     def __init__(self, weights: str, device: str | torch.device = "cpu", chunk: int = 8) -> None:
         if chunk < 1:
             raise UserError(f"--chunk {chunk}; must be at least 1")
-        self.model: VideoModel = load_video_model(weights, device=device, parts=("frame_encoder", "image_encoder"))
+        self.model: VideoModel = load_video_model(
+            find_weights(weights), device=device, parts=("frame_encoder", "image_encoder")
+        )
         self.model.eval().requires_grad_(False)
         self.device, self.chunk = device, chunk
 

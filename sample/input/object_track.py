@@ -20,7 +20,8 @@ from viewtime.log import progress
 from .one_object import SURE, one_object
 
 TRACK_SIDE = 128  # longer side of the maps on which objects are told apart
-ROOM = 0.25  # of the object's box, added at each side for the second look
+ROOM = 0.4  # of the object's box, added at each side for the second look
+REACH = 0.4  # how far limbs may reach beyond what was seen from afar, of the object's size
 SAME_COLOUR = 0.12  # a neighbouring frame votes where its warped picture differs by less
 Predict = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [S, S] in [0, 1]
 
@@ -41,9 +42,10 @@ def find_object(frames: np.ndarray, predict: Predict) -> np.ndarray:
         left, top, right, bottom = box
         close = predict(np.ascontiguousarray(frames[index, top:bottom, left:right]))
         looked[index, top:bottom, left:right] = _resized(close, (right - left, bottom - top))
-    near = ndimage.binary_dilation(kept, np.ones((1, 7, 7), bool))
-    for index in range(len(frames)):
-        looked[index] *= _resized(near[index].astype(np.float32), (width, height)) > SURE
+    for index, mask in enumerate(kept):
+        reach = int(np.clip(REACH * np.sqrt(mask.sum()), 3, 10))
+        near = np.asarray(ndimage.binary_dilation(mask, iterations=reach), np.float32)
+        looked[index] *= _resized(near, (width, height)) > SURE
     return (steady(looked, small, flow).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 

@@ -7,77 +7,13 @@ from pathlib import Path
 
 import torch
 
-import viewtime
 from viewtime.errors import UserError
 from viewtime.model.attention import Backend, use_backend
 from viewtime.model.precision import Dtypes, part_dtypes
+from viewtime.model.weight_names import find_weights
 from viewtime.weights import read_header
 
 from .grid_model import GridModel
-
-ASSETS = Path(viewtime.__file__).resolve().parent / "assets"
-SHIPPED = {"mini": ASSETS / "mini.safetensors", "mini-generalist": ASSETS / "mini_generalist.safetensors"}
-KNOWS = {
-    "mini": "knows two small humanoids, a knight and a barbarian, and makes one of those of any other object",
-    "mini-generalist": "knows the rough shape of any object",
-    "sv4d": "knows any object: 8 views × 5 frames a window (SV4D)",
-    "sv4d2": "knows any object: 4 views × 12 frames a window (SV4D 2.0)",
-    "sv4d2-8views": "knows any object: 8 views × 5 frames a window (SV4D 2.0)",
-    "sv3d-u": "knows any object at one instant (SV3D)",
-    "sv3d-p": "knows any object at one instant (SV3D)",
-    "svd-xt": "knows films of any kind, and no other views (SVD)",
-    "4real": "knows what it was trained on (4Real-Video)",
-}
-PUBLISHED = {
-    "sv4d": "stabilityai/sv4d",
-    "sv4d2": "stabilityai/sv4d2.0",
-    "sv4d2-8views": "stabilityai/sv4d2.0",
-    "sv3d-u": "stabilityai/sv3d",
-    "sv3d-p": "stabilityai/sv3d",
-    "svd-xt": "stabilityai/stable-video-diffusion-img2vid-xt",
-}
-LICENCE = "Stability AI Community License: accept it on the model's page; commercial use is limited"
-
-
-def find_weights(name_or_path: str) -> Path:
-    """The weight file behind a name or a path.
-
-    Raises:
-        UserError: not there; says where published weights come from and under which licence.
-    """
-    if name_or_path in SHIPPED:
-        path = SHIPPED[name_or_path]
-        if not path.is_file():
-            raise UserError(f"the weights of {name_or_path} are missing from this installation: {path}; reinstall it")
-        return path
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return path
-    known = name_or_path.lower().removesuffix(".safetensors").rpartition("/")[2].replace("_", "-").replace("2.0", "2")
-    if known in PUBLISHED:
-        raise UserError(
-            f"no such weights: {name_or_path}; download {known.replace('-', '_')}.safetensors from "
-            f"https://huggingface.co/{PUBLISHED[known]} ({LICENCE}) and give its path as --weights"
-        )
-    raise UserError(
-        f"no such weights: {name_or_path}; give a .safetensors file, or one of the names "
-        f"{', '.join([*SHIPPED, *PUBLISHED])} to be told where they come from"
-    )
-
-
-def what_it_knows(weights: str, name: str) -> str:
-    """One line on a model: its name and what it can show.
-
-    Args:
-        weights: as the user named them.
-        name: of the model in them.
-    """
-    shipped = next((known for known, file in SHIPPED.items() if weights in (known, str(file))), None)
-    if shipped is not None:
-        return f"viewtime-{shipped} {KNOWS[shipped]}"
-    if name == "mini":
-        return f"{weights} (mini) knows what it was trained on"
-    return f"{weights} ({name}) {KNOWS.get(name, 'knows what it was trained on')}"
 
 
 def _mini(path: Path, device: torch.device, dtypes: Dtypes, **options: object) -> GridModel:
@@ -106,6 +42,7 @@ def load_model(
     offload: bool = False,
     attention: Backend = "sdpa",
     compile: bool = False,
+    offline: bool = False,
 ) -> GridModel:
     """Load the weights and build the model that their metadata, or their tensors, name.
 
@@ -116,11 +53,12 @@ def load_model(
         offload: keep parts on the CPU until they are used.
         attention: backend of every attention layer.
         compile: compile the network, which pays over many windows of one shape.
+        offline: download nothing.
 
     Raises:
         UserError: no such file, not a weight file, or the weights of another model.
     """
-    path = find_weights(name_or_path)
+    path = find_weights(name_or_path, offline)
     name = _name_in_metadata(path)
     dtypes = part_dtypes(device, dtype)
     if name in BUILDERS:

@@ -16,7 +16,7 @@ from .job import Job
 # Options that change no sampled cell: a run may be resumed with others.
 WITHOUT_EFFECT = (
     "video", "freeze_video", "out", "save", "dnerf", "stream", "keep_windows", "show_plan", "memory", "device",
-    "preset", "upsampler", "upsample", "asset",
+    "preset", "upsampler", "upsample", "offline", "asset",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from viewtime.configs.schema.train import (
     TrainConfig,
 )
 from viewtime.errors import UserError
-from viewtime.sample.models.loading import find_weights
+from viewtime.model.weight_names import find_weights
 from viewtime.train.objective.conditioning import apply_conditioning, draw_mask
 from viewtime.train.objective.losses import sample_generator
 from viewtime.train.optimizers import build_optimizer, orthogonalised, select_parameters, set_learning_rate

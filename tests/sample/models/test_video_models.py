@@ -6,10 +6,11 @@ from small_models import ball, published_weights
 
 from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
+from viewtime.model import weight_names
 from viewtime.model.published.identify import file_config
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.video_model import VideoModel
-from viewtime.sample.models.loading import SHIPPED, find_weights
+from viewtime.model.weight_names import SHIPPED, find_weights
 from viewtime.sample.pipeline import Pipeline
 from viewtime.weights import save_weights
 
@@ -80,9 +81,16 @@ def test_save_pretrained_and_load_again(weights, tmp_path):
     assert torch.equal(pipe(ball(2), sampler=FAST).frames, again(ball(2), sampler=FAST).frames)
 
 
-def test_wrong_and_missing_weights():
-    with pytest.raises(UserError, match=r"huggingface.co/stabilityai/sv4d \(Stability AI Community License"):
-        find_weights("sv4d")
+@pytest.mark.parametrize("name", ["sv4d", "SV4D2.0", "stabilityai/sv4d2.0", "hf://stabilityai/sv4d2.0"])
+def test_published_names_mean_published_files(name, monkeypatch):
+    monkeypatch.setattr(weight_names, "fetch", lambda wanted, offline: (wanted.repo, wanted.file, offline))
+    repo = "stabilityai/sv4d" if name == "sv4d" else "stabilityai/sv4d2.0"
+    assert find_weights(name, offline=True) == (repo, f"{repo[12:].removesuffix('.0')}.safetensors", True)
+
+
+def test_missing_weights():
+    with pytest.raises(UserError, match=r"no such weights: nothing\.safetensors; give a"):
+        find_weights("nothing.safetensors")
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))
