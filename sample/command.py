@@ -17,7 +17,6 @@ from viewtime.run_folder import start_run
 from viewtime.run_lock import alone_in
 from viewtime.sample.first_words import first_words
 from viewtime.sample.input.preprocess import write_preview
-from viewtime.sample.models.loading import find_weights
 from viewtime.sample.output import write_outputs, write_small_grid, write_stream
 from viewtime.sample.pipeline import Job, Pipeline, provenance
 from viewtime.sample.plan import plan_view

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from viewtime.hub import push
 from viewtime.images import composite
 from viewtime.log import progress_bar
 from viewtime.model.attention import Backend
+from viewtime.sample.forms import OutputType, PipelineOutput, in_form
 from viewtime.sample.input.preprocess import prepare_video
 from viewtime.sample.input.read import as_video, finer_side
 from viewtime.sample.models.grid_model import GridModel, ModelTraits
@@ -210,8 +211,13 @@ class Pipeline:
         job: Job,
         store: CellStore,
         processes: Processes | None = None,
+        on_step: Callable[[int], None] | None = None,
     ) -> Iterator[Window]:
-        """Sample a job's windows into a store, yielding each as soon as it is finished; resumes what is there."""
+        """Sample a job's windows into a store, yielding each as soon as it is finished; resumes what is there.
+
+        Args:
+            on_step: called with the number of sampling steps done, over all windows.
+        """
         processes = processes or Processes()
         if processes.first:
             put_inputs(job, store, self.traits.channels)
@@ -219,7 +225,7 @@ class Pipeline:
         steps = sum(job.settings.schedule.steps for window in job.plan.windows if window.stage != "reference")
         share = -(-steps // processes.world)
         make = self.reference.maker(job.cameras, job.settings, store) if self.reference is not None else None
-        with progress_bar("sampling steps", share) as bar:
+        with progress_bar("sampling steps", share, on_step) as bar:
             yield from run_plan(
                 job.plan, self.model, store, job.cameras, job.settings,
                 processes=processes, make_reference=make, bar=bar,
@@ -234,8 +240,11 @@ class Pipeline:
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         folder: str | Path | None = None,
+        output_type: OutputType = "grid",
+        return_dict: bool = False,
+        callback_on_step_end: Callable[[Pipeline, int, int, dict[str, Any]], Any] | None = None,
         **options: Any,
-    ) -> FrameGrid:
+    ) -> Any:
         """Sample a grid.
 
         Args:
@@ -244,8 +253,18 @@ class Pipeline:
             generator: its seed is the seed of the grid; noise is drawn per cell on the CPU, so any device will do.
             num_inference_steps, guidance_scale: as in diffusers; the scale is constant over the cells.
             folder: keep finished windows there, and resume from them where input, options and weights are the same.
+            output_type: "grid" (a `FrameGrid`), "pt" ([V, F, C, H, W] in [0, 1]), "np" ([V, F, H, W, C] in [0, 1]) or
+                "pil" (a list of views, each a list of pictures).
+            return_dict: wrap the result in a `PipelineOutput`, whose `frames` it is.
+            callback_on_step_end: called after each sampling step with this pipeline, the steps done and all steps of
+                the run, and an empty dict; diffusers' callbacks fit. It may raise to stop.
             options: see `prepare`.
+
+        Returns:
+            The grid, in the form asked for.
         """
+        if output_type not in get_args(OutputType):
+            raise UserError(f"output_type {output_type!r}; one of {', '.join(get_args(OutputType))}")
         sampler = options.pop("sampler", None) or SamplerOptions()
         if num_inference_steps is not None:
             sampler = replace(sampler, steps=num_inference_steps)
@@ -257,9 +276,13 @@ class Pipeline:
         with tempfile.TemporaryDirectory() as temporary:
             store = CellStore(Path(folder) if folder is not None else Path(temporary), job.plan)
             store.start(job_fingerprint(job, self.weights))
-            for _ in self.run(job, store):
+            steps = job.settings.schedule.steps * len(job.plan.windows)
+            told = callback_on_step_end
+            for _ in self.run(job, store, on_step=told and (lambda done: told(self, done, steps, {}))):
                 pass
-            return collect(job, store, self.traits)
+            grid = collect(job, store, self.traits)
+        frames = in_form(grid, output_type)
+        return PipelineOutput(frames, grid) if return_dict else frames
 
 
 def put_inputs(job: Job, store: CellStore, channels: int) -> None:

@@ -21,4 +21,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {device}: this machine has no CUDA device that PyTorch can use; try --device cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {device}: this machine has no Apple GPU that PyTorch can use; try --device cpu")
     return chosen

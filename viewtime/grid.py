@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,15 +14,16 @@ import numpy as np
 import torch
 from einops import rearrange
 from msgspec import Meta
+from PIL import Image
 from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.files import atomic_folder
-from viewtime.images import composite, read_image, to_uint8, write_image
+from viewtime.images import composite, read_image, sheet, to_uint8, write_image
 from viewtime.json_files import read_json
 from viewtime.memory import check_memory
-from viewtime.video import read_video, write_video
+from viewtime.video import read_video, write_gif, write_video
 
 FORMAT_VERSION = 1
 # The file that every grid folder holds, and all else that `viewtime sample` and `viewtime render` put there.
@@ -55,7 +58,7 @@ class GridRecord:
     provenance: dict[str, Any]
 
 
-@dataclass
+@dataclass(repr=False)
 class FrameGrid:
     """Frames of one moving object, seen from V views at F instants.
 
@@ -128,6 +131,36 @@ class FrameGrid:
             self.fps,
             dict(self.provenance),
         )
+
+    def __repr__(self) -> str:
+        V, F, C, H, W = self.shape
+        cameras = "with" if self.cameras is not None else "without"
+        form = "RGBA" if C == 4 else "RGB"
+        return f"FrameGrid({V} views × {F} frames, {form} {W} × {H} px, {self.fps:g} fps, {cameras} cameras)"
+
+    def _repr_html_(self) -> str:
+        """The contact sheet, for notebooks."""
+        data = io.BytesIO()
+        self.contact_sheet(max_columns=8).save(data, "PNG")
+        picture = base64.b64encode(data.getvalue()).decode()
+        return f'<figure><img src="data:image/png;base64,{picture}"/><figcaption>{self!r}</figcaption></figure>'
+
+    def contact_sheet(self, path: str | Path | None = None, max_columns: int = 12) -> Image.Image:
+        """All views under each other, evenly spaced frames beside each other; also written to `path` where given."""
+        cameras = self.cameras
+        labels = [f"{float(angle):.0f} deg" for angle in cameras.azimuth[:, 0]] if cameras is not None else None
+        columns = [f"t = {frame}" for frame in range(self.shape[1])]
+        picture = sheet(self.frames, row_labels=labels, column_labels=columns, max_columns=max_columns)
+        if path is not None:
+            write_image(path, picture)
+        return Image.fromarray(picture)
+
+    def save_video(self, path: str | Path, view: int | None = None) -> Path:
+        """A film of one view, or of all views beside each other, on white; mp4, or GIF by suffix."""
+        shown = self.rgb() if view is None else self.rgb()[view : view + 1]
+        frames = rearrange(shown, "v f c h w -> f h (v w) c").numpy()
+        write = write_gif if Path(path).suffix.lower() == ".gif" else write_video
+        return write(path, frames, self.fps)
 
     def row(self, view: int) -> Tensor:
         """Fixed-view video [F, C, H, W]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,16 +41,20 @@ def composite(pixels: Tensor, background: float = 1.0) -> Tensor:
     return rgb * alpha + background * (1.0 - alpha)
 
 
-def contact_sheet(
+def contact_sheet(frames: Tensor, path: str | Path, **layout: Any) -> Path:
+    """Write a table of pictures; see `sheet`."""
+    return write_image(path, sheet(frames, **layout))
+
+
+def sheet(
     frames: Tensor,
-    path: str | Path,
     *,
     row_labels: list[str] | None = None,
     column_labels: list[str] | None = None,
     cell_size: int | None = None,
     max_columns: int | None = None,
-) -> Path:
-    """Write a table of pictures, one row per view and one column per frame.
+) -> np.ndarray:
+    """A table of pictures, uint8 [H, W, 3], one row per view and one column per frame.
 
     Args:
         frames: [R, C, 3 | 4, H, W] in [0, 1]; alpha is composited on white.
@@ -66,8 +71,8 @@ def contact_sheet(
     cell_height = cell_size or max(height, 96)
     cell_width = max(1, round(width * cell_height / height))
     left, top = (72 if row_labels else 0), (16 if column_labels else 0)
-    sheet = Image.new("RGB", (left + columns_count * cell_width, top + rows * cell_height), "white")
-    draw = ImageDraw.Draw(sheet)
+    table = Image.new("RGB", (left + columns_count * cell_width, top + rows * cell_height), "white")
+    draw = ImageDraw.Draw(table)
     cells = to_uint8(rearrange(rgb, "r c ch h w -> r c h w ch"))
     resample = Image.Resampling.NEAREST if cell_height >= height else Image.Resampling.LANCZOS
     for row in range(rows):
@@ -75,7 +80,7 @@ def contact_sheet(
             draw.text((4, top + row * cell_height + cell_height // 2 - 6), row_labels[row], fill="black")
         for column in range(columns_count):
             cell = Image.fromarray(cells[row, column]).resize((cell_width, cell_height), resample)
-            sheet.paste(cell, (left + column * cell_width, top + row * cell_height))
+            table.paste(cell, (left + column * cell_width, top + row * cell_height))
     for column in range(columns_count if column_labels else 0):
         draw.text((left + column * cell_width + 4, 2), column_labels[column], fill="black")  # type: ignore[index]
-    return write_image(path, np.asarray(sheet))
+    return np.asarray(table)

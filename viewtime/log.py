@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -29,10 +29,10 @@ class Bar:
     Work that will take longer says so after its first step. No state is written twice.
     """
 
-    def __init__(self, description: str, total: int | None) -> None:
+    def __init__(self, description: str, total: int | None, on_step: Callable[[int], None] | None = None) -> None:
         self.description, self.total, self.done, self.note, self.shown = description, total, 0, "", -1
         self.start = self.printed = time.monotonic()
-        self.terminal = sys.stderr.isatty()
+        self.terminal, self.on_step = sys.stderr.isatty(), on_step
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count `steps` more as done; `note` (e.g. "PSNR 31.2 dB") is shown behind the bar."""
@@ -42,6 +42,8 @@ class Bar:
         if long or now - self.printed >= (0.1 if self.terminal else SECONDS_BETWEEN_LINES):
             self.printed = now
             self._show(end="\r" if self.terminal else "\n")
+        if self.on_step is not None and steps:
+            self.on_step(self.done)
 
     def _show(self, end: str) -> None:
         elapsed = time.monotonic() - self.start
@@ -63,9 +65,11 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None = None) -> Iterator[Bar]:
-    """A bar to advance by hand; closed also when the work fails."""
-    bar = Bar(description, total)
+def progress_bar(
+    description: str, total: int | None = None, on_step: Callable[[int], None] | None = None
+) -> Iterator[Bar]:
+    """A bar to advance by hand; closed also when the work fails. `on_step` hears how many steps are done."""
+    bar = Bar(description, total, on_step)
     try:
         yield bar
     finally:
