@@ -69,7 +69,7 @@ def _write(kind: str, asset: GaussianAsset, mesh: MovingMesh | None, out: Path, 
         if kind == "glb":
             return write_animated(mesh, out / "asset.glb", config.mesh)
         if kind == "html":
-            return write_page(mesh, out / "asset.html")
+            return write_page(mesh, out / "asset.html", asset)
         if kind in ("obj", "mesh_ply"):
             return write_mesh_sequence(mesh, out / f"mesh_{kind.removeprefix('mesh_')}", kind.removeprefix("mesh_"))
     if kind == "gaussian_ply":

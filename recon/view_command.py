@@ -1,106 +1,82 @@
-"""`viewtime view`: an asset in the browser."""
+"""`viewtime view`: an asset, a mesh file or a grid in the browser."""
 
 from __future__ import annotations
 
-import http
+import functools
+import http.server
 import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
-
 from viewtime.configs.schema.view import ViewConfig
-from viewtime.errors import UserError, require
+from viewtime.dnerf import open_grid
+from viewtime.errors import UserError
 from viewtime.log import log
+from viewtime.recon.export.foreign_glb import read_glb
+from viewtime.recon.export.grid_page import write_grid_page
 from viewtime.recon.export.mesh_file import load_mesh
 from viewtime.recon.export.web_page import write_page
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.surface.mesh import extract_mesh
+from viewtime.where import find_asset, grids_in, is_asset
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def run(config: ViewConfig) -> list[Path]:
-    """Write the page, or serve the asset until interrupted."""
-    asset = GaussianAsset.load(config.asset)
+    """Write the page, or serve it until interrupted.
+
+    Raises:
+        UserError: the path means nothing that can be shown, or several things.
+    """
     if config.html is not None:
-        mesh = load_mesh(config.asset) or extract_mesh(asset, faces=config.faces)
-        return [write_page(mesh, config.html)]
-    server, player = start_server(asset, config.host, config.port)
-    shown = "localhost" if config.host in LOOPBACK else config.host
-    log.info("open http://%s:%d in a browser; Ctrl-C ends", shown, server.get_port())
-    while True:
-        player.tick()
-        time.sleep(1.0 / asset.fps)
+        return [make_page(config.asset, config.html, config.faces)]
+    with tempfile.TemporaryDirectory() as folder:
+        make_page(config.asset, Path(folder) / "index.html", config.faces)
+        with serve(Path(folder), config.host, config.port) as server:
+            if config.host not in LOOPBACK:
+                log.warning("--host %s: everyone who reaches this machine can see the asset", config.host)
+            log.info("open http://%s:%d in a browser; Ctrl-C ends", config.host, server.server_address[1])
+            server.serve_forever()
+    return []
 
 
-class Player:
-    """Every frame's splats are in the browser at once and one frame's are visible.
+def make_page(path: Path, page: Path, faces: int) -> Path:
+    """One self-contained page of what a path means: an asset, else a GLB, else a grid.
 
-    Splats that viser moves fade in anew each time, so an animation of one set of splats would stay transparent.
+    Args:
+        faces: triangles of the mesh, where `reconstruct` left none.
     """
-
-    def __init__(self, server: Any, asset: GaussianAsset) -> None:
-        self.slider = server.gui.add_slider("frame", 0, max(1, asset.frames - 1), 1, 0)
-        self.playing = server.gui.add_checkbox("play", True)
-        self.splats = [
-            server.scene.add_gaussian_splats(f"/asset/{frame}", **splats_at(asset, frame), visible=frame == 0)
-            for frame in range(asset.frames)
-        ]
-        self.shown = 0
-        self.slider.on_update(lambda _: self.show(int(self.slider.value)))
-
-    def show(self, frame: int) -> None:
-        """Make a frame the visible one."""
-        frame = min(frame, len(self.splats) - 1)
-        self.splats[self.shown].visible = False
-        self.splats[frame].visible = True
-        self.shown = frame
-
-    def tick(self) -> None:
-        """One step of the animation if it plays."""
-        if self.playing.value and len(self.splats) > 1:
-            self.slider.value = (int(self.slider.value) + 1) % len(self.splats)
+    alone = path.is_file() and path.suffix.lower() in (".glb", ".gltf") and not is_asset(path.parent)
+    if alone:
+        return write_page(read_glb(path), page)
+    grids = grids_in(path)
+    if grids and not is_asset(path) and not (path.is_file() and is_asset(path.parent)):
+        if len(grids) > 1:
+            raise UserError(f"{path} holds {len(grids)} grids; name one of them: {', '.join(map(str, grids[:5]))}")
+        log.info("showing the grid %s", grids[0])
+        return write_grid_page(open_grid(grids[0]), page)
+    folder = find_asset(path)
+    asset = GaussianAsset.load(folder)
+    return write_page(load_mesh(folder) or extract_mesh(asset, faces=faces), page, asset)
 
 
-def splats_at(asset: GaussianAsset, frame: int) -> dict[str, Any]:
-    """viser's arrays: centers [N, 3], covariances [N, 3, 3], rgbs [N, 3], opacities [N, 1]."""
-    means, covariance = asset.at(float(frame))
-    if covariance.shape[-1] == 1:
-        covariance = covariance[..., None] * torch.eye(3)
-    return {
-        "centers": means.numpy(), "covariances": covariance.numpy(),
-        "rgbs": asset.colour.numpy(), "opacities": asset.opacity[:, None].numpy(),
-    }  # fmt: skip
+class _OwnPagesAlone(http.server.SimpleHTTPRequestHandler):
+    """Files, for pages of this server alone: a browser lets any page open a connection to this machine."""
 
+    def __init__(self, *arguments: Any, host: str, **options: Any) -> None:
+        self.host = host
+        super().__init__(*arguments, **options)
 
-@contextmanager
-def own_pages_alone(host: str) -> Iterator[None]:
-    """Servers started inside the block refuse what a page of another site asks of them.
+    def send_head(self) -> Any:
+        if foreign(self.headers.get("Origin"), self.headers.get("Host"), self.host):
+            return self.send_error(http.HTTPStatus.FORBIDDEN, "this page is of another site")
+        return super().send_head()
 
-    A browser lets any page open a connection to this machine; viser would answer it.
-    """
-    import websockets.asyncio.server as websockets_server
-
-    serve = websockets_server.serve
-
-    def guarded_serve(*arguments: Any, process_request: Any = None, **options: Any) -> Any:
-        def guard(connection: Any, request: Any) -> Any:
-            if foreign(request.headers.get("Origin"), request.headers.get("Host"), host):
-                return connection.respond(http.HTTPStatus.FORBIDDEN, "this page is of another site\n")
-            return process_request(connection, request) if process_request is not None else None
-
-        return serve(*arguments, process_request=guard, **options)
-
-    websockets_server.serve = guarded_serve  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        websockets_server.serve = serve
+    def log_message(self, format: str, *args: object) -> None:
+        del format, args
 
 
 def foreign(origin: str | None, asked: str | None, host: str) -> bool:
@@ -117,22 +93,17 @@ def foreign(origin: str | None, asked: str | None, host: str) -> bool:
     return origin is not None and urlsplit(origin).netloc != asked
 
 
-def start_server(asset: GaussianAsset, host: str, port: int) -> tuple[Any, Player]:
-    """A viser server with the asset in it; it answers pages of its own alone.
+def serve(folder: Path, host: str, port: int) -> http.server.ThreadingHTTPServer:
+    """A server of one folder.
 
     Raises:
-        UserError: viser is not installed, or the host is no address of this machine.
+        UserError: the port is taken or the address is none of this machine.
     """
-    viser = require("viser", "view")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = type("Server", (http.server.ThreadingHTTPServer,), {"address_family": family})
     try:
-        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        return kind((host, port), functools.partial(_OwnPagesAlone, host=host, directory=str(folder)))
     except OSError as error:
-        raise UserError(f"--host {host}: {error.strerror or error}; give an address of this machine") from error
-    with own_pages_alone(host):
-        server = viser.ViserServer(host=host, port=port, verbose=False)
-    server.scene.set_up_direction("+z")
-    camera = server.initial_camera
-    # Azimuth 0, a little from above, and near enough that an object of size one fills the window's height.
-    camera.position, camera.look_at, camera.up = (0.0, -2.2, 0.44), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)
-    camera.fov = 0.59
-    return server, Player(server, asset)
+        raise UserError(
+            f"--host {host} --port {port}: {error.strerror or error}; give an address of this machine, a free port"
+        ) from error

@@ -16,7 +16,6 @@ from viewtime.run_folder import package_version
 OPTIONAL_PARTS = {
     "render": ("bpy", "objaverse", "ray"),
     "train": ("accelerate", "decord", "deepspeed", "diffusers", "open_clip", "peft", "wandb", "webdataset"),
-    "view": ("viser", "gradio"),
     "metrics": ("lpips", "matplotlib", "open_clip", "torchvision"),
     "cuda": ("gsplat", "xformers"),
 }

@@ -11,10 +11,11 @@ import tyro
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Look at an asset in the browser: orbit with the mouse, scrub time.
+    """Look at an asset or a grid in the browser: orbit with the mouse, scrub time.
 
     Attributes:
-        asset: a folder written by `viewtime reconstruct`.
+        asset: a folder written by `viewtime reconstruct` (Gaussians, and the mesh as a second mode) or the folder above
+            it, a GLB of any origin, or a grid.
         html: write one self-contained page to this path instead of starting a server; it opens from disk.
         host: address that the server listens at. The default is this machine alone; 0.0.0.0 shows the asset to whoever
             reaches the machine over the network.

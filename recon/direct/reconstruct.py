@@ -40,7 +40,7 @@ def reconstruct_direct(grid: FrameGrid, config: ReconstructConfig, out: Path) ->
     seconds = time.perf_counter() - started
     paths = write_folder(asset, make_targets(train), train, held_out, config, out, seconds)
     mesh = load_mesh(out) if config.mesh.enabled else None
-    return paths if mesh is None else [*paths, write_page(mesh, out / "asset.html")]
+    return [*paths, write_page(mesh, out / "asset.html", asset)]
 
 
 @torch.no_grad()

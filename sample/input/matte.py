@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -170,10 +171,18 @@ def doubts(alpha: np.ndarray) -> tuple[str, ...]:
     for wrong, words in ((share > COVERS_MOST, "almost all"), (share < COVERS_LITTLE, "almost nothing")):
         if wrong.any():
             said.append(f"the mask covers {words} of the picture in {wrong.mean():.0%} of the frames")
-    both, either = (mask[1:] & mask[:-1]).sum(axis=(1, 2)), (mask[1:] | mask[:-1]).sum(axis=(1, 2))
-    jumps = both < FLICKERS * either
+    jumps = np.array([_overlap(before, now) < FLICKERS for before, now in pairwise(mask)])
     if jumps.any():
         said.append(
             f"the mask flickers: it changes by more than half from frame to frame {jumps.mean():.0%} of the time"
         )
     return tuple(said)
+
+
+def _overlap(before: np.ndarray, now: np.ndarray) -> float:
+    """IoU of two masks bool [H, W] laid over each other at their centres: an object that moves does not flicker."""
+    if not before.any() or not now.any():
+        return float(before.any() == now.any())
+    shift = np.argwhere(now).mean(axis=0) - np.argwhere(before).mean(axis=0)
+    there = np.roll(before, np.round(shift).astype(int), axis=(0, 1))
+    return float((there & now).sum() / (there | now).sum())

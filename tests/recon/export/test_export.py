@@ -6,9 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ from viewtime.recon.export.mesh_file import load_mesh, save_mesh
 from viewtime.recon.export_command import export_asset
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.recon.view_command import foreign, run, start_server
+from viewtime.recon.view_command import run
 from viewtime.video import read_video
 
 FRAMES = 3
@@ -113,6 +110,7 @@ def page_data(path):
 def test_page_holds_the_mesh_and_its_script_is_valid(exported, tmp_path):
     page, data = page_data(exported / "asset.html")
     assert "src=" not in page  # nothing is fetched
+    data = data["mesh"]
     assert "http" not in page
     positions = np.frombuffer(base64.b64decode(data["positions"]), "<u2").reshape(FRAMES, data["vertices"], 3)
     world = data["low"] + (data["high"] - data["low"]) * positions / 65535
@@ -134,7 +132,7 @@ def test_a_kept_mesh_is_exported_again(asset, tmp_path):
     again = load_mesh(tmp_path)
     np.testing.assert_array_equal(again.positions, mesh.positions)
     (page,) = run(ViewConfig(tmp_path, html=tmp_path / "page.html"))
-    assert page_data(page)[1]["vertices"] == 642
+    assert page_data(page)[1]["mesh"]["vertices"] == 642
     (tmp_path / "mesh.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"mesh\.safetensors is a text file"):
         load_mesh(tmp_path)
@@ -148,24 +146,6 @@ def test_a_file_is_no_place_for_several_formats(asset, tmp_path):
     with pytest.raises(UserError, match=r"--out .*x\.glb is named like a file"):
         export_asset(ExportConfig(tmp_path / "asset", out=tmp_path / "x.glb"))
     assert not (tmp_path / "x.glb").exists()
-
-
-def test_server_plays_the_asset(asset):
-    pytest.importorskip("viser")
-    server, player = start_server(asset, "127.0.0.1", 0)
-    try:
-        with urllib.request.urlopen(f"http://localhost:{server.get_port()}/", timeout=20) as reply:
-            assert b"<html" in reply.read().lower()
-        player.tick()
-        assert player.slider.value == 1
-        player.show(2)
-        assert [splats.visible for splats in player.splats] == [frame == 2 for frame in range(asset.frames)]
-        np.testing.assert_allclose(np.asarray(player.splats[2].centers), asset.means[2], atol=1e-3)
-        player.playing.value = False
-        player.tick()
-        assert player.slider.value == 1
-    finally:
-        server.stop()
 
 
 def test_finer_pictures_than_the_fit_are_smoothed_in_colour_not_in_outline(asset):
@@ -188,36 +168,3 @@ def test_finer_pictures_than_the_fit_are_smoothed_in_colour_not_in_outline(asset
     (smooth, alpha), (rough, plain) = spread(known, 192), spread(speckled, 192)
     assert smooth < 0.7 * rough
     assert float(((alpha > 0.5) != (plain > 0.5)).float().mean()) < 0.02
-
-
-def test_the_server_is_for_this_machine_and_for_its_own_page(asset):
-    pytest.importorskip("viser")
-    server, _ = start_server(asset, "127.0.0.1", 0)
-    port = server.get_port()
-    try:
-        listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
-        assert f"0100007F:{port:04X}" in listening
-        assert f"00000000:{port:04X}" not in listening
-
-        def answer(**headers: str) -> int:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers)
-            try:
-                return urllib.request.urlopen(request, timeout=20).status
-            except urllib.error.HTTPError as error:
-                return error.code
-
-        assert answer() == 200
-        assert answer(Origin=f"http://127.0.0.1:{port}") == 200
-        assert answer(Origin="http://evil.example") == 403
-        assert answer(Host=f"evil.example:{port}", Origin=f"http://evil.example:{port}") == 403
-    finally:
-        server.stop()
-    with pytest.raises(UserError, match=r"--host 192\.0\.2\.7: .*give an address of this machine"):
-        start_server(asset, "192.0.2.7", 0)
-
-
-def test_view_listens_here_unless_told_otherwise():
-    assert ViewConfig(Path("asset")).host == "127.0.0.1"
-    assert not foreign(None, "example.org:8080", "0.0.0.0")
-    assert not foreign("http://example.org:8080", "example.org:8080", "0.0.0.0")
-    assert foreign("http://other.org", "example.org:8080", "0.0.0.0")

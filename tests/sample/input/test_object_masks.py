@@ -109,11 +109,12 @@ def test_doubtful_masks_are_named_with_their_share():
     masks[:, 10:20, 10:20] = 255
     assert doubts(masks) == ()
     masks[0] = np.roll(masks[0], 10, axis=1)
-    masks[1, 10:20, :20] = 255
+    assert doubts(masks) == ()  # it moves
+    masks[1, 10:20, :24] = 255
     said = " ".join(doubts(masks))
     assert "border in 25% of the frames" in said
     assert "flickers" in said
-    assert "33%" in said
+    assert "67% of the frames differ" in said
     assert "almost all of the picture in 100%" in " ".join(doubts(np.full((2, 8, 8), 255, np.uint8)))
 
 
