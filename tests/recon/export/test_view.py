@@ -96,7 +96,9 @@ def test_a_grid_a_glb_and_the_folder_above_are_shown(asset, tmp_path):
     shutil.copy(glb, tmp_path / "alone.glb")
     alone = data_of(make_page(tmp_path / "alone.glb", tmp_path / "page.html", 100))
     assert alone["splats"] is None
-    assert alone["mesh"]["vertices"] == 642
+    triangles = np.frombuffer(base64.b64decode(alone["mesh"]["triangles"]), "<u4")
+    assert len(triangles) == 3 * len(ball(FRAMES).triangles)
+    assert (alone["mesh"]["low"], alone["mesh"]["high"]) == pytest.approx((-0.5, 0.5), abs=0.01)
     with pytest.raises(UserError, match="no such asset"):
         make_page(tmp_path / "nothing", tmp_path / "p.html", 100)
 
