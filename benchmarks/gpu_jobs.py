@@ -186,7 +186,7 @@ def own_job(name: str, memory: Memory | None = None) -> Job:
     """mini, 4real or 4real-upsampler at the size of its file or preset."""
     memory, dtypes = memory or Memory(), part_dtypes(CUDA)
     if name.startswith("mini"):
-        from viewtime.sample.models.loading import SHIPPED
+        from viewtime.model.weight_names import SHIPPED
 
         record, _ = read_header(SHIPPED[name])
         denoiser = _denoiser("mini", record["model"]["config"], dtypes)

@@ -9,8 +9,8 @@ from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.configs.schema.sample import SampleConfig
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.model.weight_names import find_weights
 from viewtime.sample.command import run as sample
-from viewtime.sample.models.loading import find_weights
 from viewtime.weights import read_header
 
 from .command import write_asset

@@ -22,11 +22,12 @@ from viewtime.hub import push
 from viewtime.images import composite
 from viewtime.log import progress_bar
 from viewtime.model.attention import Backend
+from viewtime.model.weight_names import find_weights
 from viewtime.sample.forms import OutputType, PipelineOutput, in_form
 from viewtime.sample.input.preprocess import prepare_video
 from viewtime.sample.input.read import as_video, finer_side
 from viewtime.sample.models.grid_model import GridModel, ModelTraits
-from viewtime.sample.models.loading import find_weights, load_model
+from viewtime.sample.models.loading import load_model
 from viewtime.sample.plan.plan import Window, input_row
 from viewtime.sample.plan.trajectory import make_cameras
 from viewtime.sample.run.job import Job

@@ -8,8 +8,8 @@ from typing import Any
 
 from viewtime.configs.schema.sample import SampleConfig
 from viewtime.fingerprint import fingerprint
+from viewtime.model.weight_names import find_weights
 from viewtime.run_folder import plain
-from viewtime.sample.models.loading import find_weights
 
 from .job import Job
 

@@ -8,7 +8,8 @@ from benchmarks.gpu_cost import measure
 from benchmarks.gpu_jobs import JOBS
 from tests.recon.strict_device import StrictDevice
 from viewtime.model import attention
-from viewtime.sample.models.loading import SHIPPED, load_model
+from viewtime.model.weight_names import SHIPPED
+from viewtime.sample.models.loading import load_model
 
 REFUSED = ("mixed device", "float64", "launch", "index")
 WAITS = ("synchronisation", "upload")

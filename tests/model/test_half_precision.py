@@ -14,7 +14,8 @@ from viewtime.model.conditioners.conditioner import unconditional
 from viewtime.model.published.presets import load_model_config, model_presets
 from viewtime.model.registry import build_denoiser
 from viewtime.model.video_model import VideoModel
-from viewtime.sample.models.loading import SHIPPED, load_model
+from viewtime.model.weight_names import SHIPPED
+from viewtime.sample.models.loading import load_model
 
 HALVES = (torch.bfloat16, torch.float16)
 LEAST_PSNR = {torch.bfloat16: 30.0, torch.float16: 45.0}  # dB, with float32 as the truth

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from small_models import ball, mini_weights
 
+from viewtime.device import choose_device
 from viewtime.errors import UserError
-from viewtime.sample.models.device import choose_device
 from viewtime.sample.pipeline import Pipeline
 from viewtime.video import read_video
 

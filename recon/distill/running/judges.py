@@ -13,7 +13,8 @@ from viewtime.configs.schema.distill import DistillConfig
 from viewtime.configs.schema.distill_stages import GuidanceOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
-from viewtime.sample.models.loading import find_weights, load_model
+from viewtime.model.weight_names import find_weights
+from viewtime.sample.models.loading import load_model
 
 from ..guidance.analytic import AnalyticGuidance, Knowledge, KnownPrompt
 from ..guidance.base import CameraCopy, Guidance, Kind
