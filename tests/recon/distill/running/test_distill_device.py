@@ -3,7 +3,7 @@
 import pytest
 import torch
 from strict_device import OnDevice, StrictDevice
-from test_fit import config
+from test_distill_fit import config
 
 from viewtime.cameras import regular_orbit
 from viewtime.recon.distill.running.fit import DistillFit
