@@ -44,7 +44,7 @@ class Film:
             return self.source[numbers.numpy()][..., :3]
         try:
             return self.source.get_batch(numbers.tolist()).asnumpy()
-        except (RuntimeError, IndexError) as error:
+        except _failures() as error:
             raise UserError(f"frames {numbers.tolist()} cannot be decoded: {str(error).splitlines()[0]}") from error
 
 
@@ -77,9 +77,17 @@ def _seekable(path: Path, max_side: int) -> Any | None:
         if scale < 1:
             small = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
             reader = decord.VideoReader(str(path), num_threads=1, **small)
-    except (RuntimeError, IndexError):  # decord's own errors are RuntimeErrors
+        reader.get_batch([0])  # which fails for some narrow pictures, whose rows FFmpeg pads
+    except _failures():
         return None
-    return reader if len(reader) else None
+    return reader
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What decord raises for films that it cannot read."""
+    from decord import DECORDError
+
+    return DECORDError, RuntimeError, IndexError
 
 
 def _plain(path: Path) -> bool:

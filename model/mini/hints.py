@@ -48,9 +48,10 @@ def mirrored(picture: Tensor) -> Tensor:
     alpha = (picture[:, 3] + 1) / 2
     across = (torch.arange(width, device=picture.device) + 0.5) / width * 2 - 1
     middle = (alpha * across).sum(dim=(-2, -1)) / alpha.sum(dim=(-2, -1)).clamp_min(1e-3)
-    turn = picture.new_tensor([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).repeat(N, 1, 1)
-    turn[:, 0, 2] = 2 * middle
-    empty = picture.new_tensor([1.0, 1.0, 1.0, -1.0])[:, None, None]
+    turn = picture.new_zeros(N, 2, 3)
+    turn[:, 0, 0], turn[:, 1, 1], turn[:, 0, 2] = -1, 1, 2 * middle
+    empty = picture.new_ones(4, 1, 1)
+    empty[3] = -1
     places = F.affine_grid(turn, list(picture.shape), align_corners=False)
     return F.grid_sample(picture - empty, places, align_corners=False) + empty
 

@@ -191,7 +191,8 @@ class MiniNetwork(nn.Module):
     def _start(self, x: Tensor, known: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """What the layers correct, broadcastable to x: what cameras see of the input view's solid, or empty cells."""
         # An empty cell is white and transparent: start there, not at grey.
-        empty = x.new_tensor([1.0, 1.0, 1.0, -1.0])[: self.config.channels, None, None]
+        empty = x.new_ones(self.config.channels, 1, 1)
+        empty[3:] = -1
         if self.frustum is None:
             return empty
         B, V, frames = x.shape[:3]

@@ -151,7 +151,7 @@ class StrictDevice(TorchFunctionMode):
             self.waits["to the host"] += 1
             return args[0].inner.tolist()
         device = kwargs.get("device")
-        if device is None:
+        if device is None or func is torch._C._nn._parse_to:  # how Module.to reads its arguments
             return func(*args, **kwargs)
         kwargs["device"] = "cpu"
         up = torch.device(device).type == "cuda"

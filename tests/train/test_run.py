@@ -21,6 +21,7 @@ from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
 from viewtime.sample.models.mini_model import decode_cells
 from viewtime.sample.pipeline import Pipeline
+from viewtime.train import distributed
 from viewtime.train.distributed import check_world
 from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
@@ -250,15 +251,25 @@ def test_fp16_on_the_cpu_is_refused(tiny):
 
 
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.gpu)])
-def test_reduced_precision_trains_close_to_fp32(tiny, tmp_path, precision: str):
+def test_reduced_precision_trains_close_to_fp32(tiny, tmp_path, monkeypatch, precision: str):
     if precision == "fp16" and not torch.cuda.is_available():
         pytest.skip("fp16 training needs CUDA")
+    monkeypatch.setattr(distributed, "multiplies_bfloat16", lambda: True)
     for name, kind in (("full", "fp32"), ("reduced", precision)):
         AcceleratorState._reset_state(True)
         Trainer(tiny(precision=kind, output=str(tmp_path / name))).run()
     full, reduced = losses(tmp_path / "full"), losses(tmp_path / "reduced")
     assert full != reduced
     assert list(full.values()) == pytest.approx(list(reduced.values()), rel=0.05)
+
+
+def test_bf16_on_a_processor_without_its_instructions_trains_in_fp32_and_says_so(tiny, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(distributed, "multiplies_bfloat16", lambda: False)
+    for name, kind in (("full", "fp32"), ("asked", "bf16")):
+        AcceleratorState._reset_state(True)
+        Trainer(tiny(precision=kind, output=str(tmp_path / name))).run()
+    assert losses(tmp_path / "full") == losses(tmp_path / "asked")
+    assert "no bfloat16 instructions" in caplog.text
 
 
 @pytest.mark.slow
