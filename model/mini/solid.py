@@ -80,8 +80,9 @@ def _render_part(solid: Tensor, axes_in: Tensor, axes: Tensor, slope: Tensor, ra
     weight = ray_weights(samples[..., 3:], dim=1)
     opacity = weight.sum(dim=1)
     seen = torch.cat([(weight * samples[..., :3]).sum(dim=1) + 1 - opacity, opacity], dim=-1)
-    empty = seen.new_tensor([1.0, 1.0, 1.0, 0.0]).expand(len(inside), 4)
-    picture = empty.index_copy(0, kept, seen) * 2 - 1
+    empty = seen.new_ones(4)
+    empty[3] = 0
+    picture = empty.expand(len(inside), 4).index_copy(0, kept, seen) * 2 - 1
     return rearrange(picture, "(n v y x) c -> n v c y x", n=N, v=V, y=rays)
 
 

@@ -150,6 +150,9 @@ class StrictDevice(TorchFunctionMode):
                 raise TypeError("can't convert cuda:0 device type tensor to numpy")
             self.waits["to the host"] += 1
             return args[0].inner.tolist()
+        if func is Tensor.new_tensor and isinstance(args[0], OnDevice):
+            self.waits["from the host"] += 1
+            return OnDevice(args[0].inner.new_tensor(*args[1:], **kwargs))
         device = kwargs.get("device")
         if device is None or func is torch._C._nn._parse_to:  # how Module.to reads its arguments
             return func(*args, **kwargs)
