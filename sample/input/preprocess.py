@@ -212,7 +212,8 @@ def cut(frame: np.ndarray, crop: Crop, cell: tuple[int, int]) -> np.ndarray:
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS, box=box))
         for plane in rearrange(planes, "h w c -> c h w")
     ]
-    scaled = np.clip(np.stack(filtered, axis=-1), 0.0, 255.0)  # Lanczos passes the ends at edges
+    scaled = np.stack(filtered, axis=-1)
+    # Lanczos passes the ends at edges: colour and alpha alike, so they are divided before either is cut.
     alpha = scaled[..., 3:]
     rgb = np.where(alpha > 0.5, scaled[..., :3] * 255.0 / np.maximum(alpha, 0.5), 255.0)
     return np.clip(np.concatenate([rgb, alpha], axis=-1) + 0.5, 0, 255).astype(np.uint8)

@@ -149,7 +149,9 @@ def test_the_direct_method_makes_an_asset_that_a_fit_starts_from(tmp_path: Path)
     )
     grid = made_grid()
     paths = write_asset(grid, config, tmp_path / "asset")
-    assert {path.name for path in paths} == {"asset.json", "gaussians.safetensors", "preview.png", "metrics.json"}
+    assert {path.name for path in paths} == {
+        *("asset.json", "gaussians.safetensors", "asset.html", "preview.png", "metrics.json")
+    }
     asset = GaussianAsset.load(tmp_path / "asset")
     seen = asset.render_grid(grid.orbit, 48, 48).frames[0, :, 3] > 0.5
     true = grid.frames[0, :, 3] > 0.5

@@ -29,8 +29,12 @@ def test_lanczos_keeps_what_a_box_loses():
     rows = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     frame = np.concatenate([rows, np.full((64, 64, 1), 255, np.uint8)], axis=-1)
     cell = cut(frame, Crop(0.0, 0.0, 64.0), (32, 32))
-    expected = np.asarray(Image.fromarray(rows).resize((32, 32), Image.Resampling.LANCZOS))
-    assert np.abs(cell[..., :3].astype(int) - expected).max() <= 1
+    planes = [Image.fromarray(rows[..., c].astype(np.float32)) for c in range(3)]
+    scaled = [np.asarray(plane.resize((32, 32), Image.Resampling.LANCZOS)) for plane in planes]
+    expected = np.clip(np.stack(scaled, axis=-1), 0, 255)
+    assert np.abs(cell[..., :3] - expected).max() <= 1
+    boxed = np.asarray(Image.fromarray(rows).resize((32, 32), Image.Resampling.BOX)).astype(float)
+    assert np.abs(boxed - expected).mean() > 5
     assert (cell[..., 3] == 255).all()
 
 
