@@ -159,7 +159,8 @@ def _explained(wanted: HubFile, error: Exception, offline: bool) -> UserError:
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         why = "offline (--offline or HF_HUB_OFFLINE)" if offline else "the hub cannot be reached"
         return UserError(
-            f"{name} are not in the cache, and {why}: run once with a network, or give the path of a file as --weights"
+            f"{name} are not in the cache, and {why}: run once with a network, or download the file from "
+            f"https://huggingface.co/{wanted.repo}{licence} and give the path of a file as --weights"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(f"there is no repository {wanted.repo}, or your token may not see it (HF_TOKEN)")

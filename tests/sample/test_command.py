@@ -193,7 +193,7 @@ def test_options_that_do_not_fit(command, tmp_path):
         ("--plan.kind", "joint", "--plan.window-frames", 2): ["do not fit into one window"],
         ("--size", 32): ["16 pixels"],
         ("--model", "sv4d"): ["holds mini, not sv4d"],
-        ("--weights", "sv4d2"): ["huggingface.co/stabilityai/sv4d2.0", "License"],
+        ("--weights", "sv4d2", "--offline"): ["huggingface.co/stabilityai/sv4d2.0", "License"],
         ("--weights", video): ["safetensors"],
         ("--memory.chunk", 0): ["at least 1"],
         ("--reference.orbit", tmp_path / "none"): ["no such video"],
