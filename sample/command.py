@@ -102,7 +102,7 @@ def check_inputs(config: SampleConfig) -> None:
             read_video(source, 1, SMALL_LOOK)
     for weights in (config.weights, config.reference.weights, config.upsampler, config.text.weights):
         if weights is not None:
-            find_weights(weights)
+            find_weights(weights, config.offline)
 
 
 def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:

@@ -94,7 +94,7 @@ class Pipeline:
             source = load_model(str(reference_weights), place, torch_dtype, **options)
             reference = ReferenceViews(source)
         names = [str(name) for name in (name_or_file, reference_weights) if name is not None]
-        return Pipeline(loaded, reference, [find_weights(name) for name in names])
+        return Pipeline(loaded, reference, [find_weights(name, offline) for name in names])
 
     @property
     def traits(self) -> ModelTraits:

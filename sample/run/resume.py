@@ -23,7 +23,7 @@ WITHOUT_EFFECT = (
 def run_fingerprint(config: SampleConfig, job: Job) -> dict[str, Any]:
     """The options, the content of the prepared input, and the weights."""
     options = {key: value for key, value in plain(config).items() if key not in WITHOUT_EFFECT}
-    files = [find_weights(config.weights)]
+    files = [find_weights(config.weights, config.offline)]
     files += [Path(name) for name in (config.reference.weights, config.text.weights) if name is not None]
     return job_fingerprint(job, files, options)
 
