@@ -34,7 +34,7 @@ def fingerprint(
             continue
         values = array if not hasattr(array, "detach") else array.detach().cpu().numpy()  # type: ignore[union-attr]
         digest.update(f"{values.dtype}{values.shape}".encode())
-        digest.update(memoryview(values.copy(order="C")).cast("B") if values.size else b"")
+        digest.update(values.tobytes())
     for path in files:
         inside = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
         for item in inside:

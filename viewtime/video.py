@@ -222,13 +222,11 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Signs of (a, b, c, d): a shown point is (a x + c y, b x + d y), y down. (1, 0, 0, 1) where no one says."""
     for item in frame.side_data:
         if item.type.name == "DISPLAYMATRIX" and item.buffer_size >= 36:
-            a, b, _, c, d, *_ = struct.unpack("<9i", bytes(item)[:36])
+            a, b, _, c, d, *_ = struct.unpack_from("<9i", bytes(item))  # type: ignore[arg-type]
             largest = max(map(abs, (a, b, c, d)))
-            signs = tuple(0 if 2 * abs(value) < largest else (value > 0) - (value < 0) for value in (a, b, c, d))
-            if (signs[0] * signs[3] != 0 and signs[1] == signs[2] == 0) or (
-                signs[1] * signs[2] != 0 and signs[0] == signs[3] == 0
-            ):
-                return signs
+            a, b, c, d = (0 if 2 * abs(value) < largest else (value > 0) - (value < 0) for value in (a, b, c, d))
+            if (a * d != 0 and b == c == 0) or (b * c != 0 and a == d == 0):
+                return a, b, c, d
     return 1, 0, 0, 1
 
 
