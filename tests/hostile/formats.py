@@ -23,6 +23,7 @@ from viewtime.data.stored.encode import encode_grid
 from viewtime.data.stored.shard_source import ShardSource, read_record
 from viewtime.data.stored.shards import read_index, read_sample, write_shard
 from viewtime.dnerf import open_grid, write_dnerf
+from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.image_files import read_animation
 from viewtime.recon.assets import load_asset
@@ -175,7 +176,11 @@ def options(folder: Path) -> None:
 
 def read_options(folder: Path) -> None:
     argv = ["--config", "mini-debug"]
-    for item in json.loads((folder / "o.json").read_bytes()):
+    try:
+        items = json.loads((folder / "o.json").read_bytes())
+    except ValueError as error:  # the list is this test's own, not a file of ours
+        raise UserError("no list of options") from error
+    for item in items if isinstance(items, list) else [items]:
         key, value = item if isinstance(item, list) and len(item) == 2 else ("seed", item)
         argv += [f"--{key}", str(value)]
     parse_overrides(TrainConfig, argv, "train")
