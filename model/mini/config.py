@@ -28,6 +28,8 @@ class MiniConfig:
         frustum_rays: that volume rendering casts along a picture's side: half that size (also 0), which trains
             fastest, or any multiple up to the size, at which outline and colours of the input are kept.
         frustum_hints: whether it sees what the outline says of the solid, and its camera (`hints.draw_hints`).
+        frustum_smooth: whether what it draws is smoothed from cell to cell (`settle.smooth`).
+        frustum_settle: whether parts that it leaves as mist are made opaque (`settle.settle`).
         camera_conditioning: whether the network sees the cameras at all.
     """
 
@@ -42,6 +44,8 @@ class MiniConfig:
     frustum_size: int = 0
     frustum_rays: int = 0
     frustum_hints: bool = False
+    frustum_smooth: bool = False
+    frustum_settle: bool = False
     frame_attention: bool = True
     view_attention: bool = True
     camera_conditioning: bool = True

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from viewtime.model.attention import Backend, attend
 from viewtime.model.full_precision import weight_dtype
+from viewtime.model.mini.config import MiniConfig
 from viewtime.model.mini.hints import HINTS, draw_hints
+from viewtime.model.mini.settle import settle, smooth
 from viewtime.model.mini.solid import render_solid
 from viewtime.model.mini.stem import GROUPS, ResidualBlock
 
@@ -114,17 +116,17 @@ class Frustum(nn.Module):
     all frames.
 
     Args:
-        width: of the U-net at half the size; a multiple of 8.
-        size: side S of the pictures that the network sees; it draws S/2 cells along each edge.
-        rays: R along a side of the pictures that it makes, each with S/2 samples; S/2 or more. With more the drawn
+        config: its `frustum_…`. The pictures that the network sees have a side of S pixels, it draws S/2 cells along
+            each edge, and makes pictures of R rays along a side with S/2 samples each; S/2 or more. With more the drawn
             cells are interpolated, and outline and colours of the input are taken at that size.
-        hints: whether the network sees the planes of `hints.draw_hints`.
     """
 
-    def __init__(self, width: int, size: int, rays: int, hints: bool = False) -> None:
+    def __init__(self, config: MiniConfig) -> None:
         super().__init__()
-        self.side, self.rays, self.hints = size // 2, rays, hints
-        self.network = PictureNet(4, width, 4 * self.side, size, HINTS if hints else 0)
+        size = config.frustum_size or config.size
+        self.side, self.rays, self.hints = size // 2, config.frustum_rays or size // 2, config.frustum_hints
+        self.smooth, self.settle = config.frustum_smooth, config.frustum_settle
+        self.network = PictureNet(4, config.frustum_width, 4 * self.side, size, HINTS if self.hints else 0)
 
     def forward(self, picture: Tensor, cameras: SolidCameras, frames: int = 1) -> Tensor:
         """picture [N, 4, H, H] in [-1, 1], on white, of `cameras.axes_in`; H at least S and the rays.
@@ -145,9 +147,13 @@ class Frustum(nn.Module):
         dtype = weight_dtype(self.network)
         hints = draw_hints(shown, cameras.elevation, cameras.slope).to(dtype) if self.hints else None
         drawn = rearrange(self.network(shown.to(dtype), frames, hints).float(), "n (c z) y x -> n c z y x", c=4)
+        if self.smooth:
+            drawn = smooth(drawn)
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
         density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
+        if self.settle:
+            density = settle(density[:, 0], (resized(picture, self.side)[:, 3] + 1) / 2)[:, None]
         drawn = torch.cat([drawn[:, :3], density], dim=1)
         if self.rays != self.side:
             drawn = F.interpolate(drawn, size=(self.side, self.rays, self.rays), mode="trilinear")

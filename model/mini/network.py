@@ -112,11 +112,7 @@ class MiniNetwork(nn.Module):
         super().__init__()
         self.config = config
         C, side = config.width, config.size // 8
-        seen = config.frustum_size or config.size
-        rays = config.frustum_rays or seen // 2
-        self.frustum = None
-        if config.frustum_width:
-            self.frustum = Frustum(config.frustum_width, seen, rays, config.frustum_hints)
+        self.frustum = Frustum(config) if config.frustum_width else None
         if not config.depth:
             return
         shown = config.channels if config.frustum_width else 0

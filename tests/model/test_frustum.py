@@ -40,6 +40,10 @@ def cameras_of(axes: Tensor) -> SolidCameras:
     return SolidCameras(axes[:, 0], torch.zeros(N), axes, torch.full((N,), SLOPE))
 
 
+def frustum_of(rays: int) -> Frustum:
+    return Frustum(MiniConfig(size=SIZE, depth=0, frustum_width=8, frustum_rays=rays))
+
+
 def outline(seen: Tensor) -> Tensor:
     return seen[3] > 0
 
@@ -50,21 +54,21 @@ def shrunk(picture: Tensor) -> Tensor:
 
 def test_before_training_it_shows_the_input_in_the_input_view() -> None:
     axes = axes_at(0)
-    seen, wanted = Frustum(8, SIZE, HALF)(lopsided()[None], cameras_of(axes))[0, 0], shrunk(lopsided())
+    seen, wanted = frustum_of(HALF)(lopsided()[None], cameras_of(axes))[0, 0], shrunk(lopsided())
     assert (outline(seen) == outline(wanted)).all()
     assert (seen[:3, outline(wanted)] - torch.tensor([1.0, -1.0, -1.0])[:, None]).abs().max() < 0.2
 
 
 def test_with_as_many_rays_as_pixels_the_outline_is_the_inputs_own() -> None:
     axes = axes_at(0)
-    seen = Frustum(8, SIZE, SIZE)(lopsided()[None], cameras_of(axes))[0, 0]
+    seen = frustum_of(SIZE)(lopsided()[None], cameras_of(axes))[0, 0]
     assert (outline(seen) == outline(lopsided())).all()
 
 
 def test_more_rays_show_the_same_solid() -> None:
     """From the side, where thickness counts: as opaque and as wide."""
     torch.manual_seed(0)
-    coarse, fine, axes = Frustum(8, SIZE, HALF), Frustum(8, SIZE, SIZE), axes_at(0, 75)
+    coarse, fine, axes = frustum_of(HALF), frustum_of(SIZE), axes_at(0, 75)
     fine.load_state_dict(coarse.state_dict())
     one, other = (frustum(lopsided()[None], cameras_of(axes))[0, 1] for frustum in (coarse, fine))
     assert (one - shrunk(other))[3].abs().mean() < 0.05  # alpha counts from -1 to 1
@@ -101,7 +105,7 @@ def test_from_behind_a_thin_solid_is_its_own_mirror_image() -> None:
 
 def test_rays_that_miss_the_object_stay_empty_whatever_the_network_says() -> None:
     torch.manual_seed(0)
-    frustum, axes = Frustum(8, SIZE, HALF), axes_at(0)
+    frustum, axes = frustum_of(HALF), axes_at(0)
     torch.nn.init.normal_(frustum.network.leave.weight)  # a network that says anything
     seen = frustum(lopsided()[None], cameras_of(axes))[0, 0]
     away = torch.nn.functional.max_pool2d(shrunk(lopsided())[None, 3:], 3, 1, 1)[0, 0] < 0
@@ -179,7 +183,7 @@ def test_frames_without_attention_or_unknown_ones_change_nothing(attention: bool
 def test_the_order_of_objects_and_frames_is_kept() -> None:
     """Two objects of two frames at once are what each object gives alone."""
     torch.manual_seed(0)
-    frustum, axes = Frustum(8, SIZE, HALF), axes_at(0, 70).expand(4, -1, -1, -1)
+    frustum, axes = frustum_of(HALF), axes_at(0, 70).expand(4, -1, -1, -1)
     torch.nn.init.normal_(frustum.network.middle[3].out.weight, std=0.1)
     torch.nn.init.normal_(frustum.network.leave.weight, std=0.1)
     objects = torch.stack([lopsided(), lopsided().flip(-1), lopsided().flip(-2), lopsided().transpose(-1, -2)])
