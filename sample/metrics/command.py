@@ -17,14 +17,14 @@ from viewtime.sample.metrics.clip_score import clip_score, clip_score_summary
 from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
-from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, ImagePairMetric, Lpips, LpipsStar
+from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, ImagePairMetric, Lpips, LpipsStar, StLpips
 from viewtime.sample.metrics.networks.video import VideoNetwork, load_video_network
 from viewtime.sample.metrics.picture import write_picture
 from viewtime.sample.metrics.report import markdown, write_json, write_markdown
 from viewtime.sample.metrics.summary import NAMES, Summary, summarise
 from viewtime.where import grids_in
 
-PERCEPTUAL = ("lpips", "lpips_star", "clip_s")
+PERCEPTUAL = ("lpips", "st_lpips", "lpips_star", "clip_s")
 EVERYTHING = (*PIXEL_METRICS, *PERCEPTUAL, "flicker", *FRECHET)
 
 
@@ -119,6 +119,7 @@ def build_metrics(
         network = load_video_network(config.network, config.network_weights, device, config.offline)
     builders = {
         "lpips": lambda: Lpips(config.lpips_net, device, config.offline),
+        "st_lpips": lambda: StLpips(device=device),
         "lpips_star": lambda: LpipsStar(FilterBank(device)),
         "clip_s": lambda: ClipSimilarity(config.clip_model, config.clip_weights, device, config.offline),
     }

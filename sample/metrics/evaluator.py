@@ -86,7 +86,7 @@ class GridEvaluator:
     Args:
         settings: what to measure.
         video_network: needed for the Fréchet distances.
-        pair_metrics: perceptual metrics by the name they are asked for ("lpips", "lpips_star", "clip_s").
+        pair_metrics: perceptual metrics by the name they are asked for ("lpips", "st_lpips", "lpips_star", "clip_s").
 
     Raises:
         UserError: a metric is unknown or what it needs was not given.
@@ -247,7 +247,7 @@ def scored_cells(pred: FrameGrid, all_cells: bool = False) -> Tensor:
 
 def heat_metric(score: PairScore) -> str | None:
     """The metric whose map is shown: the first perceptual one, else object-crop PSNR, else PSNR."""
-    for name in ("lpips", "lpips_star", "object_crop_psnr", "psnr"):
+    for name in ("lpips", "st_lpips", "lpips_star", "object_crop_psnr", "psnr"):
         if name in score.cells:
             return name
     return None
@@ -255,7 +255,7 @@ def heat_metric(score: PairScore) -> str | None:
 
 def error_map(cells: Tensor, metric: str) -> Tensor:
     """Cells of a metric as an error: larger is worse."""
-    return cells if metric.startswith("lpips") else -cells
+    return cells if "lpips" in metric else -cells
 
 
 def evaluate_pair(

@@ -19,6 +19,7 @@ NAMES = {
     "object_crop_psnr": "PSNR, object crop",
     "ssim": "SSIM",
     "lpips": "LPIPS",
+    "st_lpips": "ST-LPIPS",
     "lpips_star": "LPIPS*",
     "clip_s": "CLIP-S",
     "mask_iou": "mask IoU",

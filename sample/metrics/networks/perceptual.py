@@ -1,4 +1,4 @@
-"""Perceptual distances between two images: LPIPS, CLIP-S, and LPIPS*, the filter bank's stand-in under its own name."""
+"""Perceptual distances between two images: LPIPS, ST-LPIPS, CLIP-S, and LPIPS*, a filter bank under its own name."""
 
 from __future__ import annotations
 
@@ -61,6 +61,31 @@ class Lpips:
             raise UserError(f"LPIPS cannot fetch {BACKBONES[net]}: {error}; put it into {place}") from error
         self.device = device
         self.protocol = f"lpips 0.1, {net}, {file_checksum(backbone)}; RGB in [-1, 1] at the grid's size"
+
+    @torch.no_grad()
+    def __call__(self, pred: Tensor, gt: Tensor) -> Tensor:
+        """Distance per pair, [M]; lower is better."""
+        pairs = zip(pred.split(CHUNK), gt.split(CHUNK))
+        values = [self.module(a.to(self.device), b.to(self.device), normalize=True).flatten() for a, b in pairs]
+        return torch.cat(values).cpu()
+
+
+class StLpips:
+    """ST-LPIPS (Ghildyal and Liu 2022), which does not mind a shift by a pixel; its package brings all its weights.
+
+    Args:
+        net: "alex" or "vgg".
+
+    Raises:
+        UserError: `stlpips-pytorch` is not installed.
+    """
+
+    def __init__(self, net: str = "alex", device: str = "cpu") -> None:
+        library = require("stlpips_pytorch.stlpips", "metrics")
+        weights = Path(library.__file__).parent / "weights" / "vST0.0" / f"{net}_shift_tolerant.pth"
+        self.module = library.LPIPS(net=net, variant="shift_tolerant", verbose=False).to(device).eval()
+        self.device = device
+        self.protocol = f"stlpips-pytorch vST0.0, {net}, {file_checksum(weights)}; RGB in [-1, 1] at the grid's size"
 
     @torch.no_grad()
     def __call__(self, pred: Tensor, gt: Tensor) -> Tensor:

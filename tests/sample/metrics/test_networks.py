@@ -13,7 +13,7 @@ from tests.sample.metrics.tiny_clip import tiny_clip
 from viewtime.errors import UserError
 from viewtime.sample.metrics.measures.reaction import blur
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
-from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, Lpips, LpipsStar
+from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, Lpips, LpipsStar, StLpips
 from viewtime.sample.metrics.networks.video import load_video_network
 
 
@@ -96,6 +96,23 @@ def test_lpips_runs_on_a_backbone_from_the_cache(tmp_path: Path, monkeypatch: py
     assert metric(images, images).abs().max() == 0
     assert (metric(images, images.flip(-1)) > 0).all()
     assert "squeeze, sha256" in metric.protocol
+
+
+def test_st_lpips_needs_no_download_and_minds_a_blur_more_than_a_shift(spheres) -> None:
+    """Its package's own weights: two values of them, equal images, and what the paper is about."""
+    pytest.importorskip("stlpips_pytorch")
+    metric = StLpips()
+    across = torch.linspace(0, 1, 64)
+    ramp = torch.stack([across.expand(64, 64), across[:, None].expand(64, 64), (across * 12).sin().expand(64, 64)])[
+        None
+    ]
+    assert metric(ramp, ramp).item() == 0
+    assert metric(ramp, ramp.flip(-1)).item() == pytest.approx(0.4508, abs=2e-4)
+    rgb = spheres.rgb()[:, 0].float()
+    faded = blur(spheres, 1.6)
+    faded = faded[:, 0, :3] * faded[:, 0, 3:] + 1 - faded[:, 0, 3:]
+    assert (metric(rgb.roll(1, dims=-1), rgb) < 0.5 * metric(faded.float(), rgb)).all()
+    assert "alex, sha256" in metric.protocol
 
 
 def test_clip_similarity_of_a_model_from_a_file(tmp_path: Path) -> None:
