@@ -11,6 +11,7 @@ from viewtime.configs.schema.reconstruct import MeshOptions
 from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.log import log
+from viewtime.recon.distill.published.pickles import PICKLED, convert_pickle
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
 from viewtime.recon.export.mesh_file import load_mesh
@@ -29,13 +30,27 @@ MESHES = ("glb", "obj", "mesh_ply", "html")
 
 def run(config: ExportConfig) -> list[Path]:
     """Entry of the command; what the input is decides who exports it."""
-    if config.source.suffix in (".safetensors", ".ckpt") or (config.source / "model_index.json").is_file():
+    pickled = config.source.suffix in PICKLED
+    if pickled or config.source.suffix == ".safetensors" or (config.source / "model_index.json").is_file():
         from viewtime.model.export_command import export_weights
 
         if config.out is None:
             raise UserError("exporting weights needs --out, a file or, for diffusers, a folder")
+        if config.layout == "safetensors":
+            return [_convert(config.source, config.out)]
+        if pickled:
+            raise UserError(
+                f"{config.source} is a pickled checkpoint; --layout safetensors writes its tensors as they are named, "
+                "and opens nothing in it but tensors"
+            )
         return [export_weights(config.source, config.layout, config.out, config.preset_of_weights)]
     return export_asset(config)
+
+
+def _convert(source: Path, out: Path) -> Path:
+    if source.suffix not in PICKLED:
+        raise UserError(f"{source} is no pickled checkpoint ({', '.join(PICKLED)}); it needs no --layout safetensors")
+    return convert_pickle(source, out)
 
 
 def export_asset(config: ExportConfig) -> list[Path]:

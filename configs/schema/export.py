@@ -15,7 +15,7 @@ Format = Literal["glb", "obj", "mesh_ply", "gaussian_ply", "orbit", "turntable",
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write an asset folder, or a weight file (.safetensors, .ckpt), in another format.
+    """Write an asset folder, or a weight file (.safetensors, .ckpt, .pt), in another format.
 
     Attributes:
         source: an asset folder of `viewtime reconstruct`, or a weight file.
@@ -25,7 +25,8 @@ class ExportConfig:
         grid: the grid that the asset was fitted to; its masks refine the mesh.
         azimuth: of the fixed view, degrees.
         size: height and width of videos, pixels.
-        layout: for weight files: stability (one file), viewtime (one file, our names) or diffusers (a folder).
+        layout: for weight files: stability (one file), viewtime (one file, our names), diffusers (a folder), or
+            safetensors (a pickled .ckpt or .pt of any model: the same names, nothing of it runs).
         preset_of_weights: which model a weight file holds, where its header fits two.
     """
 
@@ -36,5 +37,7 @@ class ExportConfig:
     azimuth: float = 0.0
     size: int = 256
     mesh: MeshOptions = field(default_factory=MeshOptions)
-    layout: Annotated[Literal["stability", "diffusers", "viewtime"], tyro.conf.arg(aliases=["--format"])] = "diffusers"
+    layout: Annotated[
+        Literal["stability", "diffusers", "viewtime", "safetensors"], tyro.conf.arg(aliases=["--format"])
+    ] = "diffusers"
     preset_of_weights: str | None = None

@@ -68,7 +68,7 @@ def load_diffusers_parts(
         by_key = (lambda key, here=here: dtype(here[key].ours)) if callable(dtype) else dtype
         for key, tensor in read_tensors(opened, here, device, by_key):
             collected.setdefault(here[key].ours, {})[here[key].change] = tensor
-    loaded = {ours: _assemble(tensors).reshape(shapes[ours]) for ours, tensors in collected.items()}
+    loaded = {ours: assemble(tensors).reshape(shapes[ours]) for ours, tensors in collected.items()}
     module.load_state_dict(loaded, strict=True, assign=True)
     return module
 
@@ -87,7 +87,8 @@ def their_shape(piece: Piece, ours: tuple[int, ...], found: tuple[int, ...] | No
     return ours
 
 
-def _assemble(tensors: dict[Change, Tensor]) -> Tensor:
+def assemble(tensors: dict[Change, Tensor]) -> Tensor:
+    """Our tensor of its pieces."""
     if "same" in tensors:
         return tensors["same"]
     if "transpose" in tensors:

@@ -73,7 +73,7 @@ def diffusers_pieces(config: VideoModelConfig) -> list[Piece]:
     for name in part_names("decoder", config):
         pieces.append(Piece("vae", vae_name(f"decoder.{name}", levels, temporal=True), f"decoder.{name}"))
     for name in part_names("image_encoder", config):
-        pieces.extend(_clip_pieces(name))
+        pieces.extend(clip_pieces(name))
     return pieces
 
 
@@ -161,7 +161,8 @@ def _vae_residual(parts: list[str], halves: bool) -> str:
     return f"spatial_res_block.{inner}" if halves else inner
 
 
-def _clip_pieces(name: str) -> Iterator[Piece]:
+def clip_pieces(name: str) -> Iterator[Piece]:
+    """The tensors of transformers' `CLIPVisionModelWithProjection` that make one of our image tower."""
     ours, bare = f"image_encoder.{name}", name.removeprefix("visual.")
     if bare == "proj":
         yield Piece("image_encoder", "visual_projection.weight", ours, "transpose")

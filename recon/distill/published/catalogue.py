@@ -33,19 +33,34 @@ class Published:
     stable: bool = False
 
 
+HUB = "huggingface.co"
 GONE = "the original repository is gone; mirrors in the same layout: sd2-community/, Manojb/ (OpenRAIL++)"
 CATALOGUE: dict[str, Published] = {
     "sd-2.1-base": Published(Kind.IMAGE, (512, 512), f"stable-diffusion-2-1-base: {GONE}", "stable-diffusion"),
     "sd-2.1": Published(Kind.IMAGE, (512, 512), f"stable-diffusion-2-1: {GONE}", "stable-diffusion", "velocity"),
     "mvdream": Published(
-        Kind.MULTI_VIEW, (256, 256), "sd-v2.1-base-4view.pt of huggingface.co/MVDream/MVDream", "mvdream", views=4
+        Kind.MULTI_VIEW,
+        (256, 256),
+        f"sd-v2.1-base-4view.pt of {HUB}/MVDream/MVDream, or {HUB}/ashawkey/mvdream-sd2.1-diffusers",
+        "mvdream",
+        views=4,
     ),
-    "zero123": Published(Kind.IMAGE, (256, 256), "105000.ckpt of huggingface.co/cvlab/zero123-weights", "zero123"),
-    "zero123-xl": Published(Kind.IMAGE, (256, 256), "zero123-xl.ckpt of zero123.cs.columbia.edu", "zero123"),
+    "zero123": Published(
+        Kind.IMAGE,
+        (256, 256),
+        f"105000.ckpt of {HUB}/cvlab/zero123-weights, or {HUB}/bennyguo/zero123-diffusers",
+        "zero123",
+    ),
+    "zero123-xl": Published(
+        Kind.IMAGE,
+        (256, 256),
+        f"zero123-xl.ckpt of zero123.cs.columbia.edu, or {HUB}/bennyguo/zero123-xl-diffusers",
+        "zero123",
+    ),
     "stable-zero123": Published(
-        Kind.IMAGE, (256, 256), "huggingface.co/stabilityai/stable-zero123 (accept its licence)", "zero123", stable=True
+        Kind.IMAGE, (256, 256), f"{HUB}/stabilityai/stable-zero123 (accept its licence)", "zero123", stable=True
     ),
-    "zeroscope": Published(Kind.VIDEO, (320, 576), "huggingface.co/cerspense/zeroscope_v2_576w", frames=24),
-    "modelscope": Published(Kind.VIDEO, (256, 256), "huggingface.co/damo-vilab/text-to-video-ms-1.7b", frames=16),
-    "deepfloyd-if": Published(Kind.IMAGE, (64, 64), "huggingface.co/DeepFloyd/IF-I-XL-v1.0 (accept its licence)"),
+    "zeroscope": Published(Kind.VIDEO, (320, 576), f"{HUB}/cerspense/zeroscope_v2_576w", frames=24),
+    "modelscope": Published(Kind.VIDEO, (256, 256), f"{HUB}/damo-vilab/text-to-video-ms-1.7b", frames=16),
+    "deepfloyd-if": Published(Kind.IMAGE, (64, 64), f"{HUB}/DeepFloyd/IF-I-XL-v1.0 (accept its licence)"),
 }

@@ -14,10 +14,9 @@ from viewtime.errors import UserError
 from viewtime.weight_header import check_keys, open_weights
 from viewtime.weights import read_tensors
 
-from .pickles import read_pickle
+from .pickles import PICKLED, read_pickle
 
 Shape = tuple[int, ...]
-PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)

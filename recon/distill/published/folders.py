@@ -27,26 +27,35 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as JSON ({error}); give a whole diffusers folder") from error
 
 
-def weights_in(folder: Path, stem: str = "diffusion_pytorch_model") -> PublishedFile:
-    """The weights of one part: safetensors, whole or in shards, else a pickle; full precision before fp16.
+def weights_in(
+    folder: Path, stem: str = "diffusion_pytorch_model", variants: tuple[str, ...] = ("", ".fp16")
+) -> PublishedFile:
+    """The weights of one part: safetensors, whole or in shards, else a pickle; of each, the first variant.
 
     Raises:
         UserError: there are none, or they cannot be opened.
     """
     for ending in (".safetensors", ".safetensors.index.json", ".bin"):
-        for variant in ("", ".fp16"):
+        for variant in variants:
             name = f"{stem}.safetensors.index{variant}.json" if "index" in ending else f"{stem}{variant}{ending}"
             if (folder / name).is_file():
                 return open_published(folder / name)
     raise UserError(f"{folder} has no {stem}.safetensors; download the part again")
 
 
-def folder_part(folder: Path, classes: tuple[str, ...], device: torch.device | str, dtype: torch.dtype | None) -> Any:
+def folder_part(
+    folder: Path,
+    classes: tuple[str, ...],
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    variants: tuple[str, ...] = ("", ".fp16"),
+) -> Any:
     """A network or autoencoder of a diffusers folder.
 
     Args:
         folder: of the part, with its `config.json`.
         classes: names of diffusers' classes that fit here.
+        variants: see `weights_in`.
 
     Raises:
         UserError: another class, or tensors that do not fit.
@@ -58,7 +67,7 @@ def folder_part(folder: Path, classes: tuple[str, ...], device: torch.device | s
     diffusers: Any = require("diffusers", "train")
     with torch.device("meta"):
         module = getattr(diffusers, name).from_config(config)
-    file = weights_in(folder)
+    file = weights_in(folder, variants=variants)
     return fill(module, file, {theirs: current_name(theirs) for theirs in file.shapes}, device, dtype)
 
 

@@ -22,6 +22,7 @@ from ..losses.vsd import Prediction
 from ..noise import scaled_linear_schedule
 from .architectures import STABLE_DIFFUSION_2, ZERO123
 from .catalogue import CATALOGUE, Published
+from .community import folder_image_tower, folder_projection, mvdream_unet, zero123_unet
 from .files import open_published
 from .folders import NETWORKS, folder_part, folder_schedule
 from .ldm_files import build_unet, ldm_autoencoder, ldm_image_tower, ldm_pose_projection, ldm_unet
@@ -74,8 +75,6 @@ def find(name: str, path: str | Path | None) -> tuple[Published, Path]:
         raise UserError(f"no guidance is called {name!r}; one of {', '.join(CATALOGUE)}")
     published = CATALOGUE[name]
     form = "a diffusers folder" if published.form is None else "its single file or a diffusers folder"
-    if published.form in ("mvdream", "zero123"):
-        form = "its single file"
     if path is None or not Path(path).expanduser().exists():
         what = "no weights are given for" if path is None else f"there is nothing at {path} for"
         raise UserError(f"{what} {name}; download {published.source} and give the path of {form}")
@@ -93,7 +92,7 @@ def open_guidance(
 
     Args:
         name: of `CATALOGUE`.
-        path: single file (.safetensors, .ckpt, .pt) or diffusers folder.
+        path: single file (.safetensors, .ckpt, .pt) or diffusers folder; for MVDream and zero123, see `community`.
         dtype: of all its weights.
 
     Raises:
@@ -101,8 +100,6 @@ def open_guidance(
     """
     published, path = find(name, path)
     options = options or GuidanceOptions()
-    if path.is_dir() and published.form in ("mvdream", "zero123"):
-        raise UserError(f"{path} is a folder; {name} is read from its single file: {published.source}")
     if not path.is_dir() and published.form is None:
         raise UserError(f"{path} is a file; {name} is read from a diffusers folder: {published.source}")
     read = _from_folder if path.is_dir() else _from_file
@@ -139,10 +136,18 @@ def assemble(
 def _from_folder(
     published: Published, path: Path, device: Device, dtype: torch.dtype, options: GuidanceOptions
 ) -> NetworkParts:
-    network = folder_part(path / "unet", NETWORKS, device, dtype)
-    _check_kind(path, network, published)
+    tower, projection = None, None
+    if published.form == "mvdream":
+        network = mvdream_unet(path, published.views, device, dtype)
+    elif published.form == "zero123":
+        projection, network = folder_projection(path, device, dtype), zero123_unet(path, device, dtype)
+        tower = folder_image_tower(path, device, dtype)
+    else:
+        network = folder_part(path / "unet", NETWORKS, device, dtype)
+        _check_kind(path, network, published)
     schedule, predicts = folder_schedule(path)
-    return NetworkParts(network, schedule, _folder_codec(path, network, device, dtype, options), predicts)
+    codec = _folder_codec(path, network, device, dtype, options)
+    return NetworkParts(network, schedule, codec, predicts, tower, projection)
 
 
 def _from_file(

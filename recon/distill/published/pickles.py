@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from viewtime.errors import UserError
+from viewtime.weights import save_weights
 
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 NAMED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -55,8 +57,7 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
         found = NAMED_GLOBAL.search(str(error))
         what = f"names {found.group(1)}, which could run code" if found else "holds more than tensors"
         raise UserError(
-            f"{path} is a pickle that {what}; it was not opened: take the .safetensors form of these weights, or "
-            "convert it on a machine that you can lose"
+            f"{path} is a pickle that {what}; it was not opened: take the .safetensors form of these weights"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
         raise UserError(f"{path} is no checkpoint of torch, or is cut off: {error}; download it again") from error
@@ -68,3 +69,14 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise UserError(f"{path} holds no tensors by name; a checkpoint with a state dict is needed")
     return tensors
+
+
+def convert_pickle(path: Path, out: Path) -> Path:
+    """Write a checkpoint's tensors under their own names, in their own formats, to a safetensors file.
+
+    Raises:
+        UserError: as `read_pickle`, or `out` is no name of such a file.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"{out}: tensors go to one file; give a name that ends in .safetensors")
+    return save_weights(out, read_pickle(path), {})
