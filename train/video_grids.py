@@ -1,8 +1,9 @@
 """SV4D's family in training: batches of latent grids as the network wants them, and the denoiser that takes them.
 
 View 0 of a batch is the input video; the network makes the other views, conditioned on the input's latents and CLIP
-embeddings, on the first frame of every view (SV4D, section 3.2) and on the cameras. All of it comes precomputed from
-shards, as the authors trained (appendix A.2).
+embeddings, on one frame of every view (SV4D, section 3.2) and on the cameras. All of it comes precomputed from shards,
+as the authors trained (appendix A.2). Sampling asks for both places of that frame: the anchors 4, 8, … 20 hang on frame
+0, outside of their window; the dense windows on their first frame, or on the last with the order reversed (A.4).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -80,28 +82,49 @@ def video_grid_denoiser(
 
 
 class VideoGridStream:
-    """Latent grids of another stream, cut into target views and conditions."""
+    """Latent grids of another stream, cut into target views and conditions.
 
-    def __init__(self, inner: Any, config: VideoModelConfig) -> None:
-        self.inner, self.config = inner, config
+    Args:
+        inner: gives one frame more than a window has, if there is to be a reference outside.
+        outside: share of batches whose reference views are the frame before the window; None: the inner grids are
+            windows, and their first frame is the reference.
+    """
+
+    def __init__(self, inner: Any, config: VideoModelConfig, outside: float | None = None, seed: int = 0) -> None:
+        self.inner, self.config, self.outside, self.seed = inner, config, outside, seed
+        self.drawn = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for raw in self.inner:
             fields = raw if isinstance(raw, dict) else vars(raw)
-            x0, cond = video_conditions(fields["x0"], fields["cond"], self.config)
+            first, count = self.window(fields["x0"].shape[2])
+            x0, cond = video_conditions(fields["x0"], fields["cond"], self.config, first, count)
+            self.drawn += 1
             yield {"x0": x0, "cond": cond, "ids": fields.get("ids")}
 
+    def window(self, frames: int) -> tuple[int, int]:
+        """(first frame, number of frames) of the next batch's window; the reference is frame 0."""
+        if self.outside is None:
+            return 0, frames
+        return int(np.random.default_rng((self.seed, self.drawn)).random() < self.outside), frames - 1
+
     def state_dict(self) -> dict[str, Any]:
-        """Of the inner stream."""
-        return self.inner.state_dict()
+        """Of the inner stream, and how many batches were drawn."""
+        return {"inner": self.inner.state_dict(), "drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Of the inner stream."""
-        self.inner.load_state_dict(state)
+        """See `state_dict`."""
+        self.inner.load_state_dict(state["inner"])
+        self.drawn = state["drawn"]
 
 
-def video_conditions(x0: Tensor, cond: dict[str, Tensor], config: VideoModelConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """(targets [B, V − 1, F, 4, h, w], the network's conditions) from latents [B, V, F, 4, h, w] with view 0 known.
+def video_conditions(
+    x0: Tensor, cond: dict[str, Tensor], config: VideoModelConfig, first: int = 0, count: int | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(targets [B, V − 1, n, 4, h, w], the network's conditions) from latents [B, V, F, 4, h, w] with view 0 known.
+
+    Args:
+        first, count: the window of n frames; frame 0 of every view is its reference, inside or before it. Default: all.
 
     Raises:
         UserError: a single view, or no CLIP embeddings.
@@ -112,6 +135,9 @@ def video_conditions(x0: Tensor, cond: dict[str, Tensor], config: VideoModelConf
         raise UserError("the batch has no CLIP embeddings; encode the data with latents and CLIP (viewtime encode)")
     elevation, azimuth = cond["elevation"], cond["azimuth"]
     target, input_view = slice(1, None), slice(0, 1)
+    reference = x0[:, target, 0]
+    window = slice(first, None if count is None else first + count)
+    x0, elevation, azimuth, clip = (value[:, :, window] for value in (x0, elevation, azimuth, cond["clip"]))
     level = torch.tensor(NOISE_AUGMENTATION["sv4d"])
     angles = {
         "polar": polar_angle(config, elevation[:, target], elevation[:, input_view]),
@@ -122,16 +148,30 @@ def video_conditions(x0: Tensor, cond: dict[str, Tensor], config: VideoModelConf
     unscaled = x0 / config.vae.scale
     return x0[:, target], {
         "concat": unscaled[:, input_view],
-        "reference_views": unscaled[:, target, 0],
-        "image_tokens": cond["clip"][:, input_view],
+        "reference_views": reference / config.vae.scale,
+        "image_tokens": clip[:, input_view],
         "frame_vector": vector[..., :of_frames],
         "camera_vector": vector[..., of_frames:],
     }
 
 
 def video_grid_stream(options: dict[str, Any], *, batch_size: int, seed: int, rank: int, world: int) -> VideoGridStream:
-    """Stream "video-grids": `preset` names the model, `inner` the stream of latent grids ("grids" by default)."""
+    """Stream "video-grids": grids for a video model out of a stream of latent grids.
+
+    Options: `preset` names the model, `inner` the stream of latent grids ("grids" by default), `outside_reference` the
+    share of batches whose reference views lie before the window; the rest is the inner stream's, its `frames` those of
+    the window.
+
+    Raises:
+        UserError: `outside_reference` is no share.
+    """
     rest = dict(options)
     config = load_model_config(rest.pop("preset", "sv4d"))
+    outside = rest.pop("outside_reference", None)
+    if outside is not None:
+        if not isinstance(outside, (int, float)) or not 0 <= outside <= 1:
+            raise UserError(f"data.options.outside_reference is {outside}; it is a share between 0 and 1")
+        rest["frames"] = rest.get("frames", config.frames) + 1
     factory = resolve(rest.pop("inner", "grids"), STREAMS, "stream")
-    return VideoGridStream(factory(rest, batch_size=batch_size, seed=seed, rank=rank, world=world), config)
+    inner = factory(rest, batch_size=batch_size, seed=seed, rank=rank, world=world)
+    return VideoGridStream(inner, config, outside, seed * world + rank)

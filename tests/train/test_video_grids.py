@@ -12,7 +12,7 @@ from viewtime.model.published.presets import load_model_config
 from viewtime.model.video_model import load_video_model
 from viewtime.train.loop import Trainer
 from viewtime.train.streams.synthetic import SyntheticStream
-from viewtime.train.video_grids import video_conditions, video_grid_denoiser
+from viewtime.train.video_grids import video_conditions, video_grid_denoiser, video_grid_stream
 
 
 class LatentStream(SyntheticStream):
@@ -75,3 +75,31 @@ def test_conditions_are_the_input_view_and_the_first_frames():
         video_conditions(batch["x0"], {k: v for k, v in batch["cond"].items() if k != "clip"}, config)
     with pytest.raises(UserError, match="makes no grids"):
         video_grid_denoiser("svd-xt-debug")
+
+
+def test_the_reference_lies_before_the_window_or_in_it_and_a_resumed_stream_goes_on():
+    """Window of 3 of 4 frames: reference frame 0, the window frames 0-2 or 1-3; both places come."""
+    options = {"preset": "sv4d-debug", "inner": f"{__name__}:latent_stream", "size": 8, "views": 3, "frames": 3}
+    settings = {"batch_size": 1, "seed": 3, "rank": 0, "world": 1}
+    scale = load_model_config("sv4d-debug").vae.scale
+    stream = video_grid_stream({**options, "outside_reference": 0.5}, **settings)
+    whole = latent_stream({"size": 8, "views": 3, "frames": 4}, **settings)
+    places, batches = [], []
+    for batch, grid, _ in zip(stream, whole, range(12)):
+        target, cond = batch["x0"], batch["cond"]
+        assert target.shape[:3] == (1, 2, 3)
+        inside = torch.equal(target, grid["x0"][:, 1:, :3])
+        assert inside or torch.equal(target, grid["x0"][:, 1:, 1:])
+        assert torch.allclose(cond["reference_views"] * scale, grid["x0"][:, 1:, 0])
+        shown = grid["x0"][:, 0, slice(0, 3) if inside else slice(1, 4)]
+        assert torch.allclose(cond["concat"][:, 0] * scale, shown)
+        places.append(inside)
+        batches.append(target)
+        if len(batches) == 6:
+            state = stream.state_dict()
+    assert 0 < sum(places) < len(places)
+    resumed = video_grid_stream({**options, "outside_reference": 0.5}, **settings)
+    resumed.load_state_dict(state)
+    assert torch.equal(next(iter(resumed))["x0"], batches[6])
+    with pytest.raises(UserError, match="outside_reference is 2; it is a share"):
+        video_grid_stream({**options, "outside_reference": 2}, **settings)
