@@ -24,6 +24,7 @@ from .measures import image
 PIXEL_METRICS = {
     "psnr": image.psnr,
     "object_crop_psnr": image.object_crop_psnr,
+    "foreground_psnr": image.foreground_psnr,
     "ssim": image.ssim,
     "mask_iou": image.mask_iou,
 }

@@ -12,7 +12,7 @@ from viewtime.files import atomic_path
 from viewtime.sample.metrics.evaluator import FRECHET
 from viewtime.sample.metrics.summary import NAMES, Row, Summary
 
-DIGITS = {"psnr": 2, "object_crop_psnr": 2, "ssim": 4, "mask_iou": 4, "flicker": 5}
+DIGITS = {"psnr": 2, "object_crop_psnr": 2, "foreground_psnr": 2, "ssim": 4, "mask_iou": 4, "flicker": 5}
 
 
 def write_json(summary: Summary, path: Path) -> Path:

@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 NAMES = {
     "psnr": "PSNR",
     "object_crop_psnr": "PSNR, object crop",
+    "foreground_psnr": "PSNR, foreground",
     "ssim": "SSIM",
     "lpips": "LPIPS",
     "st_lpips": "ST-LPIPS",
@@ -25,10 +26,11 @@ NAMES = {
     "mask_iou": "mask IoU",
     "flicker": "flicker error",
 }
-HIGHER = ("psnr", "object_crop_psnr", "ssim", "clip_s", "mask_iou")
+HIGHER = ("psnr", "object_crop_psnr", "foreground_psnr", "ssim", "clip_s", "mask_iou")
 PIXEL_PROTOCOLS = {
     "psnr": f"whole image, float64, at most {PSNR_LIMIT:.0f} dB per cell",
     "object_crop_psnr": f"bounding box of the truth's object + {CROP_MARGIN} px; cells without object left out",
+    "foreground_psnr": "pixels of the truth's object alone; cells without object left out",
     "ssim": "11×11 Gaussian of sigma 1.5, population covariance, border of 5 px left out, mean over RGB, float64",
     "mask_iou": f"alpha > {MASK_ALPHA} where both have alpha, else a channel over {MASK_DISTANCE} from the background",
     "flicker": "mean absolute change of (prediction - truth) from frame to frame, range [0, 1]",

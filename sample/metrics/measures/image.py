@@ -44,6 +44,18 @@ def object_crop_psnr(pred: Tensor, gt: Tensor, background: float = 1.0) -> Tenso
     return rearrange(_decibel(values), "(v f) -> v f", v=gt.shape[0])
 
 
+def foreground_psnr(pred: Tensor, gt: Tensor, background: float = 1.0) -> Tensor:
+    """PSNR in dB over the pixels of the truth's object alone, [V, F]; NaN where it shows none.
+
+    What the prediction draws beside the object does not count here; mask IoU sees it.
+    """
+    mask = object_mask(gt, background)
+    first, second = _pair(pred, gt, background)
+    pixels = mask.sum(dim=(2, 3)).double()
+    squared = (((first - second) ** 2).mean(dim=2) * mask).sum(dim=(2, 3)) / pixels
+    return _decibel(torch.where(pixels > 0, squared, torch.nan))
+
+
 def ssim(pred: Tensor, gt: Tensor, background: float = 1.0) -> Tensor:
     """Structural similarity, mean over RGB, [V, F].
 

@@ -10,6 +10,7 @@ from einops import rearrange
 from viewtime.errors import UserError
 from viewtime.sample.metrics.measures.image import (
     flicker,
+    foreground_psnr,
     mask_iou,
     object_boxes,
     object_crop_psnr,
@@ -77,6 +78,10 @@ def test_object_crop_by_hand() -> None:
     pred[0, 0, :, 18, 28] = 0.0  # outside the crop: must not count
     value = object_crop_psnr(pred, gt)
     assert value[0, 0].item() == pytest.approx(-10 * np.log10(1 / 80))
+    assert torch.isnan(value[0, 1])
+    pred[0, 0, :, 10, 17] = 0.0  # in the crop, beside the object's 24 pixels
+    value = foreground_psnr(pred, gt)
+    assert value[0, 0].item() == pytest.approx(-10 * np.log10(1 / 24))
     assert torch.isnan(value[0, 1])
     assert object_boxes(object_mask(gt)) == [(3, 11, 8, 18), None]
 
