@@ -113,6 +113,7 @@ def set_up_deepspeed(accelerator: Any, config: TrainConfig) -> None:
     if config.optimizer.clip_norm > 0:
         settings["gradient_clipping"] = config.optimizer.clip_norm
     settings["zero_allow_untested_optimizer"] = True
+    settings.setdefault("communication_data_type", "fp32")  # gradients of bfloat16 weights are summed in full
     for name in ("bf16", "fp16"):
         settings.setdefault(name, {})["enabled"] = config.precision == name
     settings["bf16"]["check_grad_overflow"] = True  # the engine then leaves out steps with non-finite gradients

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 Metric = Literal[
-    "psnr", "object_crop_psnr", "foreground_psnr", "ssim", "lpips", "st_lpips", "lpips_star", "clip_s", "mask_iou", "flicker",
-    "fvd_f", "fvd_v", "fvd_diag", "fv4d",
+    "psnr", "object_crop_psnr", "foreground_psnr", "ssim", "lpips", "st_lpips", "lpips_star", "clip_s", "mask_iou",
+    "flicker", "fvd_f", "fvd_v", "fvd_diag", "fv4d",
 ]  # fmt: skip
 
 

@@ -60,7 +60,9 @@ def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PATH": path, **extra}
 
 
-def start(arguments: list[str], launcher: list[str] | None = None, **extra: str) -> subprocess.CompletedProcess:
-    """Run `train/train.py ARGUMENTS` to its end."""
-    command = [*(launcher or [sys.executable]), str(ROOT / "train" / "train.py"), *arguments]
+def start(
+    arguments: list[str], launcher: list[str] | None = None, script: str = "train/train.py", **extra: str
+) -> subprocess.CompletedProcess:
+    """Run `train/train.py ARGUMENTS`, or another script, to its end."""
+    command = [*(launcher or [sys.executable]), str(ROOT / script), *arguments]
     return subprocess.run(command, env=environment(**extra), capture_output=True, text=True, timeout=580, check=False)

@@ -18,10 +18,12 @@ from safetensors.torch import load_file
 
 from viewtime.files import read_jsonl
 
+from .breaking import Breaking
 from .conftest import ROOT, environment, start, write_config
 
 LAUNCH_CONFIGS = ROOT / "configs" / "launch"
 STEPS = 8
+REDUCED = "tests/train/reduced_worker.py"
 pytestmark = pytest.mark.timeout(1800)  # a launch is 10 s of imports in each process; a busy machine takes minutes
 
 
@@ -152,7 +154,7 @@ def test_deepspeed_skips_non_finite_gradients_and_keeps_inputs_exact(tmp_path, k
         precision=precision,
         device="auto",
     )
-    done = start(["--config", str(path), "--output", str(tmp_path / "run")], launcher(kind))
+    done = start(["--config", str(path), "--output", str(tmp_path / "run")], launcher(kind), REDUCED)
     assert done.returncode == 0, done.stderr[-3000:]
     records = [record for record in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "loss" in record]
     assert [record["skipped"] for record in records] == [0, 0, 1, 1, 2, 2, 2, 2]
@@ -193,3 +195,31 @@ def test_strategies_agree(config, tmp_path):
         found[kind] = losses(tmp_path / kind)
     assert found["zero2"] == pytest.approx(found["ddp"], rel=1e-4)
     assert found["zero3"] == pytest.approx(found["ddp"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zero2", "zero3"])
+def test_averages_of_bfloat16_training_follow_the_masters(tmp_path, kind: str):
+    """60 steps too small for the rounded weights to move: the exported average moves as it does in float32."""
+    settings = {
+        "model": {"name": "tests.train.breaking:Breaking"},
+        "schedule": {"warmup_steps": 0},
+        "optimizer": {"name": "adamw"},
+        "ema": {"lengths": [0.05]},
+        "device": "auto",
+    }
+    stage = {"name": "only", "lr": 1e-5, "steps": 60}
+    path = write_config(tmp_path, **settings, stages=[{**stage, "batch_size": 2}], precision="bf16")
+    done = start(["--config", str(path), "--output", str(tmp_path / "reduced")], launcher(kind), REDUCED)
+    assert done.returncode == 0, done.stderr[-3000:]
+    path = write_config(tmp_path, **settings, stages=[{**stage, "batch_size": 4}])
+    done = start(["--config", str(path), "--device", "cpu", "--output", str(tmp_path / "full")])
+    assert done.returncode == 0, done.stderr[-3000:]
+    torch.manual_seed(0)
+    first = dict(Breaking().named_parameters())
+    reduced, full = (load_file(tmp_path / name / "weights.safetensors") for name in ("reduced", "full"))
+    moved = torch.cat([(full[name] - first[name]).detach().flatten() for name in first])
+    # The masters start as the rounded weights.
+    followed = torch.cat([(reduced[name] - first[name].bfloat16().float()).detach().flatten() for name in first])
+    assert moved.abs().max() < 2**-10  # half of bfloat16's step at a quarter
+    assert (followed - moved).norm() < 0.3 * moved.norm()

@@ -30,7 +30,7 @@ from viewtime.train.schedule import Progress
 from viewtime.weights import save_weights
 
 from .ema import PowerEma
-from .shards import local_part, whole
+from .shards import master_part, whole
 
 RECORD = "run.json"
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError)
@@ -172,7 +172,7 @@ def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float |
     tensors = {}
     parameters = dict(network.named_parameters())
     for name, parameter in parameters.items():
-        part = averages.get(prefix + name, local_part(parameter).detach())
+        part = averages[prefix + name] if prefix + name in averages else master_part(parameter).detach()
         full = whole(parameter, part)
         if write:
             tensors[name] = full.detach().to("cpu", torch.float32)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .shards import local_part
+from .shards import local_part, master_part, write_part
 
 
 def gamma_from_sigma_rel(sigma_rel: float) -> float:
@@ -30,7 +30,7 @@ def power_beta(gamma: float, samples: int, new_samples: int) -> float:
 
 
 class PowerEma:
-    """Averages of a module's trainable parameters, float32.
+    """Averages of a module's trainable parameters, float32: of the masters where a strategy trains rounded copies.
 
     Attributes:
         lengths: relative widths sigma_rel.
@@ -42,7 +42,7 @@ class PowerEma:
         self.gammas = [gamma_from_sigma_rel(length) for length in self.lengths]
         self.names = [name for name, p in module.named_parameters() if p.requires_grad]
         self.averages = [
-            {name: local_part(p).detach().float().clone() for name, p in module.named_parameters() if p.requires_grad}
+            {name: master_part(p).detach().clone() for name, p in module.named_parameters() if p.requires_grad}
             for _ in self.lengths
         ]
 
@@ -55,7 +55,7 @@ class PowerEma:
             new_samples: since the last update.
         """
         parameters = dict(module.named_parameters())
-        current = [local_part(parameters[name]).detach().float() for name in self.names]
+        current = [master_part(parameters[name]).detach() for name in self.names]
         for gamma, averages in zip(self.gammas, self.averages):
             share = 1 - power_beta(gamma, samples, min(new_samples, samples))
             torch._foreach_lerp_([averages[name] for name in self.names], current, share)
@@ -86,9 +86,9 @@ class PowerEma:
         try:
             with torch.no_grad():
                 for name in self.names:
-                    local_part(parameters[name]).copy_(averages[name])
+                    write_part(parameters[name], averages[name])
             yield
         finally:
             with torch.no_grad():
                 for name in self.names:
-                    local_part(parameters[name]).copy_(kept[name])
+                    write_part(parameters[name], kept[name])

@@ -17,6 +17,34 @@ def local_part(parameter: Tensor) -> Tensor:
     return parameter.data
 
 
+def master_part(parameter: Tensor) -> Tensor:
+    """What the optimiser moves of `local_part`, float32: the masters of DeepSpeed's rounded parameters.
+
+    A collective call under ZeRO-1 and ZeRO-2, whose processes hold pieces of the masters.
+    """
+    if hasattr(parameter, "ds_tensor"):
+        from deepspeed.utils import safe_get_local_fp32_param
+
+        return safe_get_local_fp32_param(parameter)
+    if hasattr(parameter, "_hp_mapping"):
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        return safe_get_full_fp32_param(parameter)
+    return local_part(parameter).detach().float()
+
+
+def write_part(parameter: Tensor, part: Tensor) -> None:
+    """Put this process's share into the parameter that the forward pass reads.
+
+    Small parameters stay whole on every process under ZeRO-3 (`stage3_param_persistence_threshold`): both are written,
+    a collective call.
+    """
+    own = local_part(parameter)
+    own.copy_(part.view_as(own))
+    if getattr(getattr(parameter, "ds_status", None), "name", "") == "AVAILABLE":
+        parameter.data.copy_(whole(parameter, own))
+
+
 def whole(parameter: Tensor, part: Tensor) -> Tensor:
     """The full tensor of which `part` is this process's share, laid out as `parameter` is. A collective call."""
     if hasattr(parameter, "ds_tensor"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from viewtime.configs.schema.train import TrainConfig
@@ -79,10 +81,19 @@ def sample_and_measure(
     sampled = sample_batch(model, part, config, before_step).clamp(-1, 1)
     known = part.cond.get("known")
     unknown = torch.ones(part.x0.shape[:3], dtype=torch.bool) if known is None else ~known.cpu()
-    record = measure(part.x0.cpu(), sampled.cpu(), unknown)
+    record = over_processes(measure(part.x0.cpu(), sampled.cpu(), unknown), accelerator)
     if accelerator.is_main_process:
         write_sheets(folder, *(grid[:, :, :, :3].cpu() / 2 + 0.5 for grid in (part.x0, sampled)))
     return record
+
+
+def over_processes(record: dict[str, float], accelerator: Any) -> dict[str, float]:
+    """Means over the processes, the same on each, so that a gate stops all or none. A collective call."""
+    if accelerator.num_processes == 1:
+        return record
+    records: list[dict[str, float]] = gather_object([record])
+    names = dict.fromkeys(name for one in records for name in one)
+    return {name: statistics.mean(one[name] for one in records if name in one) for name in names}
 
 
 def measure(truth: Tensor, sampled: Tensor, unknown: Tensor) -> dict[str, float]:
