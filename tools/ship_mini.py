@@ -6,7 +6,7 @@
 Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first. The generalist:
 
     python tools/ship_mini.py runs/mini-generalist-cpu/weights.safetensors --steps 1 --shift 1 --plan independent \\
-        --plan-frames 32 --alpha-range 0.3 0.4 --size 128 --out viewtime/assets/mini_generalist.safetensors
+        --plan-frames 32 --alpha-range 0.4 0.5 --size 128 --settle --out viewtime/assets/mini_generalist.safetensors
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--frame-noise", choices=("independent", "shared"), default="shared")
     parser.add_argument("--alpha-range", type=float, nargs=2, default=(0.0, 1.0))
     parser.add_argument("--size", type=int, help="of the cells that a solid is shown in; default: as it was trained")
+    parser.add_argument("--settle", action="store_true", help="parts that its solid leaves as mist are made opaque")
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
     parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
     parser.add_argument("--out", type=Path, default=SHIPPED)
@@ -64,11 +65,12 @@ def main() -> int:
     try:
         mean = mean_of(options.weights)
         config, _ = read_header(options.weights[0])
+        shape = MiniConfig(**config["model"]["config"])
+        shape = replace(shape, frustum_settle=options.settle)
         if options.size is not None:
-            shape = MiniConfig(**config["model"]["config"])
             seen = shape.frustum_size or shape.size
             shape = replace(shape, size=options.size, frustum_size=seen, frustum_rays=options.size)
-            config = {**config, "model": {**config["model"], "config": asdict(shape)}}
+        config = {**config, "model": {**config["model"], "config": asdict(shape)}}
     except UserError as error:
         print(f"ship_mini.py: {error}", file=sys.stderr)
         return 1

@@ -29,7 +29,8 @@ class MiniConfig:
             fastest, or any multiple up to the size, at which outline and colours of the input are kept.
         frustum_hints: whether it sees what the outline says of the solid, and its camera (`hints.draw_hints`).
         frustum_smooth: whether what it draws is smoothed from cell to cell (`settle.smooth`).
-        frustum_settle: whether parts that it leaves as mist are made opaque (`settle.settle`).
+        frustum_settle: whether parts that it leaves as mist are made opaque (`settle.settle`): for sampling. Trained
+            with it, the network learns to leave mist elsewhere.
         camera_conditioning: whether the network sees the cameras at all.
     """
 
