@@ -11,7 +11,9 @@ the last one stopped; --again measures anew.
 `carving` is a voting hull per frame with the mean colour that the training views see at each voxel; `static` is an
 independent fit per frame with as many pictures drawn in all as the 4D fit. `mesh` is the surface that
 `viewtime reconstruct` exports, taken from the asset that `gaussians` left in --results; its seconds are those of the
-export alone, `worst_iou` is its worst frame's, and `glb_mb` the file's size (`skin_mb` that of the skinned one).
+export alone, `worst_iou` is its worst frame's, and `glb_mb` the file's size (`skin_mb` that of the skinned one). Its
+pictures show the baked texture; `vertex_psnr` is that of the same surface with vertex colours. `wrong_edges` counts
+edges that do not lie between two triangles, `normals` and `uvs` say whether the file has them.
 """
 
 from __future__ import annotations
@@ -34,14 +36,17 @@ from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.recon.export.glb import write_animated
+from viewtime.recon.export.mesh_file import save_mesh
 from viewtime.recon.fitting.score import scores
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.nerf.reconstruct import bake_nerf, fit_nerf
+from viewtime.recon.surface.manifold import wrong_edges
 from viewtime.recon.surface.mesh import MovingMesh
 from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.recon.surface.raster import mesh_grid
+from viewtime.render_objaverse.gltf import load_scene
 from viewtime.sample.metrics.measures.image import mask_iou
 
 Row = dict[str, float]
@@ -59,6 +64,10 @@ COLUMNS = (
     "worst_iou",
     "glb_mb",
     "skin_mb",
+    "vertex_psnr",
+    "wrong_edges",
+    "normals",
+    "uvs",
 )
 
 
@@ -81,7 +90,7 @@ def dynamic_nerf(train: FrameGrid, unseen: FrameGrid, config: ReconstructConfig)
 
 
 def exported(train: FrameGrid, config: ReconstructConfig) -> MovingMesh:
-    """The mesh of the asset in `config.out`, written there as asset.glb (morph targets) and skinned.glb.
+    """The mesh of the asset in `config.out`, kept there and written as asset.glb (morph targets) and skinned.glb.
 
     Raises:
         UserError: `gaussians` has not been measured yet.
@@ -89,6 +98,7 @@ def exported(train: FrameGrid, config: ReconstructConfig) -> MovingMesh:
     assert config.out is not None
     assert train.cameras is not None
     mesh, _ = best_mesh(GaussianAsset.load(config.out), make_targets(train), train.cameras, config.mesh)
+    save_mesh(mesh, config.out)
     write_animated(mesh, config.out / "asset.glb", config.mesh)
     write_animated(mesh, config.out / "skinned.glb", dataclasses.replace(config.mesh, animation="skin"))
     return mesh
@@ -97,10 +107,11 @@ def exported(train: FrameGrid, config: ReconstructConfig) -> MovingMesh:
 def mesh_row(train: FrameGrid, unseen: FrameGrid, config: ReconstructConfig) -> Row:
     """Scores of the exported mesh, with the two files' sizes in MB and the worst frame's IoU."""
     drawn: list[FrameGrid] = []
+    meshes: list[MovingMesh] = []
 
     def work() -> FrameGrid:
-        assert unseen.cameras is not None
-        drawn.append(mesh_grid(exported(train, config), unseen.cameras, *train.shape[3:]))
+        meshes.append(exported(train, config))
+        drawn.append(mesh_grid(meshes[0], unseen.orbit, *train.shape[3:]))
         return drawn[0]
 
     row, folder = measured(work, unseen), config.out
@@ -108,6 +119,11 @@ def mesh_row(train: FrameGrid, unseen: FrameGrid, config: ReconstructConfig) -> 
     row["worst_iou"] = float(mask_iou(drawn[0].frames, unseen.frames).mean(dim=0).min())
     for key, file in (("glb_mb", "asset.glb"), ("skin_mb", "skinned.glb")):
         row[key] = (folder / file).stat().st_size / 1e6
+    plain = dataclasses.replace(meshes[0], texture=None)
+    row["vertex_psnr"] = scores(mesh_grid(plain, unseen.orbit, *train.shape[3:]), unseen)["psnr"]
+    row["wrong_edges"] = wrong_edges(meshes[0].triangles)
+    (part,) = load_scene(folder / "asset.glb").parts
+    row["normals"], row["uvs"] = float(np.abs(part.morph_normals).max() > 0), float(np.abs(part.uvs).max() > 0)
     return row
 
 
@@ -131,7 +147,8 @@ def measured(work: Callable[[], FrameGrid], unseen: FrameGrid) -> Row:
 
 def line(name: str, method: str, row: Row) -> str:
     """One row of the printed table, in Markdown."""
-    digits = {"ssim": 3, "iou": 3, "flicker": 4, "seconds": 0, "cpu_seconds": 0, "peak_mb": 0, "worst_iou": 3}
+    whole = ("seconds", "cpu_seconds", "peak_mb", "wrong_edges", "normals", "uvs")
+    digits = {"ssim": 3, "iou": 3, "flicker": 4, "worst_iou": 3, **dict.fromkeys(whole, 0)}
     cells = [f"{row[key]:.{digits.get(key, 2)}f}" if key in row else "" for key in COLUMNS]
     return f"| {name} | {method} | " + " | ".join(cells) + " |"
 

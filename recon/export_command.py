@@ -15,6 +15,7 @@ from viewtime.recon.distill.published.pickles import PICKLED, convert_pickle
 from viewtime.recon.export.films import write_fixed_view, write_orbit
 from viewtime.recon.export.glb import write_animated
 from viewtime.recon.export.mesh_file import load_mesh
+from viewtime.recon.export.placing import placed
 from viewtime.recon.export.ply import write_gaussian_sequence, write_mesh_sequence
 from viewtime.recon.export.web_page import write_page
 from viewtime.recon.fitting.targets import make_targets
@@ -72,7 +73,7 @@ def _mesh(asset: GaussianAsset, config: ExportConfig) -> MovingMesh:
     if config.grid is None:
         kept = load_mesh(config.source)
         if kept is not None and (config.mesh.faces, config.mesh.resolution) == (DEFAULT.faces, DEFAULT.resolution):
-            return kept
+            return kept if config.mesh.colours == "texture" else dataclasses.replace(kept, texture=None)
         log.warning("no --grid: the mesh is neither refined against masks nor painted from pictures")
         return extract_mesh(asset, resolution=config.mesh.resolution, faces=config.mesh.faces)
     grid = open_grid(config.grid)
@@ -86,7 +87,9 @@ def _write(kind: str, asset: GaussianAsset, mesh: MovingMesh | None, out: Path, 
         if kind == "html":
             return write_page(mesh, out / "asset.html", asset)
         if kind in ("obj", "mesh_ply"):
-            return write_mesh_sequence(mesh, out / f"mesh_{kind.removeprefix('mesh_')}", kind.removeprefix("mesh_"))
+            return write_mesh_sequence(
+                placed(mesh, config.mesh), out / f"mesh_{kind.removeprefix('mesh_')}", kind.removeprefix("mesh_")
+            )
     if kind == "gaussian_ply":
         return write_gaussian_sequence(asset, out / "gaussian_ply")
     if kind == "view":

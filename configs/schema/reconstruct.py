@@ -96,18 +96,28 @@ class MeshOptions:
         faces: about half as many vertices; the surface is decimated to this number of triangles.
         resolution: voxels along the longest side for marching cubes.
         refine_iterations: steps that move the vertices onto the masks; 0 leaves the surface as extracted.
-        paint: vertex colours that reproduce the pictures best, instead of those of the Gaussians around.
+        colours: texture: a picture baked from all views and frames; vertices: the vertex colours that reproduce them
+            best; gaussians: vertex colours of the Gaussians around.
+        texture_size: of the texture's sides, pixels, for `colours` texture.
         animation: morphs: a morph target per frame, exact; skin: joints that carry the surface, several times smaller.
         joints: their number, for `animation` skin.
+        origin: where exported meshes have their zero: centre: of the cameras' orbit; feet: under the middle of the
+            first frame, at the lowest point of the clip.
+        height: of the object in the first frame, metres; default: as the cameras' world has it, about 1.
+        fps: frames a second of exported meshes, between which the surface moves smoothly; default: the grid's.
     """
 
     enabled: bool = True
     faces: int = 10000
     resolution: int = 192
     refine_iterations: int = 10
-    paint: bool = True
+    colours: Literal["texture", "vertices", "gaussians"] = "texture"
+    texture_size: int = 512
     animation: Literal["morphs", "skin"] = "morphs"
     joints: int = 60
+    origin: Literal["centre", "feet"] = "centre"
+    height: float | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)

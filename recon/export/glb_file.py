@@ -20,6 +20,13 @@ class Buffer:
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 
+    def add_bytes(self, raw: bytes) -> int:
+        """Append bytes; returns their view."""
+        self.data += b"\0" * (-len(self.data) % 4)
+        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)})
+        self.data += raw
+        return len(self.views) - 1
+
     def add(
         self,
         array: np.ndarray,
@@ -30,15 +37,11 @@ class Buffer:
         **extra: Any,
     ) -> int:
         """Append an array; returns its accessor."""
-        self.data += b"\0" * (-len(self.data) % 4)
-        raw = np.ascontiguousarray(array).tobytes()
-        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
+        view = self.add_bytes(np.ascontiguousarray(array).tobytes())
         if target is not None:
-            view["target"] = target
-        self.views.append(view)
-        self.data += raw
+            self.views[view]["target"] = target
         accessor: dict[str, Any] = {
-            "bufferView": len(self.views) - 1, "componentType": component, "count": len(array), "type": kind, **extra,
+            "bufferView": view, "componentType": component, "count": len(array), "type": kind, **extra,
         }  # fmt: skip
         if bounds:
             flat = array.reshape(len(array), -1)

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-from viewtime.recon.surface.mesh import MovingMesh
+from viewtime.recon.surface.mesh import MovingMesh, Texture
 from viewtime.weights import open_weights, read_tensors
 
 NAME = "mesh.safetensors"
@@ -22,6 +22,13 @@ def save_mesh(mesh: MovingMesh, folder: Path) -> Path:
         "triangles": np.ascontiguousarray(mesh.triangles, np.int32),
         "colour": np.ascontiguousarray(mesh.colour, np.float32),
     }
+    if mesh.texture is not None:
+        tensors |= {
+            "texture.vertex": np.ascontiguousarray(mesh.texture.vertex, np.int32),
+            "texture.triangles": np.ascontiguousarray(mesh.texture.triangles, np.int32),
+            "texture.uv": np.ascontiguousarray(mesh.texture.uv, np.float32),
+            "texture.picture": np.ascontiguousarray(mesh.texture.picture),
+        }
     with atomic_path(folder / NAME) as path:
         save_file(tensors, path, {"fps": repr(float(mesh.fps))})
     return folder / NAME
@@ -57,4 +64,30 @@ def load_mesh(folder: Path) -> MovingMesh | None:
     )  # fmt: skip
     if not fits:
         raise UserError(f"{path} is damaged: its tensors make no mesh; reconstruct the asset again")
-    return MovingMesh(positions.astype(np.float32), triangles.astype(np.int64), colour.astype(np.float32), fps)
+    texture = _texture(tensors, triangles, vertices, path)
+    return MovingMesh(positions.astype(np.float32), triangles.astype(np.int64), colour.astype(np.float32), fps, texture)
+
+
+def _texture(tensors: dict[str, np.ndarray], triangles: np.ndarray, vertices: int, path: Path) -> Texture | None:
+    """The texture of a mesh file, if it holds one.
+
+    Raises:
+        UserError: it does not belong to the mesh.
+    """
+    if "texture.picture" not in tensors:
+        return None
+    try:
+        vertex, corners, uv, picture = (tensors[f"texture.{name}"] for name in ("vertex", "triangles", "uv", "picture"))
+    except KeyError as error:
+        raise UserError(f"{path} is damaged: {error} is missing; reconstruct the asset again") from error
+    fits = (
+        vertex.ndim == 1 and vertex.dtype.kind in "iu" and vertex.size and 0 <= vertex.min() <= vertex.max() < vertices
+        and corners.shape == triangles.shape and corners.dtype.kind in "iu"
+        and 0 <= corners.min() <= corners.max() < len(vertex) and (vertex[corners] == triangles).all()
+        and uv.shape == (len(vertex), 2) and np.isfinite(uv).all() and 0 <= uv.min() <= uv.max() <= 1
+        and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        and picture.shape[0] == picture.shape[1] and picture.size
+    )  # fmt: skip
+    if not fits:
+        raise UserError(f"{path} is damaged: its texture does not belong to its mesh; reconstruct the asset again")
+    return Texture(vertex.astype(np.int64), corners.astype(np.int64), uv.astype(np.float32), picture)

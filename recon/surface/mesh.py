@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import fast_simplification
 import numpy as np
 import torch
 from scipy import ndimage
@@ -14,17 +13,36 @@ from skimage.measure import marching_cubes
 from viewtime.errors import UserError
 from viewtime.recon.render.moving import MovingGaussians
 
+from .manifold import decimated
+
 THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
 
 
 @dataclass(frozen=True)
+class Texture:
+    """A picture on the surface; a vertex on a seam has several corners, each with its own place in the picture.
+
+    Attributes:
+        vertex: [C] int, the vertex of each corner. triangles: [T, 3] int of corners, in the order of the mesh's own.
+        uv: [C, 2] in [0, 1], from the picture's upper left as glTF has it.
+        picture: uint8 [R, R, 3].
+    """
+
+    vertex: np.ndarray
+    triangles: np.ndarray
+    uv: np.ndarray
+    picture: np.ndarray
+
+
+@dataclass(frozen=True)
 class MovingMesh:
-    """positions: [F, P, 3] float32 world; triangles: [T, 3] int; colour: [P, 3] in [0, 1]; fps."""
+    """positions: [F, P, 3] float32 world; triangles: [T, 3] int; colour: [P, 3] in [0, 1]; fps; texture, if painted."""
 
     positions: np.ndarray
     triangles: np.ndarray
     colour: np.ndarray
     fps: float
+    texture: Texture | None = None
 
     def with_positions(self, positions: np.ndarray) -> MovingMesh:
         """The same surface in other places."""
@@ -89,9 +107,7 @@ def extract_mesh(
         )
     vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
     vertices, triangles = largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
-    if len(triangles) > faces:
-        simplified = fast_simplification.simplify(vertices, triangles.astype(np.int32), target_count=faces)
-        vertices, triangles = simplified[0], simplified[1]
+    vertices, triangles = decimated(vertices, triangles, faces)
     positions, colour = carry(asset, vertices)
     return MovingMesh(positions, triangles[:, ::-1].astype(np.int64), colour, asset.fps)
 

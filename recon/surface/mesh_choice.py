@@ -15,6 +15,7 @@ from .mesh import MovingMesh, extract_mesh
 from .paint import paint
 from .refine import refine
 from .silhouette import silhouettes
+from .texture import textured
 
 LEVELS = (0.25, 0.4, 0.6, 0.8, 1.0)
 
@@ -67,9 +68,12 @@ def best_mesh(
         if level < 0.8 * float(asset.opacity.max()) * 2
     ]
     mesh = max(candidates, key=lambda candidate: float(np.nanmean(mesh_iou(candidate, targets, some))))
-    more = with_views_between(asset, targets, cameras) if options.refine_iterations or options.paint else targets
+    painted = options.colours != "gaussians"
+    more = with_views_between(asset, targets, cameras) if options.refine_iterations or painted else targets
     if options.refine_iterations:
         mesh = refine(mesh, more, options.refine_iterations)
-    if options.paint:
+    if painted:
         mesh = paint(mesh, more)
+    if options.colours == "texture":
+        mesh = textured(mesh, more, options.texture_size)
     return mesh, float(np.nanmean(mesh_iou(mesh, targets, list(range(F)))))

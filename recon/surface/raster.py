@@ -1,4 +1,4 @@
-"""Pictures of a mesh with vertex colours: a z-buffer that says which triangle each sample shows, and where in it."""
+"""Pictures of a mesh: a z-buffer that says which triangle each sample shows, and where in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from viewtime.recon.fitting.hull import view_pixels
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
 
-from .mesh import MovingMesh
+from .mesh import MovingMesh, Texture
 
 SUPERSAMPLE = 3
 
@@ -90,14 +90,43 @@ def vertex_shares(hits: Hits, triangles: np.ndarray, vertices: int, supersample:
     return csr_matrix((values.ravel(), (rows, columns.ravel())), shape=(H * W, vertices))
 
 
-def mesh_picture(
-    vertices: np.ndarray, triangles: np.ndarray, colour: np.ndarray, views: Viewpoints, supersample: int = SUPERSAMPLE
-) -> np.ndarray:
-    """RGBA pictures [B, 4, H, W] with straight alpha."""
+def texel_shares(hits: Hits, texture: Texture, supersample: int, *, nearest: bool = False) -> csr_matrix:
+    """Matrix [H·W, R²]: how much of each pixel shows each texel; rows sum as in `vertex_shares`.
+
+    Args:
+        nearest: each sample reads the texel that it lies in, not the four around it.
+    """
+    (H, W), size = (side // supersample for side in hits.face.shape), len(texture.picture)
+    y, x = np.nonzero(hits.face >= 0)
+    pixel = (y // supersample) * W + x // supersample
+    place = (hits.share[y, x][..., None] * texture.uv[texture.triangles[hits.face[y, x]]]).sum(axis=1) * size
+    if nearest:
+        reads = [(np.floor(place).astype(int), np.ones(len(place)))]
+    else:
+        first = np.floor(place - 0.5).astype(int)
+        inside = place - 0.5 - first
+        reads = [
+            (first + step, np.abs(1 - step - inside).prod(axis=1))
+            for step in np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+        ]
+    columns = [np.clip(texel, 0, size - 1) @ [1, size] for texel, _ in reads]
+    values = np.concatenate([weight for _, weight in reads]) / supersample**2
+    return csr_matrix((values, (np.tile(pixel, len(reads)), np.concatenate(columns))), shape=(H * W, size * size))
+
+
+def mesh_picture(mesh: MovingMesh, frame: int, views: Viewpoints, supersample: int = SUPERSAMPLE) -> np.ndarray:
+    """RGBA pictures [B, 4, H, W] with straight alpha; of the texture where there is one."""
     pictures = []
+    colour, texture = mesh.colour, mesh.texture
+    if texture is not None:
+        colour = rearrange(texture.picture, "h w c -> (h w) c") / 255.0
     painted = np.concatenate([colour, np.ones((len(colour), 1))], axis=1)
-    for hits in mesh_hits(vertices, triangles, views, supersample):
-        drawn = vertex_shares(hits, triangles, len(vertices), supersample) @ painted
+    for hits in mesh_hits(mesh.positions[frame], mesh.triangles, views, supersample):
+        if texture is None:
+            shares = vertex_shares(hits, mesh.triangles, len(colour), supersample)
+        else:
+            shares = texel_shares(hits, texture, supersample)
+        drawn = shares @ painted
         straight = drawn[:, :3] / np.maximum(drawn[:, 3:], 1e-6)
         picture = np.concatenate([straight, drawn[:, 3:]], axis=1)
         pictures.append(rearrange(picture, "(h w) c -> c h w", h=views.height))
@@ -108,8 +137,6 @@ def mesh_grid(mesh: MovingMesh, cameras: Cameras, height: int, width: int) -> Fr
     """RGBA grid [V, F, 4, H, W] of the mesh from the given cameras."""
     V, F = cameras.shape
     views = Viewpoints.of(cameras, height, width)
-    columns = [
-        mesh_picture(mesh.positions[f], mesh.triangles, mesh.colour, views[torch.arange(V) * F + f]) for f in range(F)
-    ]
+    columns = [mesh_picture(mesh, f, views[torch.arange(V) * F + f]) for f in range(F)]
     frames = torch.from_numpy(np.stack(columns, axis=1)).clamp(0, 1)
     return FrameGrid(frames, torch.zeros(V, F, dtype=torch.bool), cameras, mesh.fps, {"source": "mesh"})
