@@ -38,5 +38,12 @@ def texel_faces(texture: Texture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size = len(texture.picture)
     corners = np.concatenate([texture.uv * size, np.ones((len(texture.uv), 1))], axis=1)[texture.triangles]
     hits = nearest_triangles(corners, size, size)
-    gap, nearest = ndimage.distance_transform_edt(hits.face < 0, return_indices=True)
+    gap, nearest = nearest_of(hits.face >= 0)
     return hits.face[tuple(nearest)], hits.share[tuple(nearest)], gap
+
+
+def nearest_of(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each texel the distance to the nearest chosen one, [R, R], and that one's row and column, [2, R, R]."""
+    found = ndimage.distance_transform_edt(~chosen, return_indices=True)
+    assert found is not None
+    return found[0], found[1]

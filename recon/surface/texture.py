@@ -11,14 +11,13 @@ import dataclasses
 import numpy as np
 import torch
 from einops import rearrange
-from scipy import ndimage
 from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.sparse.linalg import cg
 
 from viewtime.errors import UserError
 from viewtime.recon.fitting.targets import Targets
 
-from .atlas import PADDING, texel_faces, unfolded
+from .atlas import PADDING, nearest_of, texel_faces, unfolded
 from .mesh import MovingMesh, Texture
 from .raster import mesh_hits, texel_shares
 
@@ -45,13 +44,12 @@ def textured(mesh: MovingMesh, targets: Targets, size: int) -> MovingMesh:
     prior = (share[..., None] * mesh.colour[mesh.triangles[face]]).sum(axis=2)
     solved_for = gap < PADDING / 2
     number = np.where(solved_for, np.cumsum(solved_for).reshape(gap.shape) - 1, -1)
-    _, nearest = ndimage.distance_transform_edt(~solved_for, return_indices=True)
+    nearest = nearest_of(solved_for)[1]
     everywhere = number[tuple(nearest)]  # further out the picture repeats, so that coarser reads see no black
     normal, right = _seen(mesh, texture, targets, everywhere.ravel())
     start = prior[solved_for]
     system = (normal + SMOOTH * _neighbours(number) + diags(np.full(len(start), KEEP))).tocsr()
-    inverse = 1 / system.diagonal()
-    jacobi = LinearOperator(system.shape, lambda residual: inverse * residual, dtype=np.float64)
+    jacobi = diags(1 / system.diagonal())
     colours = [
         cg(system, right[:, c] + KEEP * start[:, c], x0=start[:, c], M=jacobi, maxiter=STEPS)[0] for c in range(3)
     ]
