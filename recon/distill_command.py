@@ -48,10 +48,11 @@ def run(config: DistillConfig) -> list[Path]:
     device = _device(config)
     check_weights(config)
     reference = None if config.image is None else Reference.read(config.image, config.reference)
+    if not config.preview_prior:
+        say_estimate(config, device)
     folder = start_run(config.out, "distill", config, config.seed).folder
     if config.preview_prior:
         return [write_prior(name, config, device, reference) for name in used_guidances(config.stages.values())]
-    say_estimate(config, device)
     fit = DistillFit(config, lambda name: open_judge(name, config, device, reference), device, reference)
     run_distill(fit, folder)
     grid = result_grid(fit.scene, config.result)
@@ -97,7 +98,7 @@ def prior_cameras(guidance: Guidance, config: DistillConfig) -> tuple[Cameras, .
     """The views and frames that a guidance looks at together; four sides for one that looks at single pictures."""
     traits, o = guidance.traits, config.result
     views = 4 if traits.kind is Kind.IMAGE else traits.views
-    frames = max(traits.frames, PRIOR_FRAMES) if traits.kind is Kind.VIDEO else traits.frames
+    frames = PRIOR_FRAMES if traits.kind is Kind.VIDEO and traits.frames == 1 else traits.frames
     return (regular_orbit(views, frames, elevation=o.elevation, distance=o.distance, fov_y=o.fov_y),)
 
 

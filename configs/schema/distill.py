@@ -130,12 +130,17 @@ def read_preset(plain: dict[str, Any]) -> dict[str, Any]:
     """The preset that `--config`, or `--method` and `--image`, name, made to fit `--memory`.
 
     Raises:
-        UserError: no such preset.
+        UserError: no such preset or method, or a picture for a method that takes none.
     """
     from viewtime.configs.load import load_preset
+    from viewtime.errors import UserError
 
-    method = str(plain.get("method", "4d-fy"))
-    default = IMAGE_DEFAULT if plain.get("image") is not None else DEFAULTS.get(method, method)
+    method, image = plain.get("method"), plain.get("image")
+    if method not in (None, *DEFAULTS):
+        raise UserError(f"--method {method}; one of {', '.join(DEFAULTS)}")
+    if image is not None and method == "4d-fy" and "config" not in plain:
+        raise UserError(f"--image {image}: 4d-fy takes no picture; use --method dream-in-4d")
+    default = IMAGE_DEFAULT if image is not None else DEFAULTS[method or "4d-fy"]
     name = str(plain.get("config", default))
     mapping = load_preset(name, "distill") | {"config": name}
     return fitted(mapping, plain["memory"]) if plain.get("memory") else mapping

@@ -97,7 +97,7 @@ def folder_image_tower(folder: Path, device: Device, dtype: torch.dtype | None) 
     found = {key: shape for key, shape in file.shapes.items() if key not in NOT_IN_FOLDER}
     check_keys(file.path, {key: their_shape(piece, shapes[name]) for key, (name, piece) in pieces.items()}, found)
     gathered: dict[str, dict[Change, Tensor]] = {}
-    for key, tensor in file.read(pieces):
+    for key, tensor in file.tensors(pieces, device):
         name, piece = pieces[key]
         gathered.setdefault(name, {})[piece.change] = tensor.to(device, dtype)
     loaded = {name: assemble(parts).reshape(shapes[name]) for name, parts in gathered.items()}

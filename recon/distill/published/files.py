@@ -32,6 +32,12 @@ class PublishedFile:
     shapes: Mapping[str, Shape]
     read: Callable[[Iterable[str]], Iterator[tuple[str, Tensor]]]
 
+    def tensors(self, names: Iterable[str], device: torch.device | str) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of chosen names; nothing is read for the meta device, so a file is checked in a moment."""
+        if torch.device(device).type == "meta":
+            return ((name, torch.empty(self.shapes[name], device="meta")) for name in names)
+        return self.read(names)
+
 
 def open_published(path: str | Path) -> PublishedFile:
     """Header of a .safetensors file or index, or of a pickled checkpoint.
@@ -69,7 +75,7 @@ def fill(
     found = {ours: as_linear(file.shapes[theirs], wanted.get(ours)) for theirs, ours in names.items()}
     check_keys(file.path, wanted, found)
     loaded = {}
-    for theirs, tensor in file.read(names):
+    for theirs, tensor in file.tensors(names, device):
         ours = names[theirs]
         kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
         loaded[ours] = tensor.reshape(wanted[ours]).to(device=device, dtype=kind)

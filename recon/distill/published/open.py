@@ -77,7 +77,7 @@ def find(name: str, path: str | Path | None) -> tuple[Published, Path]:
     form = "a diffusers folder" if published.form is None else "its single file or a diffusers folder"
     if path is None or not Path(path).expanduser().exists():
         what = "no weights are given for" if path is None else f"there is nothing at {path} for"
-        raise UserError(f"{what} {name}; download {published.source} and give the path of {form}")
+        raise UserError(f"{what} {name}; download {published.source}, and give the path of {form}")
     return published, Path(path).expanduser()
 
 
@@ -88,7 +88,7 @@ def open_guidance(
     dtype: torch.dtype = torch.float32,
     options: GuidanceOptions | None = None,
 ) -> Guidance:
-    """Load a published guidance, strictly.
+    """Load a published guidance, strictly; on the meta device everything is checked and nothing is read.
 
     Args:
         name: of `CATALOGUE`.

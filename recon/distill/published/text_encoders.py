@@ -93,14 +93,8 @@ def open_text_encoder(path: str | Path, device: torch.device | str, dtype: torch
     path = Path(path)
     if path.is_file():
         return OpenClipText(ldm_text_tower(open_published(path), device, dtype))
-    if not (path / "text_encoder" / "config.json").is_file():
-        raise UserError(f"{path} holds no text encoder: a diffusers folder with text_encoder/ and tokenizer/ is needed")
+    kind = _class_of(path)
     transformers: Any = require("transformers", "train")
-    kind = (read_json(path / "text_encoder" / "config.json").get("architectures") or [""])[0]
-    if kind not in ("CLIPTextModel", "T5EncoderModel"):
-        raise UserError(
-            f"{path / 'text_encoder'} holds {kind or 'no known class'}; CLIPTextModel or T5EncoderModel is needed"
-        )
     options = {"local_files_only": True}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path / "tokenizer", **options)
@@ -113,3 +107,27 @@ def open_text_encoder(path: str | Path, device: torch.device | str, dtype: torch
         missing = sorted(found["missing_keys"])
         raise UserError(f"{path / 'text_encoder'} lacks {len(missing)} tensors ({missing[0]}; …); download it again")
     return TransformersText(tower.eval().requires_grad_(False).to(device), tokenizer, masked=kind == "T5EncoderModel")
+
+
+def check_text_encoder(path: str | Path) -> None:
+    """Raise UserError where `open_text_encoder` would find nothing, without reading the weights."""
+    path = Path(path)
+    if path.is_file():
+        ldm_text_tower(open_published(path), "meta", None)
+    elif not (path / "tokenizer").is_dir():
+        raise UserError(f"{path} has no tokenizer: a diffusers folder with text_encoder/ and tokenizer/ is needed")
+    else:
+        _class_of(path)
+
+
+def _class_of(folder: Path) -> str:
+    """The class of a diffusers folder's text encoder."""
+    part = folder / "text_encoder"
+    if not (part / "config.json").is_file():
+        raise UserError(
+            f"{folder} holds no text encoder: a diffusers folder with text_encoder/ and tokenizer/ is needed"
+        )
+    kind = (read_json(part / "config.json").get("architectures") or [""])[0]
+    if kind not in ("CLIPTextModel", "T5EncoderModel"):
+        raise UserError(f"{part} holds {kind or 'no known class'}; CLIPTextModel or T5EncoderModel is needed")
+    return kind

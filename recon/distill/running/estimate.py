@@ -13,7 +13,7 @@ from viewtime.log import log
 
 from ..fields.make import make_scene
 from ..published.catalogue import CATALOGUE
-from .judges import DTYPES, LoadOptions
+from .judges import DTYPES, load_options
 from .schedule import make_objective, used_guidances, used_shots
 
 GIB = 2**30
@@ -83,14 +83,10 @@ def guidance_memory(
     if key not in known:
         from ..memory import step_memory
 
-        load = LoadOptions(
-            size=options.resize, chunk=options.chunk, recompute=options.recompute, split=options.split,
-            frames_with_gradient=options.frames_with_gradient or None,
-        )  # fmt: skip
         batch = (scenes, shot.views, shot.frames)
         found = step_memory(
-            options.model, make_objective(options), batch, (height, width), DTYPES[options.dtype], load,
-            shared_copy=options.carrier is None,
+            options.model, make_objective(options), batch, (height, width), DTYPES[options.dtype],
+            load_options(options), shared_copy=options.carrier is None,
         )  # fmt: skip
         known[key] = (found.weights, found.peak - found.weights)
     return (name, *known[key])

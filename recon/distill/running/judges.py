@@ -25,8 +25,8 @@ from ..known_scene import KnownGaussians
 from ..noise import scaled_linear_schedule
 from ..published.catalogue import CATALOGUE
 from ..published.open import GuidanceOptions as LoadOptions
-from ..published.open import find, open_copy, open_guidance, share_copy
-from ..published.text_encoders import open_text_encoder
+from ..published.open import open_copy, open_guidance, share_copy
+from ..published.text_encoders import check_text_encoder, open_text_encoder
 from ..teacher import Teacher
 from .reference import Reference
 from .schedule import Judge, make_objective, scalar, used_guidances
@@ -40,7 +40,7 @@ def weights_of(name: str, config: DistillConfig) -> Path | None:
 
 
 def check_weights(config: DistillConfig) -> None:
-    """Raise UserError at the start for what a later stage would miss."""
+    """Raise UserError at the start for what a later stage would miss or refuse; no weights are read."""
     unknown = set(config.weights) - set(config.guidances)
     if unknown:
         raise UserError(
@@ -50,13 +50,17 @@ def check_weights(config: DistillConfig) -> None:
         options = config.guidances[name]
         try:
             if options.model in CATALOGUE:
-                find(options.model, weights_of(name, config))
+                load = load_options(options, _lora(options, config))
+                opened = open_guidance(options.model, weights_of(name, config), "meta", options=load)
+                if opened.traits.wants_text:
+                    _check_text(name, options, weights_of(name, config))
             elif options.model == "grid":
                 find_weights(str(weights_of(name, config)))
             if options.loss == "vsd" and options.carrier is not None:
-                find("sd-2.1", options.carrier)
+                open_copy(options.carrier, "meta")
         except UserError as error:
-            raise UserError(f"guidance {name}: {error} (--weights.{name} PATH)") from error
+            where = "" if "(--" in str(error) else f" (--weights.{name} PATH)"
+            raise UserError(f"guidance {name}: {error}{where}") from error
         if options.model == "grid" and options.clip is None:
             raise UserError(f"guidance {name}: a grid model follows a clip: give --guidances.{name}.clip GRID_FOLDER")
     if config.lora is not None and not any(o.model.startswith("sd-") for o in config.guidances.values()):
@@ -89,13 +93,7 @@ def open_guided(
     if options.model == "grid":
         return _grid(name, options, path, config, device)
     dtype = DTYPES[options.dtype] if device.type == "cuda" else torch.float32
-    lora = options.lora or (config.lora if options.model.startswith("sd-") else None)
-    load = LoadOptions(
-        size=options.resize, chunk=options.chunk, recompute=options.recompute, split=options.split,
-        frames_with_gradient=options.frames_with_gradient or None,
-        vae=None if options.vae is None else str(options.vae), lora=None if lora is None else str(lora),
-    )  # fmt: skip
-    guidance = open_guidance(options.model, path, device, dtype, load)
+    guidance = open_guidance(options.model, path, device, dtype, load_options(options, _lora(options, config)))
     if isinstance(guidance, Zero123Guidance):
         if reference is None:
             raise UserError(f"guidance {name}: {options.model} looks at a picture: give --image FILE.png (RGBA)")
@@ -103,6 +101,20 @@ def open_guided(
         picture = reference.picture.to(device)
         return guidance, guidance.reference(picture, o.elevation, o.azimuth, o.distance, config.prompt)
     return guidance, _text(name, options, path, config.prompt).to(device)
+
+
+def load_options(options: GuidanceOptions, lora: Path | None = None) -> LoadOptions:
+    """How a published network is to be loaded."""
+    o = options
+    return LoadOptions(
+        size=o.resize, chunk=o.chunk, recompute=o.recompute, split=o.split,
+        frames_with_gradient=o.frames_with_gradient or None,
+        vae=None if o.vae is None else str(o.vae), lora=None if lora is None else str(lora),
+    )  # fmt: skip
+
+
+def _lora(options: GuidanceOptions, config: DistillConfig) -> Path | None:
+    return options.lora or (config.lora if options.model.startswith("sd-") else None)
 
 
 def analytic_guidance(name: str, options: GuidanceOptions) -> AnalyticGuidance:
@@ -125,6 +137,15 @@ def _text(name: str, options: GuidanceOptions, path: Path | None, prompt: str) -
     words = None if options.view_words is None else ViewWords(*options.view_words)
     negative = QUALITY_WORDS if options.negative == "quality" else options.negative
     return encode_prompt(encoder, prompt, negative, words)
+
+
+def _check_text(name: str, options: GuidanceOptions, path: Path | None) -> None:
+    place = options.text_encoder or path
+    assert place is not None, "open_guidance refuses a missing path"
+    try:
+        check_text_encoder(place)
+    except UserError as error:
+        raise UserError(f"{error} (--guidances.{name}.text_encoder PATH)") from error
 
 
 def _copy(name: str, options: GuidanceOptions, guidance: Guidance, device: torch.device) -> CameraCopy:

@@ -85,5 +85,5 @@ class Watch:
 
 
 def all_finite(tensors: list[Tensor]) -> bool:
-    """Whether no value is NaN or infinite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    """Whether no value is NaN or infinite; the host asks once."""
+    return not tensors or bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())

@@ -1,6 +1,9 @@
 """`viewtime distill`: from the words to the folder, with exact denoisers and small published networks; bad input."""
 
 import json
+import os
+import re
+import shutil
 import struct
 
 import pytest
@@ -8,11 +11,16 @@ import torch
 from golden_parts import unet2d, unet3d
 from test_published_weights import clip_folder, folder
 
+from tests.sample.small_models import mini_weights
+from viewtime.cameras import regular_orbit
 from viewtime.cli import main
 from viewtime.configs.load import presets
 from viewtime.configs.schema.distill import MEMORY, DistillConfig
 from viewtime.grid import FrameGrid
 from viewtime.images import write_image
+from viewtime.recon.distill.known_scene import KnownGaussians
+from viewtime.recon.distill.memory import StepMemory
+from viewtime.recon.distill.running.estimate import say_estimate
 from viewtime.recon.distill.running.fit import DistillFit
 from viewtime.recon.distill.running.judges import open_judge
 from viewtime.recon.distill.running.schedule import check_stage, make_objective
@@ -96,6 +104,47 @@ def test_what_a_guidance_alone_draws(tmp_path, capsys):
     assert paths == ["prior_image.png", "prior_video.png", "prior_views.png"]
 
 
+def knights_clip(path, frames=5, size=32):
+    """A grid folder with one view of the knight that ships."""
+    cameras = regular_orbit(1, frames, elevation=10.0, distance=2.7, fov_y=30.0)
+    times = torch.arange(frames, dtype=torch.float64) / frames
+    cells = KnownGaussians.of()(cameras, times, (size, size))
+    straight = torch.cat([cells[:, :, :3] / cells[:, :, 3:].clamp_min(1e-4), cells[:, :, 3:]], dim=2).clamp(0, 1)
+    known = torch.ones(1, frames, dtype=torch.bool)
+    return str(FrameGrid(straight, known, cameras, 12.0, {}).save(path, lossless=True))
+
+
+@pytest.fixture
+def by_mini(tmp_path):
+    """Both papers' guidances replaced by our own small network: four views of an instant, and a video of one view."""
+    words = ["--config", "dream-in-4d-debug", *SCENE, "--stages.shape.shots.both.guidances", "[views]"]
+    for name, views, loss, weight in (("views", 4, "reconstruction", "{sds: 0.01}"), ("video", 1, "sds", "{sds: 1.0}")):
+        words += [f"--guidances.{name}.model", "grid", f"--guidances.{name}.views", str(views)]
+        words += [f"--guidances.{name}.loss", loss, f"--guidances.{name}.weight", weight]
+        words += [f"--weights.{name}", str(mini_weights(tmp_path))]
+    words += ["--stages.shape.shots.both.sizes", "[[16, 16, 1]]", "--stages.motion.shots.video.sizes", "[[16, 16, 1]]"]
+    return [*words, "--stages.motion.shots.video.frames", "5"]
+
+
+def test_our_own_grid_model_guides_views_and_videos(by_mini, tmp_path, capsys):
+    clip = knights_clip(tmp_path / "clip")
+    words = [*by_mini, "--guidances.views.clip", clip, "--guidances.video.clip", clip]
+    steps = ["--stages.shape.steps", "3", "--stages.motion.steps", "3", "--result.reconstruct", "false"]
+    assert distill(*words, *steps, *RESULT, "--out", str(tmp_path / "run")) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "losses.jsonl").read_text().splitlines()]
+    assert [set(line["losses"]) - {"video.variation"} for line in lines] == [{"views.sds"}] * 3 + [{"video.sds"}] * 3
+    assert not any(line["skipped"] for line in lines)
+    prior = ["--preview_prior", "true", "--preview_steps", "2", "--out", str(tmp_path / "prior")]
+    assert distill(*words, *prior) == 0
+    assert {path.name for path in (tmp_path / "prior").glob("*.png")} == {"prior_views.png", "prior_video.png"}
+    capsys.readouterr()
+    assert distill(*by_mini, "--guidances.video.clip", clip, "--out", str(tmp_path / "no")) == 1
+    assert "give --guidances.views.clip GRID_FOLDER" in capsys.readouterr().err
+    short = knights_clip(tmp_path / "short", frames=2)
+    assert distill(*words[:-1], short, *steps, "--out", str(tmp_path / "no")) == 1
+    assert "has 2 frames; its videos have 5" in capsys.readouterr().err
+
+
 @pytest.fixture
 def networks(tmp_path):
     image = clip_folder(folder(tmp_path / "image", unet2d("sd")))
@@ -136,6 +185,67 @@ def test_4d_fys_stages_with_small_published_networks(networks):
     assert not any(record["skipped"] for record in fit.records)
 
 
+NO_VIEWS = [
+    *("--stages.shape.steps", "0", "--stages.appearance.shots.views.probability", "0"),
+    *("--stages.appearance.shots.image.probability", "1", "--stages.motion.shots.views.probability", "0"),
+    *("--stages.motion.shots.image.probability", "0.5", "--stages.motion.shots.video.probability", "0.5"),
+]
+
+
+class Code:
+    def __reduce__(self):
+        return os.system, ("touch stolen",)
+
+
+def test_wrong_weights_of_any_stage_end_the_run_before_it_starts(networks, tmp_path, capsys, monkeypatch):
+    """Each in one line that names the guidance; nothing is written, and no code of a pickle runs."""
+    monkeypatch.chdir(tmp_path)
+    image, video = networks[1], networks[3]
+    torch.save({"state_dict": {"a": torch.zeros(2)}, "callbacks": Code()}, "evil.ckpt")
+    shutil.copytree(image, "mute")
+    shutil.rmtree("mute/text_encoder")
+    (tmp_path / "lora").mkdir()
+    for changes, message in (
+        (["--weights.video", image], "guidance video: .* holds a network for images; one for videos is asked for"),
+        (["--weights.image", video], "guidance image: .* holds a network for videos"),
+        (["--weights.image", "evil.ckpt"], r"guidance image: evil.ckpt is a pickle that names \w+.system"),
+        (["--weights.image", "mute"], r"guidance image: mute holds no text encoder.*--guidances.image.text_encoder"),
+        (["--guidances.image.carrier", video], r"unet holds UNet3DConditionModel; UNet2DConditionModel is needed"),
+        (["--guidances.image.carrier", "none"], "guidance image: there is nothing at none for sd-2.1"),
+        (["--lora", "lora"], "guidance image: lora has no pytorch_lora_weights.safetensors"),
+    ):
+        assert distill("--config", "4d-fy-code", *NO_VIEWS, *networks, *changes, "--out", "run") == 1
+        error = capsys.readouterr().err.strip()
+        assert re.search(message, error), error
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "stolen").exists()
+
+
+def test_a_run_that_does_not_fit_is_refused_with_what_would(networks, tmp_path, capsys, monkeypatch):
+    """The estimate is said first; a run that was told to start anyway starts."""
+    seen = []
+
+    def pretended(options, objective, *shape, **others):
+        seen.append(options)
+        return StepMemory(4 * 2**30, 30 * 2**30)
+
+    monkeypatch.setattr("viewtime.recon.distill.memory.step_memory", pretended)
+    out = ["--out", str(tmp_path / "run")]
+    assert distill("--config", "4d-fy-code", *NO_VIEWS, *networks, "--memory", "24", *out) == 1
+    *said, error = capsys.readouterr().err.strip().splitlines()
+    assert set(seen) == {"sd-2.1-base", "zeroscope"}
+    assert any("stage appearance: about" in line and "guidances 4.0, their step 26.0" in line for line in said)
+    assert re.search(
+        r"stage motion needs about 4\d GB and there are 24: take --memory 12, or start with --fit_anyway", error
+    )
+    assert not (tmp_path / "run").exists()
+    config = DistillConfig.from_argv(
+        ["a", "--config", "4d-fy-code", *NO_VIEWS, *networks, "--memory", "24", "--fit_anyway", "true"], "test"
+    )
+    say_estimate(config, torch.device("cpu"))
+
+
 def picture(path, channels):
     pixels = torch.zeros(16, 16, channels)
     pixels[4:12, 4:12] = 1.0
@@ -150,6 +260,8 @@ def picture(path, channels):
         (["--weights.vews", "x"], "no guidance has that name"),
         (["--image", "{rgba}", "--method", "4d-fy", "--config", "4d-fy-code"], "follows no picture"),
         (["--config", "dream-in-4d-image"], "give --image FILE.png"),
+        (["--image", "{rgba}", "--method", "4d-fy"], "4d-fy takes no picture; use --method dream-in-4d"),
+        (["--method", "5d"], "--method 5d; one of 4d-fy, dream-in-4d"),
         (["--config", "dream-in-4d-debug", "--lora", "{tmp}"], "no guidance by Stable Diffusion"),
         (["--config", "dream-in-4d-debug", "--device", "cuda"], "no CUDA device"),
         (["--memory", "13"], "--memory 13; one of 12, 24, 48, 80"),
