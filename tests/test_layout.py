@@ -23,7 +23,7 @@ RANK_5 = {"viewtime/__init__.py", "viewtime/cli.py", "viewtime/__main__.py", "vi
 SHORT_NAMES = {"model", "configs", "data", "sample", "train", "recon", "tools", "render_objaverse"}
 # Top floor first; what lies in the folder itself stands above all of its rooms. A room imports those after it.
 FLOORS = {
-    "recon": ["distill", "direct", "nerf", "gaussians", "export", "surface", "fitting", "render"],
+    "recon": ["distill", "direct", "nerf", "interchange", "gaussians", "export", "surface", "fitting", "render"],
     "sample": ["run", "models", "solver", "plan", "input", "metrics"],
 }
 MOST_FILES = 15  # in one room

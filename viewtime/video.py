@@ -266,6 +266,22 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, crf: int = 12)
     return path
 
 
+def write_webm(path: str | Path, frames: np.ndarray, fps: float, crf: int = 18) -> Path:
+    """Write [F, H, W, 4] frames with straight alpha (uint8, or floats in [0, 1]) as VP9 with an alpha layer."""
+    path = Path(path)
+    pixels = to_uint8(frames)
+    pixels = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2), (0, 0)), mode="edge")
+    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = pixels.shape[1:3]
+        stream.pix_fmt = "yuva420p"
+        stream.options = {"crf": str(crf), "b": "0", "cpu-used": "4", "auto-alt-ref": "0"}  # alt refs drop the alpha
+        for frame in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgba")))
+        container.mux(stream.encode())
+    return path
+
+
 def write_gif(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     """Write [F, H, W, 3] frames as an endless GIF."""
     path = Path(path)

@@ -10,7 +10,10 @@ import tyro
 
 from .reconstruct import MeshOptions
 
-Format = Literal["glb", "obj", "mesh_ply", "gaussian_ply", "orbit", "turntable", "depth", "normal", "view", "html"]
+Format = Literal[
+    "glb", "fbx", "usd", "usdz", "alembic", "obj", "mesh_ply", "gaussian_ply", "spz", "splat", "orbit", "turntable",
+    "webm", "depth", "normal", "view", "html", "colmap",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,10 @@ class ExportConfig:
     Attributes:
         source: an asset folder of `viewtime reconstruct`, or a weight file.
         out: folder (asset) or file (weights) to write; default: the asset folder itself.
-        formats: glb (animated), obj, mesh_ply and gaussian_ply (one file per frame), orbit, turntable (GIF), depth,
-            normal, view (fixed camera at `azimuth`), html (a page that plays the asset). Assets only.
+        formats: meshes: glb (animated), fbx, usd, usdz and alembic (these through Blender, extra `render`), obj and
+            mesh_ply (one file per frame); Gaussians: gaussian_ply, spz and splat (one file per frame); films: orbit,
+            turntable (GIF), webm (with alpha), depth, normal, view (fixed camera at `azimuth`); html (a page that
+            plays the asset); of a grid: colmap (one folder per frame), webm (one film per view).
         grid: the grid that the asset was fitted to; its masks refine the mesh.
         azimuth: of the fixed view, degrees.
         size: height and width of videos, pixels.

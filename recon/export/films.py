@@ -14,7 +14,7 @@ from torch import Tensor
 from viewtime.cameras import DEFAULT_DISTANCE, DEFAULT_FOV_Y, Cameras
 from viewtime.recon.render.moving import Renderable
 from viewtime.recon.render.splats import Viewpoints
-from viewtime.video import write_gif, write_video
+from viewtime.video import write_gif, write_video, write_webm
 
 AT_ONCE = 8
 
@@ -31,14 +31,21 @@ def orbit_cameras(info: dict[str, Any], pictures: int, turn: float = 360.0, azim
 
 
 def film(asset: Renderable, cameras: Cameras, times: list[float], size: int, kind: str = "colour") -> np.ndarray:
-    """uint8 [T, size, size, 3]: colour on white, depth (near is bright) or normals (camera axes)."""
+    """uint8 [T, size, size, 3]: colour on white, depth (near is bright) or normals (camera axes).
+
+    With `kind` transparent [T, size, size, 4], straight alpha.
+    """
     views = Viewpoints.of(cameras, size, size)
     frames = []
     for first in range(0, len(times), AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        picture = asset.render(views[part], times[part], with_depth=kind != "colour")
+        picture = asset.render(views[part], times[part], with_depth=kind in ("depth", "normal"))
         if kind == "colour":
             frames.append(picture.on(1.0))
+            continue
+        if kind == "transparent":
+            straight = picture.rgb / picture.alpha.clamp(min=1e-4)
+            frames.append(torch.cat([straight.clamp(0, 1), picture.alpha], dim=1))
             continue
         assert picture.depth is not None
         depth = picture.depth / picture.alpha.clamp(min=1e-4)
@@ -69,14 +76,17 @@ def normal_colour(depth: Tensor, views: Viewpoints) -> Tensor:
 
 
 def write_orbit(asset: Renderable, path: Path, *, seconds: float = 4.0, size: int = 256, kind: str = "colour") -> Path:
-    """The camera goes round once while the clip plays to and fro; mp4, or GIF by suffix."""
+    """The camera goes round once while the clip plays to and fro; mp4, GIF or WebM with alpha by suffix."""
     fps = 24.0
     pictures = max(2, round(seconds * fps))
     cycle = max(1, asset.frames - 1)
     phase = (torch.arange(pictures) / fps * asset.fps) % (2 * cycle)
     times = torch.where(phase <= cycle, phase, 2 * cycle - phase).tolist()
-    frames = film(asset, orbit_cameras(asset.info, pictures), times, size, kind)
-    return write_gif(path, frames, fps) if path.suffix == ".gif" else write_video(path, frames, fps)
+    writers = {".gif": write_gif, ".webm": write_webm}
+    frames = film(
+        asset, orbit_cameras(asset.info, pictures), times, size, "transparent" if path.suffix == ".webm" else kind
+    )
+    return writers.get(path.suffix, write_video)(path, frames, fps)
 
 
 def write_fixed_view(asset: Renderable, path: Path, azimuth: float, size: int = 256, kind: str = "colour") -> Path:

@@ -26,19 +26,23 @@ def linear_from_srgb(colour: np.ndarray) -> np.ndarray:
     return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
 
 
-def write_animated(mesh: MovingMesh, path: Path, options: MeshOptions) -> Path:
-    """Write the mesh with the animation, in the place and at the frame rate that the options name."""
+def write_animated(mesh: MovingMesh, path: Path, options: MeshOptions, *, unlit: bool = True) -> Path:
+    """Write the mesh with the animation, in the place and at the frame rate that the options name.
+
+    Raises:
+        UserError: options that mean no place or no time.
+    """
     mesh = placed(mesh, options)
     skinned = options.animation == "skin" and len(mesh.positions) > 1
-    return write_glb(mesh, path, skin_mesh(mesh, options.joints) if skinned else None)
+    return write_glb(mesh, path, skin_mesh(mesh, options.joints) if skinned else None, unlit=unlit)
 
 
-def write_glb(mesh: MovingMesh, path: Path, skin: Skin | None = None) -> Path:
+def write_glb(mesh: MovingMesh, path: Path, skin: Skin | None = None, *, unlit: bool = True) -> Path:
     """Write the mesh with its animation; frame f is shown at f / fps seconds.
 
-    Colours are baked light, so the material is unlit (KHR_materials_unlit); normals are there for those who light it
-    anew. With a skin, whose `pose` approximates the mesh's frames, the file holds joints and weights; without one it
-    holds every frame exactly, as morph targets.
+    Colours are baked light, so the material is unlit (KHR_materials_unlit), unless another program is to make its own
+    of it; normals are there for those who light it anew. With a skin, whose `pose` approximates the mesh's frames, the
+    file holds joints and weights; without one it holds every frame exactly, as morph targets.
     """
     F, P, _ = mesh.positions.shape
     corner = np.arange(P) if mesh.texture is None else mesh.texture.vertex
@@ -56,16 +60,18 @@ def write_glb(mesh: MovingMesh, path: Path, skin: Skin | None = None) -> Path:
     primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": 0, "mode": 4}
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": f"viewtime {__version__}"},
-        "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "viewtime"}],
         "materials": [{
-            "name": "baked", "extensions": {"KHR_materials_unlit": {}},
+            "name": "baked",
             "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
         }],
         "meshes": [{"name": "viewtime", "primitives": [primitive]}],
     }  # fmt: skip
+    if unlit:
+        document["extensionsUsed"] = ["KHR_materials_unlit"]
+        document["materials"][0]["extensions"] = {"KHR_materials_unlit": {}}
     _add_colours(document, buffer, mesh)
     if F > 1:
         times = buffer.add(np.arange(F, dtype=np.float32) / np.float32(mesh.fps), FLOAT, "SCALAR", bounds=True)

@@ -52,7 +52,7 @@ def folder(asset, tmp_path_factory):
 def exported(folder, tmp_path_factory):
     """The folder with every format."""
     out = tmp_path_factory.mktemp("out")
-    formats = ("glb", "obj", "mesh_ply", "gaussian_ply", "turntable", "depth", "normal", "view", "html")
+    formats = ("glb", "obj", "mesh_ply", "gaussian_ply", "turntable", "webm", "depth", "normal", "view", "html")
     options = MeshOptions(faces=600, resolution=40)
     paths = export_asset(ExportConfig(folder, out, formats, size=48, mesh=options))
     assert len(paths) == len(formats)
@@ -100,6 +100,16 @@ def test_films_show_the_object_on_white(exported):
     assert depth[24, 24].mean() > depth[24, 24 - 7].mean() + 5  # the middle of the ball is nearer than its side
     normal = read_video(exported / "normal.mp4").frames[0].astype(int)
     assert normal[24, 24, 2] > 200  # towards the camera
+
+
+def test_the_orbit_with_alpha_has_no_background(exported):
+    video = read_video(exported / "orbit.webm")
+    assert video.frames.shape == (96, 48, 48, 4)
+    alpha = video.frames[..., 3].astype(int)
+    assert alpha[:, :4].max() < 20
+    assert alpha[:, 24, 20:28].min() > 200
+    opaque = video.frames[0][video.frames[0][..., 3] > 250][:, :3].astype(int)
+    assert np.abs(opaque - opaque.mean(axis=1, keepdims=True)).max(axis=1).mean() > 60  # red and blue, not white
 
 
 def page_data(path):

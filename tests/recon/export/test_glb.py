@@ -3,13 +3,12 @@
 import dataclasses
 import importlib.util
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from node_modules_of_tests import node_module
 from scenes import ball
 
 from benchmarks.blender_import import imported_points
@@ -24,7 +23,6 @@ from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.pose import pose_scene
 
 TOLERANCE = 2e-5  # world units
-VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 
 
 def swimming(frames=5):
@@ -154,22 +152,8 @@ def test_a_skinned_file_is_smaller(tmp_path):
 
 @pytest.fixture(scope="session")
 def validator():
-    """Folder of the npm module, fetched once into the user's cache."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        pytest.skip("node and npm are not installed")
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "viewtime" / "node"
-    module = base / "node_modules" / "gltf-validator"
-    if not module.is_dir():
-        base.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(base), "--no-audit", "--no-fund", "--fetch-retries=0", VALIDATOR]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"npm could not fetch {VALIDATOR} within 60 s")
-        if done.returncode:
-            pytest.skip(f"npm could not fetch {VALIDATOR}: {done.stderr.strip()[-200:]}")
-    return module
+    """Folder of the npm module."""
+    return node_module("gltf-validator", "2.0.0-dev.3.10")
 
 
 def khronos(validator, path):
