@@ -10,6 +10,15 @@ from types import ModuleType
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_SPACE_WORDS = ("no space left on device", "disk quota exceeded", "unexpected pos", "failed writing file")
 NO_MEMORY_WORDS = ("can't allocate memory", "cannot allocate memory", "unable to mmap", "cuda out of memory")
+SHARED_MEMORY_ADVICE = (
+    "run with one worker (--workers 1; for training --data.options.workers 0), "
+    "or give the container /dev/shm (--shm-size)"
+)
+SHARED_MEMORY_MODULES = (
+    "multiprocessing/synchronize.py",
+    "multiprocessing/heap.py",
+    "multiprocessing/shared_memory.py",
+)
 SHARED_MEMORY_WORDS = ("/dev/shm", "shared memory", "shm_open", "sem_open")
 
 
@@ -33,6 +42,10 @@ def machine_failure(error: BaseException) -> UserError | None:
     """
     link: BaseException | None = error
     while link is not None:
+        if isinstance(link, OSError) and _raised_in(link, SHARED_MEMORY_MODULES):
+            return UserError(
+                f"this machine gives worker processes no shared memory ({_first_line(link)}): {SHARED_MEMORY_ADVICE}"
+            )
         words, number = str(link).lower(), getattr(link, "errno", None)
         if number in NO_SPACE or any(text in words for text in NO_SPACE_WORDS):
             where = f" at {link.filename}" if getattr(link, "filename", None) else ""
@@ -41,14 +54,23 @@ def machine_failure(error: BaseException) -> UserError | None:
             return UserError(f"out of memory ({_first_line(link)}); take smaller sizes or fewer workers")
         if isinstance(link, OSError | RuntimeError) and any(text in words for text in SHARED_MEMORY_WORDS):
             return UserError(
-                f"this machine gives worker processes no shared memory ({_first_line(link)}): run with one worker "
-                "(--workers 1; for training --data.options.workers 0), or give the container /dev/shm (--shm-size)"
+                f"this machine gives worker processes no shared memory ({_first_line(link)}): {SHARED_MEMORY_ADVICE}"
             )
         link = link.__cause__ or link.__context__
     if isinstance(error, OSError) and number_of(error) and not isinstance(error, ConnectionError):
         where = f"{error.filename}: " if error.filename else ""
         return UserError(f"{where}{error.strerror}; check the path and its permissions")
     return None
+
+
+def _raised_in(error: BaseException, modules: tuple[str, ...]) -> bool:
+    """Whether it came through one of these files."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.endswith(modules):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def number_of(error: OSError) -> int:

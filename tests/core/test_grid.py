@@ -52,6 +52,10 @@ def test_rows_columns_and_diagonals_are_the_cells_they_name():
     assert torch.equal(grid.column(3), grid.frames[:, 3])
     cells = [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4)]
     assert torch.equal(grid.diagonal(), torch.stack([grid.frames[v, f] for v, f in cells]))
+    cells = [(1, 0), (0, 1), (1, 2), (0, 3), (1, 4)]  # the shorter axis begins there and wraps
+    assert torch.equal(grid.diagonal(3), torch.stack([grid.frames[v, f] for v, f in cells]))
+    tall = make_grid(V=5, F=2)
+    assert torch.equal(tall.diagonal(), torch.stack([tall.frames[v, v % 2] for v in range(5)]))
     part = grid[1, 2:4]
     assert part.shape[:2] == (1, 2)
     assert torch.equal(part.frames[0, 1], grid.frames[1, 3])

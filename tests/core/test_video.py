@@ -1,6 +1,7 @@
 import struct
 import zlib
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from viewtime.errors import UserError
 from viewtime.hdr import BT2020, HLG, PQ, to_screen
 from viewtime.image_files import read_image
-from viewtime.video import read_video, upright, write_gif, write_video
+from viewtime.video import display_matrix, read_video, upright, write_gif, write_video
 
 
 def counting_frames(count=30, height=48, width=64) -> np.ndarray:
@@ -253,3 +254,31 @@ def test_mixed_sizes_are_one_line_even_where_shrinking_makes_them_alike(tmp_path
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     with pytest.raises(UserError, match=r"b\.png has 128 × 64 pixels, the first image 64 × 32"):
         read_video(tmp_path, max_side=32)
+
+
+def test_hlg_between_its_two_branches_is_that_of_bt2100():
+    """Table 5: 0.5 is 1/12 of the scene's light by either branch; 0.65 is 0.2064 by the upper one."""
+    assert (
+        to_screen(np.full((1, 3), 0.4999), HLG, BT2020)[0, 0] == to_screen(np.full((1, 3), 0.5001), HLG, BT2020)[0, 0]
+    )
+    scene = (np.exp((0.65 - 0.55991073) / 0.17883277) + 0.28466892) / 12
+    linear = 1000 * scene**1.2 / 203
+    assert to_screen(np.full((1, 3), 0.65), HLG, BT2020)[0, 0] == round(255 * (1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def test_only_a_display_matrix_turns_a_picture():
+    def item(kind: str, values: tuple[int, ...]) -> SimpleNamespace:
+        data = struct.pack(f"<{len(values)}i", *values)
+        side = type("Side", (bytes,), {"type": SimpleNamespace(name=kind), "buffer_size": len(data)})
+        return side(data)
+
+    quarter = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    for side, wanted in (
+        ([], (1, 0, 0, 1)),
+        ([item("DISPLAYMATRIX", quarter)], (0, 1, -1, 0)),
+        ([item("SEI_UNREGISTERED", quarter)], (1, 0, 0, 1)),
+        ([item("DISPLAYMATRIX", quarter[:4])], (1, 0, 0, 1)),
+        ([item("SEI_UNREGISTERED", (5,)), item("DISPLAYMATRIX", quarter)], (0, 1, -1, 0)),
+        ([item("DISPLAYMATRIX", (0,) * 9)], (1, 0, 0, 1)),
+    ):
+        assert display_matrix(SimpleNamespace(side_data=side)) == wanted
