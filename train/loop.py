@@ -34,7 +34,7 @@ from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
 from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
 from viewtime.train.signals import StopRequested, StopSignals
-from viewtime.train.state.checkpoint import checkpoints, export_weights, load_checkpoint, save_checkpoint
+from viewtime.train.state.checkpoint import checkpoints, export_weights, load_checkpoint, prune, save_checkpoint
 from viewtime.train.state.ema import PowerEma
 from viewtime.train.streams.batches import Batch, read_batch
 from viewtime.train.watch.report import Report, StepTimes
@@ -294,6 +294,8 @@ class Trainer:
 
     def resume(self) -> dict | None:
         """Restore the newest checkpoint; returns this process's stream position, or None for a fresh start."""
+        if self.accelerator.is_main_process:  # a run killed as it thinned them out may have been at its end
+            prune(self.folder / "checkpoints", self.config.checkpoint)
         found = checkpoints(self.folder / "checkpoints")
         if not found:
             return None

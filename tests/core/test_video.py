@@ -267,7 +267,7 @@ def test_hlg_between_its_two_branches_is_that_of_bt2100():
 
 
 def test_only_a_display_matrix_turns_a_picture():
-    def item(kind: str, values: tuple[int, ...]) -> SimpleNamespace:
+    def item(kind: str, values: tuple[int, ...]) -> bytes:
         data = struct.pack(f"<{len(values)}i", *values)
         side = type("Side", (bytes,), {"type": SimpleNamespace(name=kind), "buffer_size": len(data)})
         return side(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -117,3 +118,14 @@ def test_a_folder_without_its_record_is_no_checkpoint_and_a_step_is_replaced_who
 def test_two_trainings_in_one_folder_are_refused(tiny, tmp_path):
     with alone_in(tmp_path / "run"), pytest.raises(UserError, match="another run is writing to"):
         run(tiny())
+
+
+def test_checkpoints_that_a_kill_left_unthinned_are_thinned_by_the_complete_run(tiny, tmp_path):
+    config = tiny(checkpoint={"every_steps": 4, "keep_last": 1})
+    Trainer(config).run()
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(folder / "step_00000008", folder / "step_00000004")
+    shutil.copytree(folder / "step_00000008" / "accelerate", folder / ".step_00000002.partial")
+    AcceleratorState._reset_state(True)
+    assert Trainer(config).run().step == 8
+    assert [path.name for path in folder.iterdir()] == ["step_00000008"]
