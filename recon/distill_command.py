@@ -17,6 +17,7 @@ from viewtime.grid import FrameGrid
 from viewtime.images import write_image
 from viewtime.log import log
 from viewtime.run_folder import start_run
+from viewtime.run_lock import alone_in
 
 from .command import write_asset
 from .distill.guidance.base import Guidance, Kind, SeededDraws
@@ -29,6 +30,7 @@ from .distill.running.reference import Reference
 from .distill.running.schedule import used_guidances
 from .distill.running.show import result_grid
 from .export_command import export_asset
+from .fitting.resume import close_states
 
 PRIOR_SCALE, PRIOR_FRAMES = 7.5, 8
 
@@ -50,6 +52,11 @@ def run(config: DistillConfig) -> list[Path]:
     reference = None if config.image is None else Reference.read(config.image, config.reference)
     if not config.preview_prior:
         say_estimate(config, device)
+    with alone_in(config.out):
+        return _write(config, device, reference)
+
+
+def _write(config: DistillConfig, device: torch.device, reference: Reference | None) -> list[Path]:
     folder = start_run(config.out, "distill", config, config.seed).folder
     if config.preview_prior:
         return [write_prior(name, config, device, reference) for name in used_guidances(config.stages.values())]
@@ -59,7 +66,7 @@ def run(config: DistillConfig) -> list[Path]:
     paths = [folder / RECORD, folder / PREVIEW, grid.save(folder / "grid", lossless=True)]
     if config.result.reconstruct:
         paths += _asset(config, folder)
-    (folder / STATE).unlink(missing_ok=True)
+    close_states(folder, (STATE,))
     return paths
 
 

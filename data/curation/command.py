@@ -22,6 +22,7 @@ from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
 from viewtime.log import log, progress
 from viewtime.run_folder import start_run
+from viewtime.run_lock import alone_in
 
 AHEAD = 4  # candidates in the works for each worker
 
@@ -33,12 +34,17 @@ def run(config: CurateConfig) -> list[Path]:
         Paths of manifest.jsonl and summary.json.
 
     Raises:
-        UserError: nothing to curate, an earlier run with other settings lies there, or too many downloads failed.
+        UserError: nothing to curate, an earlier run with other settings lies there, another
+            run writes there, or too many downloads failed.
     """
     if config.workers < 1:
         raise UserError(f"--workers {config.workers}; must be at least 1")
-    output = Path(config.out)
     candidates = list(_candidates(config))
+    with alone_in(config.out):
+        return _curate(config, candidates, Path(config.out))
+
+
+def _curate(config: CurateConfig, candidates: list[Candidate], output: Path) -> list[Path]:
     manifest = output / "manifest.jsonl"
     done = _earlier_rows(config, manifest)
     start_run(output, "curate", config)

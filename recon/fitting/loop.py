@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
 
+from .resume import DAMAGE
 from .schedule import Schedule
 
 SMALLEST_GAIN_DB = 0.02  # that counts as still rising
@@ -115,7 +115,7 @@ def restore(fit: Fit, state: Path) -> None:
     """
     try:
         fit.restore(state)
-    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{state} is damaged ({reason}); start anew with --no-resume") from error
     log.info(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
@@ -13,27 +15,34 @@ from viewtime.run_folder import plain
 
 STATES = ("state.pt", "first_pass.pt", "nerf_state.pt")
 BELONGS_TO = "state.fingerprint"
+DAMAGE = (
+    RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError,
+)  # fmt: skip  # what reading a damaged state raises
 # Options that change no step of a fit; the grid counts by its content.
 WITHOUT_EFFECT = ("grid", "out", "preset", "resume", "save_every", "orbit_seconds", "mesh", "device")
 
 
 def open_states(folder: Path, grid: FrameGrid, config: ReconstructConfig) -> None:
     """Keep the states in a run folder if they are of this grid and these options and are wanted; delete them if not."""
-    mark, found = folder / BELONGS_TO, [folder / name for name in STATES if (folder / name).is_file()]
-    text = fit_fingerprint(grid, config)
-    if config.resume and mark.is_file() and mark.read_text() == text:
+    keep_states(folder, STATES, fit_fingerprint(grid, config), config.resume)
+
+
+def keep_states(folder: Path, names: Sequence[str], text: str, wanted: bool) -> None:
+    """Keep saved states of these names if they are wanted and the folder's mark is this text; delete them if not."""
+    mark, found = folder / BELONGS_TO, [folder / name for name in names if (folder / name).is_file()]
+    if wanted and mark.is_file() and mark.read_text() == text:
         return
-    if found and config.resume:
-        log.warning("%s holds the state of a fit of another grid or with other options: starting anew", folder)
+    if found and wanted:
+        log.warning("%s holds the state of a run with another input or other options: starting anew", folder)
     for path in found:  # before the mark: what is there is the mark's at any time
         path.unlink(missing_ok=True)
     with atomic_path(mark) as temporary:
         temporary.write_text(text)
 
 
-def close_states(folder: Path) -> None:
+def close_states(folder: Path, names: Sequence[str] = STATES) -> None:
     """Delete the states, once everything that is made of them is written."""
-    for name in (*STATES, BELONGS_TO):
+    for name in (*names, BELONGS_TO):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress
 from viewtime.run_folder import RunFolder, start_run
+from viewtime.run_lock import alone_in
 from viewtime.sample.metrics.assets import render_asset
 from viewtime.sample.metrics.clip_score import clip_score, clip_score_summary
 from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
@@ -40,7 +41,13 @@ def run(config: EvaluateConfig) -> list[Path]:
     pairs = match(pred, gt, config.intersect) if gt and pred else []
     if config.asset and len(config.asset) != len(gt):
         raise UserError(f"{len(config.asset)} assets and {len(gt)} truths; give one truth per asset")
-    network, pair_metrics, missing = build_metrics(config, bool(gt))
+    networks = build_metrics(config, bool(gt))
+    with alone_in(config.out):
+        return _write(config, pred, gt, pairs, networks)
+
+
+def _write(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: list, networks: tuple) -> list[Path]:
+    network, pair_metrics, missing = networks
     folder = start_run(config.out, "evaluate", config, config.seed)
     written: list[Path] = []
     if pairs:

@@ -45,6 +45,7 @@ def test_what_killed_runs_left_goes_and_the_rest_stays(tmp_path):
     run = tmp_path / "run"
     for folder in (
         ".grid.123.partial",
+        ".scratch-x1.123.partial",
         "windows",
         "other/.grid.7.partial",
         ".kept.9.replaced",
@@ -74,3 +75,4 @@ def test_what_killed_runs_left_goes_and_the_rest_stays(tmp_path):
     )
     assert (run / "other" / ".grid.7.partial").is_dir()
     assert not (run / ".grid.123.partial").exists()
+    assert not (run / ".scratch-x1.123.partial").exists()

@@ -16,6 +16,7 @@ from viewtime.data.curation.licences import family, is_allowed
 from viewtime.data.live.asset_list import list_assets
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
+from viewtime.run_lock import alone_in
 
 ASSETS = Path(os.environ.get("VIEWTIME_ASSETS", Path(__file__).resolve().parents[3] / "shared" / "assets"))
 GEOMETRY_ONLY = CurationLimits(min_pixel_motion=0.0)
@@ -144,6 +145,20 @@ def test_a_killed_run_continues_to_the_same_manifest(tmp_path):
     other = CurateConfig(str(tmp_path / "assets"), str(tmp_path / "out"), licence="CC0")
     with pytest.raises(UserError, match="another source, licence or limits"):
         command.run(other)
+
+
+def test_two_curations_do_not_share_a_folder_and_conversions_of_killed_ones_go(tmp_path):
+    write_box(tmp_path / "assets" / "box.glb")
+    out = tmp_path / "out"
+    config = CurateConfig(str(tmp_path / "assets"), str(out), licence="CC0", limits=GEOMETRY_ONLY)
+    with alone_in(out), pytest.raises(UserError, match="another run is writing to"):
+        command.run(config)
+    half, whole = (out / "converted" / name for name in (".a.blend-0123.99.partial.glb", "a.blend-0123.glb"))
+    half.parent.mkdir()
+    half.write_bytes(b"half")
+    whole.write_bytes(b"whole")
+    command.run(config)
+    assert (half.exists(), whole.exists()) == (False, True)
 
 
 def test_one_body_in_another_colour_is_another_asset(tmp_path):

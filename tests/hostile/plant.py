@@ -1,9 +1,10 @@
 """Plant faults in a package, one at a time, and count which the tests see: `python -m tests.hostile.plant PACKAGE
-[COUNT] [SEED]`.
+[COUNT] [SEED]`, or every fault of given lines: `python -m tests.hostile.plant FILE:LINE...`.
 
 Faults are drawn with a fixed seed: a comparison turned, an operator swapped, a number moved, a condition negated, an
-argument's default changed. Each runs in a forked child in which that one file is compiled with the fault; tests that
-start processes of their own run the file as it is. Prints one line a fault and the share that was caught.
+argument's default changed. Each runs in a forked child in which that one file is compiled with the fault, against the
+test files that name its module, then those that name its neighbours, for SECONDS of processor time. Tests that start
+processes of their own run the file as it is. Prints one line a fault and the share that was caught.
 """
 
 from __future__ import annotations
@@ -14,24 +15,17 @@ import importlib.machinery
 import io
 import os
 import random
+import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = {
-    "viewtime": ["tests/core", "tests/model/test_weights.py"],
-    "model": ["tests/model/test_denoiser.py", "tests/model/test_frustum.py", "tests/model/test_lift.py",
-              "tests/model/test_unet.py", "tests/model/test_vae.py", "tests/model/test_conditioner.py",
-              "tests/model/test_golden_parts.py", "tests/model/test_formats.py", "tests/four_real"],
-    "sample": ["tests/sample"],
-    "data": ["tests/data"],
-    "recon": ["tests/recon"],
-    "train": ["tests/train"],
-}  # fmt: skip
-PATIENCE = 240  # seconds of tests for one fault; longer is counted by itself
+SECONDS = 60.0  # of processor time for the tests of one fault; the tests behind them are skipped
+PATIENCE = 900  # seconds by the clock for one fault; an endless one is counted by itself
 SWAPS: dict[type, type] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
@@ -96,27 +90,52 @@ def faults(package: str, count: int, seed: int) -> list[tuple[Path, int]]:
     return random.Random(f"{package} {seed}").sample(every, count)
 
 
-def run(path: Path, number: int, tests: list[str]) -> tuple[str, str]:
+def at_line(file: str, line: str) -> list[tuple[Path, int]]:
+    """Every place of one line."""
+    path = ROOT / file
+    every = enumerate(places(ast.parse(path.read_text())))
+    return [(path, number) for number, (node, _) in every if node.lineno == int(line)]  # type: ignore[attr-defined]
+
+
+def tests_of(path: Path) -> list[str]:
+    """Files of tests for a source file: named after it, then those that import it, then its folder's and package's."""
+    place = path.relative_to(ROOT)
+    module = "viewtime." + ".".join(place.with_suffix("").parts).removeprefix("viewtime.")
+    mirrors = [place.parts[0] if place.parts[0] != "viewtime" else "core", *place.parts[1:-1]]
+    folder = module.rpartition(".")[0]
+    ranked = []
+    for test in sorted((ROOT / "tests").rglob("test_*.py")):
+        text, here = test.read_text(), test.relative_to(ROOT / "tests").parts[:-1]
+        named = test.stem.removeprefix("test_") in (path.stem, f"{path.parent.name}_{path.stem}")
+        imported = re.search(rf"{re.escape(module)}\b|from {re.escape(folder)} import .*\b{path.stem}\b", text)
+        shared = len([1 for mine, theirs in zip(mirrors, here) if mine == theirs])
+        rank = 4 * bool(named and shared) + 2 * bool(imported) + shared / 8
+        if rank and "hostile" not in here:
+            ranked.append((-rank, len(text), str(test.relative_to(ROOT))))
+    return [name for _, _, name in sorted(ranked)]
+
+
+def run(path: Path, number: int) -> tuple[str, str]:
     """("caught" | "survived" | "endless", what was planted where)."""
     tree = ast.parse(path.read_text())
     node, kind = list(places(tree))[number]
     before, line = ast.unparse(node)[:90], node.lineno  # type: ignore[attr-defined]
     after = plant(node, kind)
+    what = f"{path.relative_to(ROOT)}:{line}: {before}  ->  {after}".replace("\n", " ")
     code = compile(ast.fix_missing_locations(tree), str(path), "exec")
     child = os.fork()
     if child == 0:
         os.setsid()
-        _run_tests(path, code, tests)
+        _run_tests(path, code, tests_of(path))
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            verdict = "survived" if os.waitstatus_to_exitcode(status) == 0 else "caught"
-            return verdict, f"{path.relative_to(ROOT)}:{line}: {before}  ->  {after}"
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "caught", what
         time.sleep(0.2)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return "endless", f"{path.relative_to(ROOT)}:{line}: {before}  ->  {after}"
+    return "endless", what
 
 
 def _run_tests(path: Path, code: object, tests: list[str]) -> None:
@@ -128,23 +147,19 @@ def _run_tests(path: Path, code: object, tests: list[str]) -> None:
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
     import pytest
 
+    class OnTime:
+        def pytest_runtest_setup(self) -> None:
+            if time.process_time() > SECONDS:
+                pytest.skip("no time left")
+
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={PATIENCE}"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        result = pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--timeout={PATIENCE}", *tests])
+        result = pytest.main([*options, *tests], plugins=[OnTime()])
     os._exit(int(result))
-
-
-def nearest_first(path: Path, package: str) -> list[str]:
-    """The package's tests, those that mirror the file's folder first, so that most faults are caught early."""
-    folder = path.parent.relative_to(ROOT).as_posix()
-    mirror = f"tests/{folder}"
-    own = [mirror] if folder != package and (ROOT / mirror).is_dir() else []
-    return [*own, *TESTS[package]]
 
 
 def main(arguments: list[str]) -> int:
     """See the module."""
-    package = arguments[0]
-    count, seed = (int(value) for value in (*arguments[1:3], *("20", "0")[len(arguments[1:3]) :]))
     for name in (
         "torch",
         "numpy",
@@ -160,12 +175,18 @@ def main(arguments: list[str]) -> int:
     import torch
 
     torch.set_num_threads(1)
-    verdicts: dict[str, int] = {}
-    for path, number in faults(package, count, seed):
-        verdict, what = run(path, number, nearest_first(path, package))
-        verdicts[verdict] = verdicts.get(verdict, 0) + 1
-        print(f"{verdict:8s} {what}", flush=True)
-    print(f"{package}: {verdicts}, {1 - verdicts.get('survived', 0) / count:.0%} seen")
+    if ":" in arguments[0]:
+        chosen = [place for argument in arguments for place in at_line(*argument.split(":"))]
+    else:
+        count, seed = (int(value) for value in (*arguments[1:3], *("20", "0")[len(arguments[1:3]) :]))
+        chosen = faults(arguments[0], count, seed)
+    verdicts = Counter()
+    for path, number in chosen:
+        verdict, what = run(path, number)
+        verdicts[verdict] += 1
+        print(f"{verdict:9s} {what}", flush=True)
+    seen = verdicts["caught"] + verdicts["endless"]
+    print(f"{arguments[0]}: {dict(verdicts)}, {seen / len(chosen):.0%} seen")
     return 0
 
 

@@ -26,6 +26,7 @@ from viewtime.render_objaverse import pool
 from viewtime.render_objaverse.assets import AssetFile, content_of, find_assets, sample_name
 from viewtime.render_objaverse.command import run
 from viewtime.render_objaverse.gl import GLRenderer
+from viewtime.run_lock import alone_in
 
 ROOT = Path(__file__).parents[2]
 needs_bpy = pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="bpy is not installed")
@@ -200,14 +201,9 @@ def test_stuck_workers_are_killed_for_real(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    import fcntl
-
     path, out = moving(tmp_path / "a.glb"), tmp_path / "out"
-    out.mkdir()
-    with (out / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another run"):
-            run(config(path, out))
+    with alone_in(out), pytest.raises(UserError, match="another run"):
+        run(config(path, out))
 
 
 def test_manifest_rows_folders_and_files(tmp_path: Path) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from viewtime.files import append_jsonl, atomic_path, read_jsonl
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
 from viewtime.run_folder import RunFolder, plain, start_run
+from viewtime.run_lock import alone_in
 
 from .assets import AssetFile, content_of, find_assets
 from .pool import Event, run_pool
@@ -45,10 +43,9 @@ def run(config: RenderConfig) -> list[Path]:
         assets = assets[: config.limit]
     _check(config)
     folder = Path(config.out)
-    with _alone(folder):
+    with alone_in(folder):
         _same_settings(folder, config)
         run_folder = start_run(folder, "render", config, config.seed)
-        _sweep(folder / "grids")
         settled, finished = _settled(run_folder.path("events.jsonl"), folder / "grids")
         todo = [asset for asset in assets if not _is_finished(asset, finished)]
         started = time.monotonic()
@@ -211,21 +208,3 @@ def _same_settings(folder: Path, config: RenderConfig) -> None:
         (folder / "events.jsonl").unlink(missing_ok=True)  # what was rejected was so by the other settings
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"sha256": digest, "settings": values}, indent=1))
-
-
-def _sweep(grids: Path) -> None:
-    """Remove the unfinished folders that a killed run left; nothing else writes here while the lock is held."""
-    for path in grids.glob(".*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another run is writing to {folder}; wait for it or choose another --out") from error
-        yield

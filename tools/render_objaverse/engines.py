@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -268,8 +269,8 @@ class AssetRenderer:
 
 @contextmanager
 def _scratch(final: Path) -> Iterator[Path]:
-    """A folder for raw renders beside `final`; its name is one that the driver sweeps up after a kill."""
-    with tempfile.TemporaryDirectory(prefix=".scratch-", suffix=".partial", dir=final.parent) as folder:
+    """A folder for raw renders beside `final`; by its name `viewtime.files.sweep` removes what a killed run left."""
+    with tempfile.TemporaryDirectory(prefix=".scratch-", suffix=f".{os.getpid()}.partial", dir=final.parent) as folder:
         yield Path(folder)
 
 

@@ -14,6 +14,7 @@ from viewtime.configs.schema.distill_stages import ShotOptions, StageOptions
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.log import log
+from viewtime.recon.fitting.resume import DAMAGE
 
 from ..fields.background import Background
 from ..fields.make import make_scene
@@ -259,10 +260,10 @@ class DistillFit:
         """Go on from a saved state of the same options.
 
         Raises:
-            UserError: the state belongs to other options.
+            UserError: the file is damaged.
         """
-        state = torch.load(path, weights_only=True, map_location=self.device)
         try:
+            state = torch.load(path, weights_only=True, map_location=self.device)
             self.stage_index, iteration, skipped = state["place"]
             self._enter()
             self.scene.load_state_dict(state["scene"])
@@ -271,12 +272,11 @@ class DistillFit:
                 assert kept is not None
                 kept.load_state_dict(copy)
             self.optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, RuntimeError, ValueError, IndexError) as error:
-            raise UserError(
-                f"{path} belongs to a run with other options; use --resume false or another --out"
-            ) from error
-        self.iteration, self.skipped = iteration, skipped
-        self.watch.restore(state["watch"])
-        self.draws.restore(state["draws"].cpu())
+            self.iteration, self.skipped = iteration, skipped
+            self.watch.restore(state["watch"])
+            self.draws.restore(state["draws"].cpu())
+        except DAMAGE as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(f"{path} is damaged ({reason}); start anew with --resume false") from error
         self.scene.advance(self.iteration, value_at(scalar(self.stage.spread), self.iteration))
         log.info("going on from step %d of stage %s", iteration, self.stage_name)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from viewtime.configs.schema.distill import DistillConfig
 from viewtime.files import atomic_path
+from viewtime.fingerprint import fingerprint
 from viewtime.log import progress_bar
+from viewtime.recon.fitting.resume import keep_states
+from viewtime.run_folder import plain
 
 from .fit import DistillFit
 from .show import write_sheet
 
 STATE, RECORD, PREVIEW = "state.pt", "losses.jsonl", "preview.png"
+# Options that change no step of a run; `memory` has changed those that do.
+WITHOUT_EFFECT = (
+    "out", "resume", "save_every", "device", "memory", "fit_anyway", "preview_prior", "preview_steps", "result",
+)  # fmt: skip
 
 
 def run_distill(fit: DistillFit, folder: Path | None) -> None:
@@ -21,9 +29,11 @@ def run_distill(fit: DistillFit, folder: Path | None) -> None:
         folder: where the state, the record and previews go; None keeps nothing.
 
     Raises:
-        UserError: the saved state belongs to other options, or the run diverges.
+        UserError: the saved state is damaged, or the run diverges.
     """
     state = folder and folder / STATE
+    if folder:
+        keep_states(folder, (STATE,), run_fingerprint(fit.config), fit.config.resume)
     if state and fit.config.resume and state.is_file():
         fit.restore(state)
     if folder:
@@ -38,6 +48,16 @@ def run_distill(fit: DistillFit, folder: Path | None) -> None:
                 fit.records.clear()
                 fit.save(folder / STATE)
                 write_sheet(fit.scene, fit.config.result, folder / PREVIEW)
+
+
+def run_fingerprint(config: DistillConfig) -> str:
+    """What decides every step of a run: the options and the files that they name."""
+    options = {name: value for name, value in plain(config).items() if name not in WITHOUT_EFFECT}
+    named = [config.image, config.lora, *config.weights.values()]
+    named += [
+        path for guidance in config.guidances.values() for path in (guidance.weights, guidance.carrier, guidance.clip)
+    ]
+    return fingerprint(options, files=[Path(path) for path in named if path is not None])
 
 
 def describe(fit: DistillFit) -> str:

@@ -1,5 +1,6 @@
 """The loop with the exact denoiser of a known scene: what learns and what does not, resuming, warnings, errors."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -16,9 +17,10 @@ from viewtime.recon.distill.fields.scene import Shot, shown
 from viewtime.recon.distill.guidance.base import SeededDraws
 from viewtime.recon.distill.running.fit import DistillFit
 from viewtime.recon.distill.running.judges import open_judge
-from viewtime.recon.distill.running.loop import run_distill
+from viewtime.recon.distill.running.loop import STATE, run_distill, run_fingerprint
 from viewtime.recon.distill.running.schedule import choose_shots, draw_shot, scalar
 from viewtime.recon.distill.running.watch import LOOKS, Watch
+from viewtime.recon.fitting.resume import keep_states
 
 TINY = [
     "--scene.levels", "3", "--scene.motion_levels", "3", "--scene.log2_table", "10", "--scene.width", "8",
@@ -109,18 +111,39 @@ def test_resumed_is_the_same_run(preset, tmp_path):
     first = make(made)
     while first.done < 4:
         first.step()
-    first.save(tmp_path / "cut" / "state.pt")
+    keep_states(tmp_path / "cut", (STATE,), run_fingerprint(made), True)
+    first.save(tmp_path / "cut" / STATE)
     again = make(made)
     run_distill(again, tmp_path / "cut")
+    assert len((tmp_path / "cut" / "losses.jsonl").read_text().splitlines()) == whole.done - 4
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(again)[name]), name
     lines = [json.loads(line) for line in (tmp_path / "whole" / "losses.jsonl").read_text().splitlines()]
     assert [line["stage"] for line in lines].count("motion") == 4
     assert all(math.isfinite(value) for line in lines for value in line["losses"].values())
     assert (tmp_path / "whole" / "preview.png").is_file()
-    other = make(config(preset, *lengths, "--scene.width", "16"))
-    with pytest.raises(UserError, match="other options"):
-        other.restore(tmp_path / "cut" / "state.pt")
+
+
+@pytest.mark.parametrize("change", [["--scene.width", "16"], ["--seed", "3"], ["--guidances.views.scale", "8"]])
+def test_a_state_of_other_options_is_thrown_away(change, tmp_path):
+    short = ["--stages.shape.steps", "1", "--stages.motion.steps", "0"]
+    before, after = config("dream-in-4d-debug", *short), config("dream-in-4d-debug", *short, *change)
+    run_distill(make(before), tmp_path)
+    assert (tmp_path / STATE).is_file()
+    assert run_fingerprint(before) == run_fingerprint(dataclasses.replace(before, save_every=7, out=tmp_path / "b"))
+    keep_states(tmp_path, (STATE,), run_fingerprint(after), True)
+    assert not (tmp_path / STATE).exists()
+
+
+def test_a_damaged_state_is_one_line(tmp_path):
+    fit = make(config("dream-in-4d-debug"))
+    fit.step()
+    fit.save(tmp_path / STATE)
+    whole = (tmp_path / STATE).read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"x" * 100):
+        (tmp_path / STATE).write_bytes(damaged)
+        with pytest.raises(UserError, match=r"is damaged \(.*start anew with --resume false"):
+            fit.restore(tmp_path / STATE)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(monkeypatch, caplog):
