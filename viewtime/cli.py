@@ -11,7 +11,7 @@ from pathlib import Path
 from viewtime.configs.load import suggest
 from viewtime.errors import Stopped, UserError, machine_failure
 from viewtime.log import log, set_up_logging
-from viewtime.where import next_command
+from viewtime.where import next_command, refuse_address
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
 
     started = time.monotonic()
     try:
+        for argument in argv:
+            refuse_address(argument.partition("=")[2] if argument.startswith("--") and "=" in argument else argument)
         schema = config_class(command)
         own_parser = getattr(schema, "from_argv", None)
         config = own_parser(argv, prog) if own_parser else parse(schema, argv, prog, name)

@@ -28,6 +28,7 @@ from viewtime.image_files import (
 from viewtime.images import to_uint8
 from viewtime.memory import check_memory
 from viewtime.timing import even_times
+from viewtime.where import refuse_address
 
 DEFAULT_FPS = 12.0
 LOST_BY_EDITING = 2  # frames that a container counts and its edit list leaves out
@@ -56,8 +57,9 @@ def read_video(source: str | Path, max_frames: int | None = None, max_side: int 
         max_side: shrink while decoding so that the longer side has at most that many pixels.
 
     Raises:
-        UserError: nothing there, not a video, too large, or no frame can be decoded.
+        UserError: nothing there, an address, not a video, too large, or no frame can be decoded.
     """
+    refuse_address(str(source))
     source = Path(source)
     if source.is_dir():
         return _read_images(list(source.iterdir()), source, max_frames, max_side)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from viewtime.errors import UserError
 
 SHOWN = 5
+
+
+ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://\S+")
+
+
+def refuse_address(text: str) -> None:
+    """Refuse what is an address and no path; hub references (hf://) are read by `viewtime.hub`.
+
+    Raises:
+        UserError: an address; says how its file comes here.
+    """
+    match = ADDRESS.fullmatch(text)
+    if match is None or match["scheme"].lower() == "hf":
+        return
+    if match["scheme"].lower() == "file":
+        raise UserError(f"{text} is an address: give the path without file://")
+    raise UserError(f"{text} is an address, and only files of this machine are read: download it and give its path")
 
 
 def is_grid(folder: Path) -> bool:

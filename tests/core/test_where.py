@@ -8,7 +8,8 @@ from viewtime.cli import run_command
 from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
-from viewtime.where import find_asset, find_grid, grids_in, next_command
+from viewtime.video import read_video
+from viewtime.where import find_asset, find_grid, grids_in, next_command, refuse_address
 
 
 def small_grid():
@@ -20,6 +21,28 @@ def asset_at(folder):
     (folder / "asset.json").write_text("{}")
     (folder / "asset.glb").touch()
     return folder
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["sample", "--video", "https://example.com/a.mp4"], "https://example.com/a.mp4 is an address, and only files"),
+        (["sample", "--video=https://example.com/a.mp4"], "https://example.com/a.mp4 is an address, and only files"),
+        (["reconstruct", "s3://bucket/grid"], "download it and give its path"),
+        (["train", "--config", "HTTP://x.y/c.yaml"], "download it and give its path"),
+        (["render", "file:///tmp/a.glb"], "give the path without file://"),
+    ],
+)
+def test_addresses_are_no_paths(argv, words, capsys):
+    assert run_command(argv[0], argv[1:], "viewtime") == 2
+    assert words in capsys.readouterr().err
+
+
+def test_hub_references_and_paths_are_no_addresses():
+    for text in ("hf://owner/name", "objaverse:/a/b.json", "a red:/blue knight", "C:/a", "{weights: hf://a/b}", ""):
+        refuse_address(text)
+    with pytest.raises(UserError, match="is an address"):
+        read_video("https://example.com/a.mp4")
 
 
 def test_a_run_folder_means_its_grid(tmp_path):
