@@ -109,6 +109,8 @@ class Trainer:
             log.info("this run is complete: %d steps", self.progress.step)
         else:
             self.report.start(self.model, self.progress)
+            if self.validator.on:
+                self.validator.open(self.signals)
         self.tick = self.saved_at = time.monotonic()
         while not self.is_complete():
             self.run_stage(self.config.stages[self.progress.stage], state)

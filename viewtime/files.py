@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from viewtime.errors import UserError
+from viewtime.json_files import parse_json
 
 # What a process that was killed may leave: .NAME.PID.partial, with the suffix of NAME behind it, or .NAME.PID.replaced.
 LEFT_OVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial(\.[^.]+)?|replaced)")
@@ -198,18 +199,18 @@ def read_jsonl(path: str | Path) -> list[dict]:
     """All whole records; a last line cut off by a kill is left out.
 
     Raises:
-        UserError: the file is missing, or a line other than the last is not JSON.
+        UserError: the file is missing or no text, or a line other than the last is no JSON object.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such file: {path}")
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().decode(errors="replace").splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            records.append(parse_json(line, dict, f"{path}, line {number}"))
+        except UserError:
             if number == len(lines):
                 break
-            raise UserError(f"{path}, line {number} is not JSON: {error}") from error
+            raise
     return records

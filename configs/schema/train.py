@@ -6,7 +6,7 @@ dynamic ones" (SV4D, Training Details) is data, not code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from viewtime.errors import UserError
@@ -338,9 +338,21 @@ class TrainCommand(TrainConfig):
 
     @staticmethod
     def from_argv(argv: list[str], prog: str) -> TrainConfig:
-        """See `viewtime.configs.overrides.parse_overrides`."""
+        """See `viewtime.configs.overrides.parse_overrides`.
+
+        A preset's `validation.data` are options of the preset's own stream: where the command line names another
+        stream and says nothing of validation, there is none.
+        """
+        from viewtime.configs.load import load_preset
         from viewtime.configs.overrides import parse_overrides
+        from viewtime.log import log
 
         from .data import DataConfig
 
-        return parse_overrides(TrainConfig, argv, prog, {"data.options": DataConfig})
+        config = parse_overrides(TrainConfig, argv, prog, {"data.options": DataConfig})
+        own = load_preset(config.config, "train").get("data", {}).get("factory")
+        told = any(argument.startswith("--validation") for argument in argv)
+        if config.data.factory == own or told or not config.validation.data or config.validation.factory:
+            return config
+        log.warning("no validation: that of %s is for the stream %s; give --validation.data", config.config, own)
+        return replace(config, validation=ValidationSection())

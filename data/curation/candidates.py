@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from viewtime.data.captions import read_caption
 from viewtime.errors import UserError
+from viewtime.json_files import checked, read_json
 from viewtime.render_objaverse.assets import files_below
 
 SUFFIXES = (".glb", ".gltf", ".fbx", ".blend")
@@ -40,6 +40,15 @@ class Candidate:
     caption: str = ""
 
 
+@dataclass(frozen=True)
+class LicenceRow:
+    """A row of a licence table."""
+
+    file: str
+    licence: str | None = None
+    author: str | None = None
+
+
 def read_licence_table(path: Path) -> dict[str, dict[str, Any]]:
     """File name -> {"licence": …, "author": …}.
 
@@ -48,17 +57,13 @@ def read_licence_table(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: no such file or none of these forms.
     """
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the licence table {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"the licence table {path} is not JSON: {error}") from error
+    record = read_json(path, object)
     rows = record.get("assets", record) if isinstance(record, dict) else record
     if isinstance(rows, dict) and all(isinstance(value, str) for value in rows.values()):
         return {name: {"licence": licence, "author": ""} for name, licence in rows.items()}
     if isinstance(rows, list) and all(isinstance(row, dict) and "file" in row for row in rows):
-        return {row["file"]: {"licence": row.get("licence"), "author": row.get("author") or ""} for row in rows}
+        found = checked(rows, list[LicenceRow], str(path))
+        return {row.file: {"licence": row.licence, "author": row.author or ""} for row in found}
     raise UserError(f"{path} must hold {{file: licence}} or a list of objects with the keys file, licence, author")
 
 
@@ -72,6 +77,8 @@ def folder_candidates(folder: Path, licence: str | None = None, table: Path | No
     Raises:
         UserError: no such folder, or no 3D file in it.
     """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give the folder that it lies in")
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}")
     files = files_below(folder, SUFFIXES)

@@ -20,7 +20,9 @@ from viewtime.data.curation.guard import GuardedWorker
 from viewtime.data.curation.objaverse_source import PREFIX, objaverse_candidates, read_ids
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
+from viewtime.json_files import read_json
 from viewtime.log import log, progress
+from viewtime.render_objaverse.manifest import check_decided
 from viewtime.run_folder import start_run
 from viewtime.run_lock import alone_in
 
@@ -95,13 +97,15 @@ def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, A
     settings = manifest.with_name("settings.json")
     if not manifest.is_file():
         return {}
-    found = json.loads(settings.read_text())["fingerprint"] if settings.is_file() else None
+    found = read_json(settings, dict).get("fingerprint") if settings.is_file() else None
     if found != _fingerprint(config):
         raise UserError(
             f"{manifest.parent} holds the manifest of another source, licence or limits; "
             "give another --out or delete it"
         )
     rows = read_jsonl(manifest)
+    for number, row in enumerate(rows, 1):
+        check_decided(row, f"{manifest}, row {number}")
     kept = [row for row in rows if row["decision"] != "failed"]
     # Rewritten whole: a line cut off by a kill and failed rows must not stay in the middle.
     with atomic_path(manifest) as path:

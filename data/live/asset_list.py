@@ -11,8 +11,8 @@ from viewtime.configs.schema.data import DataConfig
 from viewtime.data.captions import read_caption
 from viewtime.data.curation.heldout import heldout_set_of
 from viewtime.errors import UserError
-from viewtime.files import read_jsonl
 from viewtime.log import log
+from viewtime.render_objaverse.manifest import kept_rows
 
 READABLE = (".glb", ".gltf")
 
@@ -45,16 +45,8 @@ def list_assets(where: str) -> list[Asset]:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READABLE and file.is_file())
         found = [Asset(str(file.relative_to(path).with_suffix("")), file, caption=read_caption(file)) for file in files]
     elif path.is_file():
-        rows = [row for row in read_jsonl(path) if row.get("decision") == "keep"]
-        found = [
-            Asset(
-                row["id"],
-                path.parent / row["path"],
-                tuple(c["name"] for c in row["clips"] if c["decision"] == "keep"),
-                row.get("caption") or read_caption(path.parent / row["path"]),
-            )
-            for row in rows
-        ]
+        places = [(row, path.parent / row.path) for row in kept_rows(path)]
+        found = [Asset(row.id, place, row.clip_names(), row.caption or read_caption(place)) for row, place in places]
     else:
         raise UserError(f"no such folder or manifest: {where}")
     held = [asset.id for asset in found if heldout_set_of(asset.id)]

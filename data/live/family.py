@@ -17,6 +17,7 @@ from viewtime.configs.schema.family import FamilyAsset, FamilyConfig
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
+from viewtime.json_files import read_json
 from viewtime.log import log, progress
 from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.framing import camera_distance, normalise
@@ -201,7 +202,7 @@ def render_family(config: FamilyConfig, assets: str | Path, folder: str | Path) 
         raise UserError(f"the family needs {', '.join(missing)} in {assets}; see configs/families for where it is from")
     recorded = folder / "family.json"
     complete = recorded.is_file()
-    if complete and json.loads(recorded.read_text()) != json.loads(json.dumps(asdict(config))):
+    if complete and read_json(recorded, dict) != json.loads(json.dumps(asdict(config))):
         raise UserError(f"{folder} holds a family of another config; remove it or name another folder")
     scenes = {asset.file: load_scene(assets / asset.file) for asset in config.assets}
     items = family_items(config, scenes)

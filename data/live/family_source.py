@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,19 @@ from viewtime.data.samples import GridSample
 from viewtime.data.sources import Consumer, Mixture
 from viewtime.data.views import draw_subgrid
 from viewtime.errors import UserError
+from viewtime.json_files import read_json
 
 from .family import render_family
+
+
+@dataclass(frozen=True)
+class FamilyGrid:
+    """What stands beside each grid of a family."""
+
+    id: str
+    held_out: bool
+    fps: float
+    cameras: dict[str, Any]
 
 
 class FamilySource:
@@ -34,18 +46,18 @@ class FamilySource:
 
     def __init__(self, folder: Path, held_out: bool, views: int, frames: int, max_stride: int = 1) -> None:
         self.views, self.frames, self.max_stride = views, frames, max_stride
-        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.stem != "family"]
-        self.records = [record for record in records if record["held_out"] == held_out]
+        records = [read_json(path, FamilyGrid) for path in sorted(folder.glob("*.json")) if path.stem != "family"]
+        self.records = [record for record in records if record.held_out == held_out]
         if not self.records:
             raise UserError(f"{folder} holds no {'held-out' if held_out else 'training'} grid")
-        self.grids = [np.load(folder / f"{record['id']}.npy", mmap_mode="r") for record in self.records]
-        self.cameras = [Cameras.from_json(record["cameras"]) for record in self.records]
+        self.grids = [np.load(folder / f"{record.id}.npy", mmap_mode="r") for record in self.records]
+        self.cameras = [Cameras.from_json(record.cameras) for record in self.records]
 
     def whole(self, index: int) -> GridSample:
         """The complete grid of one clip, azimuths counted from view 0."""
         record = self.records[index]
         frames = torch.from_numpy(np.array(self.grids[index]))
-        return GridSample(record["id"], self.name, frames, self.cameras[index], record["fps"])
+        return GridSample(record.id, self.name, frames, self.cameras[index], record.fps)
 
     def draw(self, consumer: Consumer, position: int, rng: np.random.Generator) -> GridSample:
         """A sub-grid of a random clip; see `data.sources.Source`."""

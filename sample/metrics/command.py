@@ -43,10 +43,10 @@ def run(config: EvaluateConfig) -> list[Path]:
         raise UserError(f"{len(config.asset)} assets and {len(gt)} truths; give one truth per asset")
     networks = build_metrics(config, bool(gt))
     with alone_in(config.out):
-        return _write(config, pred, gt, pairs, networks)
+        return _evaluate(config, pred, gt, pairs, networks)
 
 
-def _write(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: list, networks: tuple) -> list[Path]:
+def _evaluate(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: list, networks: tuple) -> list[Path]:
     network, pair_metrics, missing = networks
     folder = start_run(config.out, "evaluate", config, config.seed)
     written: list[Path] = []

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from tests.hostile.asset_formats import ASSET_FORMATS
 from viewtime.cameras import regular_orbit
 from viewtime.configs.load import load_preset
 from viewtime.configs.overrides import parse_overrides
@@ -227,4 +228,5 @@ FORMATS = {
         "c.yaml", train_config, lambda f: parse_overrides(TrainConfig, ["--config", str(f / "c.yaml")], "t"), "yaml"
     ),
     "options": Format("o.json", options, read_options, "json"),
+    **{name: Format(*whole) for name, whole in ASSET_FORMATS.items()},
 }

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viewtime.errors import UserError
-from viewtime.files import read_jsonl
+
+from .manifest import kept_rows
 
 GLTF_SUFFIXES = (".glb", ".gltf")
 BLENDER_SUFFIXES = (*GLTF_SUFFIXES, ".fbx", ".blend")
@@ -37,7 +38,7 @@ def find_assets(source: Path, engine: str) -> list[AssetFile]:
     if source.is_dir():
         found = [AssetFile(path.relative_to(source).as_posix(), path) for path in files_below(source, suffixes)]
     elif source.suffix.lower() == ".jsonl" and source.is_file():
-        found = [_from_row(source, row) for row in read_jsonl(source) if row.get("decision") == "keep"]
+        found = [AssetFile(row.id, source.parent / row.path, row.clip_names()) for row in kept_rows(source)]
     elif source.is_file():
         found = [AssetFile(source.name, source)]
         if source.suffix.lower() not in suffixes:
@@ -47,14 +48,6 @@ def find_assets(source: Path, engine: str) -> list[AssetFile]:
     if not found:
         raise UserError(f"nothing to render in {source}: no {', '.join(suffixes)} and no kept manifest rows")
     return found
-
-
-def _from_row(manifest: Path, row: dict) -> AssetFile:
-    try:
-        clips = tuple(clip["name"] for clip in row["clips"] if clip["decision"] == "keep")
-        return AssetFile(str(row["id"]), manifest.parent / row["path"], clips)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{manifest.name}: a kept row without id, path or clips ({error!r})") from error
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

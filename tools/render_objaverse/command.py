@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
 from viewtime.grid import FrameGrid
+from viewtime.json_files import read_json
 from viewtime.log import log, progress_bar
 from viewtime.run_folder import RunFolder, plain, start_run
 from viewtime.run_lock import alone_in
@@ -178,7 +179,8 @@ def _sheets(run_folder: RunFolder, count: int) -> list[Path]:
     grids = sorted(path for path in run_folder.path("grids").glob("*") if (path / "grid.json").is_file())
     by_asset: dict[str, list[Path]] = {}
     for path in grids:
-        asset = json.loads((path / "grid.json").read_text())["provenance"]["asset"]
+        provenance = read_json(path / "grid.json", dict).get("provenance")
+        asset = str(provenance.get("asset")) if isinstance(provenance, dict) else path.name
         by_asset.setdefault(asset, []).append(path)
     ordered = [paths[turn] for turn in range(len(grids)) for paths in by_asset.values() if turn < len(paths)]
     sheets = []
@@ -190,17 +192,25 @@ def _sheets(run_folder: RunFolder, count: int) -> list[Path]:
     return sheets
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What `settings.json` holds."""
+
+    sha256: str
+    settings: dict[str, Any]
+
+
 def _same_settings(folder: Path, config: RenderConfig) -> None:
     """Refuse to mix samples of different settings in one folder; one without a grid starts anew with these."""
     values = {name: value for name, value in plain(asdict(config)).items() if name not in FREE_OPTIONS}
     text = json.dumps(values, sort_keys=True)
     digest, path = hashlib.sha256(text.encode()).hexdigest(), folder / "settings.json"
     if path.is_file():
-        before = json.loads(path.read_text())
-        if before["sha256"] == digest:
+        before = read_json(path, Settings)
+        if before.sha256 == digest:
             return
         if any((folder / "grids").glob("*/grid.json")):
-            changed = sorted(name for name in values if before["settings"].get(name) != values[name])
+            changed = sorted(name for name in values if before.settings.get(name) != values[name])
             raise UserError(
                 f"{folder} holds grids rendered with other settings ({', '.join(changed)} differ); "
                 "choose another --out, or give the same settings to resume"

@@ -284,8 +284,11 @@ class GltfFile:
         decoder = require("DracoPy", "render")
         try:
             mesh = decoder.decode(bytes(self.view(extension["bufferView"])))
-        except (ValueError, RuntimeError) as error:
+            faces = np.asarray(mesh.faces, np.int64)  # a point cloud has none
+        except (AssetError, MemoryError):
+            raise
+        except Exception as error:  # DracoPy has exceptions of its own
             raise self.fail("draco", f"Draco data cannot be decoded: {str(error)[:100]}") from error
         by_id = {attribute["unique_id"]: np.asarray(attribute["data"]) for attribute in mesh.attributes}
         arrays = {name: by_id[unique] for name, unique in extension["attributes"].items()}
-        return arrays, np.asarray(mesh.faces, np.int64)
+        return arrays, faces

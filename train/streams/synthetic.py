@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from viewtime.configs.load import build
+from viewtime.errors import UserError
 from viewtime.train.objective.losses import sample_generator
 
 
@@ -40,15 +43,30 @@ def synthetic_grid(
     return grid, azimuth
 
 
-class SyntheticStream:
-    """See the module. `fixed` repeats the first that many samples; `width` makes other cells than squares."""
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """Keys of `data.options`. `fixed` repeats the first that many samples; `width` makes other cells than squares."""
 
-    def __init__(
-        self, batch_size: int, seed: int, rank: int, world: int, views: int = 3, frames: int = 2, channels: int = 4,
-        size: int = 16, fixed: int = 0, width: int | None = None,
-    ) -> None:  # fmt: skip
+    views: int = 3
+    frames: int = 2
+    channels: int = 4
+    size: int = 16
+    fixed: int = 0
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("views", "frames", "channels", "size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"data.options.{name} {getattr(self, name)}; must be at least 1")
+
+
+class SyntheticStream:
+    """See the module."""
+
+    def __init__(self, batch_size: int, seed: int, rank: int, world: int, **options: Any) -> None:
+        o = build(SyntheticOptions, options, "data.options")
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.shape, self.fixed, self.position = (views, frames, channels, size, width), fixed, 0
+        self.shape, self.fixed, self.position = (o.views, o.frames, o.channels, o.size, o.width), o.fixed, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:

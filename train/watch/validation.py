@@ -43,8 +43,21 @@ class Validator:
         by_time = section.every_seconds > 0 and progress.seconds - self.last_seconds >= section.every_seconds
         return by_step or by_time
 
-    def load(self, signals: StopSignals) -> list[Batch]:
-        """The held-out batches of this process. Raises StopRequested at a signal."""
+    def open(self, signals: StopSignals) -> list[Batch]:
+        """The held-out batches of this process; opened early, what is wrong with them ends a run before it has trained.
+
+        Raises:
+            UserError: they cannot be had.
+            StopRequested: at a signal.
+        """
+        if self.batches is None:
+            try:
+                self.batches = self._load(signals)
+            except UserError as error:
+                raise UserError(f"validation: {error}") from error
+        return self.batches
+
+    def _load(self, signals: StopSignals) -> list[Batch]:
         section, accelerator = self.config.validation, self.accelerator
         factory = resolve(section.factory or self.config.data.factory, STREAMS, "stream")
         options = {**self.config.data.options, **section.data}
@@ -64,8 +77,7 @@ class Validator:
             UserError: a gate is not met.
             StopRequested: a signal came; the weights are as before.
         """
-        if self.batches is None:
-            self.batches = self.load(signals)
+        batches = self.open(signals)
         started = time.monotonic()
         self.last_seconds = progress.seconds
         was_training = model.training
@@ -79,7 +91,7 @@ class Validator:
                 from .samples import sample_and_measure
 
                 where = self.folder / "samples" / f"step_{progress.step:08d}"
-                batch = self.batches[0]
+                batch = batches[0]
                 record |= sample_and_measure(model, batch, self.config, where, self.accelerator, signals.check)
         model.train(was_training)
         record["val/seconds"] = time.monotonic() - started

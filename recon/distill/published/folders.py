@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from viewtime import json_files
 from viewtime.errors import UserError, require
 
 from ..guidance.base import NoiseSchedule
@@ -22,9 +22,9 @@ NETWORKS = ("UNet2DConditionModel", "UNet3DConditionModel")
 def read_json(path: Path) -> dict[str, Any]:
     """A config file; raises UserError where it is missing or broken."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); give a whole diffusers folder") from error
+        return json_files.read_json(path, dict)
+    except UserError as error:
+        raise UserError(f"{error}; give a whole diffusers folder") from error
 
 
 def weights_in(
