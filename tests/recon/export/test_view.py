@@ -61,12 +61,17 @@ def test_the_page_holds_the_gaussians(asset, tmp_path):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_browser_shows_what_the_renderer_renders(asset, tmp_path):
     page = write_page(ball(FRAMES), tmp_path / "page.html", asset)
-    shots = {mode: screenshot(page, mode, tmp_path / f"{mode}.png") for mode in ("splats-still", "mesh-still")}
+    shots = {
+        mode: screenshot(page, mode, tmp_path / f"{mode}.png") for mode in ("splats-still", "mesh-still", "both-still")
+    }
     camera = Cameras(torch.tensor([[11.4592]]), torch.zeros(1, 1), torch.full((1, 1), 2.2), 33.8045)
     expected = asset.render_grid(camera, SIDE, SIDE).rgb()[0, 0].permute(1, 2, 0).numpy()
     assert np.abs(shots["splats-still"] - expected).mean() < 0.01
     assert np.abs(shots["splats-still"] - expected).max() < 0.2
     assert np.abs(shots["mesh-still"] - expected).mean() > 0.03
+    middle, half = slice(SIDE // 4, -SIDE // 4), SIDE // 2
+    for side, mode in ((slice(half), "splats-still"), (slice(half, None), "mesh-still")):
+        assert np.abs(shots["both-still"][:, side] - shots[mode][:, middle]).max() < 0.02
 
 
 def screenshot(page: Path, mode: str, path: Path) -> np.ndarray:
