@@ -1,7 +1,8 @@
-"""A model hub on loopback that speaks as much of the protocol as downloads need, with faults on demand."""
+"""A model hub on loopback that speaks as much of the protocol as down- and uploads need, with faults on demand."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -14,11 +15,14 @@ COMMIT = "c0ffee" + "0" * 34
 
 
 class SmallHub:
-    """Repositories {name: {file: bytes}}; `requests` lists what was asked for, with the byte it began at."""
+    """Repositories {name: {file: bytes}}; `requests` lists what was asked for, with the byte it began at.
+
+    Who pushes must hold the token hf_good; a repository that is not there is made.
+    """
 
     def __init__(self, repositories):
         self.repositories, self.requests = repositories, []
-        self.gated, self.breaks, self.lies, self.pushed = set(), set(), set(), {}
+        self.gated, self.breaks, self.lies = set(), set(), set()
 
     def etag(self, name, file):
         content = self.repositories[name][file]
@@ -58,6 +62,31 @@ def handler(hub):
             if name in hub.gated and self.headers.get("Authorization") != "Bearer hf_good":
                 return self.answer(403, b"gated", X_Error_Code="GatedRepo")
             return self.of_api(name, asked[2] or "") if api else self.of_file(name, asked[2])
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Authorization") != "Bearer hf_good":
+                return self.answer(401, b'{"error": "Invalid username or password."}')
+            path = urlparse(self.path).path
+            if path == "/api/repos/create":
+                asked = json.loads(body)
+                name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+                hub.repositories.setdefault(name, {})
+                return self.told(url=f"http://{self.headers['Host']}/{name}")
+            name, what = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path).groups()
+            if what == "preupload":
+                files = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
+                return self.told(files=files)
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    hub.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            return self.told(commitUrl=f"http://{self.headers['Host']}/{name}/commit/{COMMIT}", commitOid=COMMIT)
+
+        def told(self, **record):
+            self.answer(200, json.dumps(record).encode(), Content_Type="application/json")
 
         def of_api(self, name, rest):
             files = hub.repositories[name]

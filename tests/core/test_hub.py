@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.core.small_hub import SmallHub, served
 from viewtime.errors import UserError
 from viewtime.hub import HubFile, parse_reference
+from viewtime.model.weight_names import SHIPPED
+from viewtime.weights import open_weights, read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
@@ -20,6 +23,15 @@ from viewtime.errors import UserError
 from viewtime.hub import fetch, parse_reference
 try:
     print(fetch(parse_reference(sys.argv[1]), offline="--offline" in sys.argv))
+except UserError as error:
+    print("UserError:", error)
+"""
+PUSH = """
+import sys
+from viewtime import Pipeline
+from viewtime.errors import UserError
+try:
+    print(Pipeline.from_pretrained("mini", device="cpu").push_to_hub(sys.argv[1]))
 except UserError as error:
     print("UserError:", error)
 """
@@ -34,8 +46,8 @@ def hub():
 def fetched(hub, tmp_path):
     """Fetch in a process of its own, whose huggingface_hub talks to the small hub; what it printed."""
 
-    def run(reference, *flags, address=None, **environment):
-        words = [sys.executable, "-c", FETCH, reference, *flags]
+    def run(reference, *flags, address=None, script=FETCH, **environment):
+        words = [sys.executable, "-c", script, reference, *flags]
         settings = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "2"}
         settings |= {"HF_ENDPOINT": address or "http://127.0.0.1:9", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         everything = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -106,3 +118,18 @@ def test_gated_missing_and_no_network_say_what_to_do(hub, fetched):
     assert "the hub cannot be reached" in said
     assert "give the path of a file" in said
     assert "offline (--offline or HF_HUB_OFFLINE)" in fetched("owner/other:a.safetensors", "--offline")
+
+
+def test_a_pipeline_is_pushed_and_read_back(hub, fetched, tmp_path):
+    with served(hub) as address:
+        said = fetched("me/mine", address=address, script=PUSH)
+        assert said.startswith("UserError: cannot push to me/mine: ")
+        assert "set HF_TOKEN" in said
+        assert "me/mine" not in hub.repositories
+        url = fetched("me/mine", address=address, script=PUSH, HF_TOKEN="hf_good")
+        assert url.startswith(f"{address}/me/mine/commit/")
+        again = Path(fetched("hf://me/mine", address=address))
+    assert [name for name in hub.repositories["me/mine"] if name.endswith(".safetensors")] == [again.name]
+    pushed, shipped = (dict(read_tensors(open_weights(path))) for path in (again, SHIPPED["mini"]))
+    assert pushed.keys() == shipped.keys()
+    assert all(torch.equal(pushed[name], shipped[name]) for name in shipped)
