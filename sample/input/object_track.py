@@ -18,6 +18,7 @@ from skimage.transform import warp
 from viewtime.log import progress
 
 from .one_object import SURE, one_object
+from .plate import before_background, without_background
 
 TRACK_SIDE = 128  # longer side of the maps on which objects are told apart
 ROOM = 0.4  # of the object's box, added at each side for the second look
@@ -28,28 +29,48 @@ Predict = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [S, S
 
 def find_object(frames: np.ndarray, predict: Predict) -> np.ndarray:
     """Alpha uint8 [F, H, W] of the one object of a video, uint8 [F, H, W, 3]."""
+    small = reduced(frames)
+    size = (small.shape[2], small.shape[1])
+    coarse = np.stack([resized(predict(frame), size) for frame in progress(frames, "finding the object")])
+    flow = neighbour_flow(small)
+    camera = camera_maps(flow, coarse)
+    coarse, travels = before_background(coarse, small, camera)
+    kept = one_object(coarse, *own_motion(flow, coarse))
+    looked = looked_at(frames, kept, predict)
+    if travels:
+        looked = without_background(looked, kept, small, camera)
+    return (steady(looked, small, flow).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def reduced(frames: np.ndarray) -> np.ndarray:
+    """The small pictures on which objects are told apart, uint8 [F, h, w, 3]."""
     height, width = frames.shape[1:3]
     scale = TRACK_SIDE / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = np.stack([_resized(frame, size) for frame in frames])
-    coarse = np.stack([_resized(predict(frame), size) for frame in progress(frames, "finding the object")])
-    flow = neighbour_flow(small)
-    kept = one_object(coarse, *own_motion(flow, coarse))
+    return np.stack([resized(frame, size) for frame in frames])
+
+
+def looked_at(frames: np.ndarray, kept: np.ndarray, predict: Predict) -> np.ndarray:
+    """How much each pixel belongs to the object of each frame, seen from near, float32 [F, H, W].
+
+    Args:
+        kept: where the object is, bool [F, h, w]; a map is zero where it is empty.
+    """
+    height, width = frames.shape[1:3]
     looked = np.zeros(frames.shape[:3], np.float32)
     for index, box in enumerate(progress(windows(kept, (height, width)), "looking closer")):
         if box is None:
             continue
         left, top, right, bottom = box
         close = predict(np.ascontiguousarray(frames[index, top:bottom, left:right]))
-        looked[index, top:bottom, left:right] = _resized(close, (right - left, bottom - top))
-    for index, mask in enumerate(kept):
-        reach = int(np.clip(REACH * np.sqrt(mask.sum()), 3, 10))
-        near = np.asarray(ndimage.binary_dilation(mask, iterations=reach), np.float32)
-        looked[index] *= _resized(near, (width, height)) > SURE
-    return (steady(looked, small, flow).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        looked[index, top:bottom, left:right] = resized(close, (right - left, bottom - top))
+        reach = int(np.clip(REACH * np.sqrt(kept[index].sum()), 3, 10))
+        near = np.asarray(ndimage.binary_dilation(kept[index], iterations=reach), np.float32)
+        looked[index] *= resized(near, (width, height)) > SURE
+    return looked
 
 
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """To (width, height)."""
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
@@ -64,11 +85,28 @@ def neighbour_flow(small: np.ndarray) -> np.ndarray:
 def own_motion(flow: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pixels that each place moves otherwise than its background, float32 [F, h, w], and that the background moves [F].
 
-    The background's motion is an affine map fitted to the flow where the network sees no object; misfits weigh less.
+    The background's motion is that of `camera_maps`.
     """
     motion, camera = np.zeros(coarse.shape, np.float32), np.zeros(len(coarse), np.float32)
+    places = np.stack([*np.mgrid[: coarse.shape[1], : coarse.shape[2]], np.ones(coarse.shape[1:])]).astype(np.float32)
+    for index, (pair, moves) in enumerate(zip(flow, camera_maps(flow, coarse))):
+        behind = np.einsum("ij,jhw->ihw", moves, places) - places[:2]
+        motion[index + 1] = np.linalg.norm(pair - behind, axis=0)
+        camera[index + 1] = np.median(np.linalg.norm(behind, axis=0))
+    if len(motion) > 1:
+        motion[0], camera[0] = motion[1], camera[1]
+    return motion, camera
+
+
+def camera_maps(flow: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """Where the background of each frame lies in the frame before, affine maps of (y, x, 1), [F - 1, 2, 3].
+
+    Fitted to the flow where the network sees no object; misfits weigh less. Where it sees nothing else, nothing moves.
+    """
     y, x = np.mgrid[: coarse.shape[1], : coarse.shape[2]].astype(np.float32)
-    design = np.stack([np.ones_like(x), x / TRACK_SIDE, y / TRACK_SIDE], axis=-1)
+    design = np.stack([y / TRACK_SIDE, x / TRACK_SIDE, np.ones_like(x)], axis=-1)
+    maps = np.zeros((len(flow), 2, 3))
+    maps[:, 0, 0] = maps[:, 1, 1] = 1.0
     for index, pair in enumerate(flow):
         outside = coarse[index + 1] < 0.2
         if outside.sum() < 50:
@@ -78,12 +116,8 @@ def own_motion(flow: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, np.nda
         for _ in range(5):
             solution, *_ = np.linalg.lstsq(rows * weight[:, None], target * weight[:, None], rcond=None)
             weight = 1 / (1 + np.abs(target - rows @ solution).sum(axis=1))
-        behind = (design @ solution).transpose(2, 0, 1)
-        motion[index + 1] = np.linalg.norm(pair - behind, axis=0)
-        camera[index + 1] = np.median(np.linalg.norm(behind, axis=0))
-    if len(motion) > 1:
-        motion[0], camera[0] = motion[1], camera[1]
-    return motion, camera
+        maps[index] += solution.T / np.array([TRACK_SIDE, TRACK_SIDE, 1.0])
+    return maps
 
 
 def windows(kept: np.ndarray, picture: tuple[int, int]) -> list[tuple[int, int, int, int] | None]:
@@ -117,19 +151,19 @@ def steady(alpha: np.ndarray, small: np.ndarray, flow: np.ndarray) -> np.ndarray
         votes = [alpha[index]]
         agree = np.ones(small.shape[1:3], bool)
         for other, field in ((index - 1, flow[index - 1]), (index + 1, -flow[index])):
-            seen = _moved(small[other].astype(np.float32) / 255.0, field)
+            seen = moved(small[other].astype(np.float32) / 255.0, field)
             agree &= np.abs(seen - small[index] / 255.0).mean(axis=-1) < SAME_COLOUR
-            votes.append(_moved(alpha[other], field))
-        wide = _resized(agree.astype(np.float32), (alpha.shape[2], alpha.shape[1])) > SURE
+            votes.append(moved(alpha[other], field))
+        wide = resized(agree.astype(np.float32), (alpha.shape[2], alpha.shape[1])) > SURE
         result[index] = np.where(wide, np.median(np.stack(votes), axis=0), alpha[index])
     return result
 
 
-def _moved(picture: np.ndarray, field: np.ndarray) -> np.ndarray:
+def moved(picture: np.ndarray, field: np.ndarray) -> np.ndarray:
     """[H, W] or [H, W, C] fetched along a field (dy, dx) of another scale."""
     height, width = picture.shape[:2]
     scale_y, scale_x = height / field.shape[1], width / field.shape[2]
-    dy, dx = (_resized(part, (width, height)) for part in field)
+    dy, dx = (resized(part, (width, height)) for part in field)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     places = np.stack([y + dy * scale_y, x + dx * scale_x])
     if picture.ndim == 2:
