@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_LEVEL = ("model", "configs", "data", "sample", "train", "recon")
+TOP_LEVEL = ("model", "configs", "data", "sample", "train", "recon", "app")
 MAPPED = {"viewtime.render_objaverse": "tools/render_objaverse"}
 DATA_FILES = (
     *("*.json", "*.yaml", "*.safetensors", "*.md", "*.cpp", "*.html", "py.typed"),

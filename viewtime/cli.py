@@ -45,6 +45,7 @@ COMMANDS = {
     ),
     "evaluate": Command("evaluate:EvaluateConfig", "sample.metrics.command", "compare grids with the truth"),
     "export": Command("export:ExportConfig", "recon.export_command", "write an asset or weights in another format"),
+    "app": Command("app:AppConfig", "app.command", "the road from a video to an asset on one page in the browser"),
     "view": Command("view:ViewConfig", "recon.view_command", "look at an asset in the browser"),
     "init": Command("init:InitConfig", "model.init_command", "SV4D's initial weights out of SVD-xt and SV3D_p"),
     "info": Command("info:InfoConfig", "info", "versions, devices and parts; or what a weight file holds"),

@@ -17,6 +17,7 @@ OPTIONAL_PARTS = {
     "render": ("bpy", "objaverse", "ray"),
     "train": ("accelerate", "decord", "deepspeed", "diffusers", "open_clip", "peft", "wandb", "webdataset"),
     "metrics": ("lpips", "matplotlib", "open_clip", "torchvision"),
+    "app": ("gradio",),
     "cuda": ("gsplat", "xformers"),
 }
 DISTRIBUTIONS = {"open_clip": "open-clip-torch"}

@@ -1,0 +1,119 @@
+"""A video in the app: its frames, how its object was found, and the clicks that correct the mask."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from viewtime.configs.schema.sample import PreprocessOptions
+from viewtime.files import atomic_path
+from viewtime.sample.input.clicked import Click, with_click
+from viewtime.sample.input.matte import doubts, find_matte
+from viewtime.sample.input.matting_network import MattingNetwork
+from viewtime.sample.input.read import as_video
+
+SHOWN_SIDE = 720  # pixels of the longer side of the picture that is clicked on
+OUTLINE, DIM = (255, 40, 160), 0.4
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """Everything about a video before it is sampled.
+
+    Attributes:
+        video: file that was dropped.
+        frames: uint8 [F, H, W, 3].
+        masks: alpha uint8 [F, H, W] as it was found, then after each click.
+        how: by what the object was found.
+        doubts: what speaks against the mask.
+    """
+
+    video: Path
+    frames: np.ndarray
+    masks: tuple[np.ndarray, ...]
+    how: str
+    doubts: tuple[str, ...]
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """The mask that counts, uint8 [F, H, W]."""
+        return self.masks[-1]
+
+    def without_last_click(self) -> FoundObject:
+        """As it was before the last click."""
+        return replace(self, masks=self.masks[:-1] if len(self.masks) > 1 else self.masks)
+
+
+def find(video: Path, frames: int) -> FoundObject:
+    """Read a video and find its object as `viewtime sample` does.
+
+    Raises:
+        UserError: see `as_video` and `find_matte`.
+    """
+    read = as_video(video, frames)
+    matte = find_matte(read.frames, PreprocessOptions())
+    notes = (*((read.note,) if read.note else ()), *matte.doubts)
+    return FoundObject(video, np.ascontiguousarray(read.frames[..., :3]), (matte.rgba[..., 3],), matte.how, notes)
+
+
+def corrected(found: FoundObject, click: Click) -> FoundObject:
+    """After one more click.
+
+    Raises:
+        UserError: see `with_click`.
+    """
+    alpha = with_click(found.frames, found.alpha, click, MattingNetwork())
+    return replace(found, masks=(*found.masks, alpha), doubts=doubts(alpha))
+
+
+def run_folder(out: Path, video: Path) -> Path:
+    """The folder of a video's runs: its name and a few letters of its content's checksum."""
+    digest = hashlib.sha256()
+    with video.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    name = re.sub(r"[^\w.-]+", "_", video.stem)[:40] or "video"
+    return out / f"{name}-{digest.hexdigest()[:8]}"
+
+
+def save_masks(found: FoundObject, run: Path) -> Path | None:
+    """The masks as a file that `--mask` takes; None where `viewtime sample` finds the same by itself at once.
+
+    Masks of a network are handed on too, so that it runs once.
+    """
+    if len(found.masks) == 1 and "network" not in found.how:
+        return None
+    path = run / f"mask-{hashlib.sha256(found.alpha.tobytes()).hexdigest()[:8]}.npz"
+    if not path.is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, masks=found.alpha)
+    return path
+
+
+def shown(found: FoundObject, frame: int) -> np.ndarray:
+    """uint8 [h, w, 3]: a frame with its background dark and a line around the object."""
+    frame = min(frame, len(found.frames) - 1)
+    height, width = found.frames.shape[1:3]
+    scale = SHOWN_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = np.asarray(Image.fromarray(found.frames[frame]).resize(size, Image.Resampling.BILINEAR), np.float32)
+    weight = np.asarray(Image.fromarray(found.alpha[frame]).resize(size, Image.Resampling.BILINEAR), np.float32) / 255
+    result = picture * (DIM + (1 - DIM) * weight[..., None])
+    inside = weight > 0.5
+    result[np.logical_xor(ndimage.binary_dilation(inside, iterations=2), inside)] = OUTLINE
+    return result.astype(np.uint8)
+
+
+def click_at(found: FoundObject, frame: int, place: tuple[int, int], kind: str) -> Click:
+    """A click on the picture of `shown`, (x, y) in its pixels, in the video's."""
+    height, width = found.frames.shape[1:3]
+    scale = max(height, width) / SHOWN_SIDE
+    x, y = min(width - 1, int(place[0] * scale)), min(height - 1, int(place[1] * scale))
+    return Click(min(frame, len(found.frames) - 1), x, y, kind)
