@@ -97,6 +97,8 @@ def yaml_value(text: str | bytes, where: str) -> Any:
     Raises:
         UserError: not YAML, or nested too deeply.
     """
+    if text == "":
+        return ""  # what a shell gives for "" is text; null is written null
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

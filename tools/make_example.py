@@ -25,7 +25,7 @@ from viewtime.video import write_video  # noqa: E402
 
 CLIPS = ("Cheer", "Walking_A")
 EQUIPMENT_LEFT_OUT = ("1H_Sword_Offhand", "Badge_Shield", "Round_Shield", "Spike_Shield", "2H_Sword")
-VIDEO_SIZE, VIDEO_FPS = 256, 7.0
+VIDEO_SIZE = 256
 # The grid that mini is trained to make: nine regular views, the object as large as it fits.
 RENDER_OPTIONS = (
     *("--clips", "Cheer", "--engine", "gl", "--views", "9", "--frames", "12", "--framing.fit", "projected"),
@@ -107,7 +107,7 @@ def film(asset: Path, path: Path) -> None:
         if viewtime(["render", str(asset), "--out", folder, "--size", str(VIDEO_SIZE), *RENDER_OPTIONS]) != 0:
             raise SystemExit(1)
         grid = FrameGrid.load(next(Path(folder).glob("grids/*")))
-    write_video(path, rearrange(grid.rgb()[0], "f c h w -> f h w c").numpy(), VIDEO_FPS)
+    write_video(path, rearrange(grid.rgb()[0], "f c h w -> f h w c").numpy(), grid.fps)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,9 +52,23 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     temporary = final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}")
     try:
         yield temporary
+        follow_umask(temporary)
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file that a library made for its owner alone (0600, as safetensors does) the mode of any new file."""
+    if not path.is_file() or stat.S_IMODE(path.stat().st_mode) != 0o600:
+        return
+    probe = path.with_name(f"{path.name}.mode")
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        path.chmod(stat.S_IMODE(os.fstat(descriptor).st_mode))
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 @contextmanager
@@ -78,6 +93,8 @@ def atomic_folder(final: str | Path, mark: str, others: Sequence[str] = ()) -> I
     temporary.mkdir()
     try:
         yield temporary
+        for path in temporary.rglob("*.safetensors"):
+            follow_umask(path)
         check_replaceable(final, mark, others)
         replace_folder(temporary, final)
     finally:
@@ -171,7 +188,7 @@ def append_jsonl(path: str | Path, record: dict) -> None:
     path = Path(path)
     make_folder(path.parent)
     line = (json.dumps(record, ensure_ascii=False, default=str) + "\n").encode()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         end = _whole_lines(descriptor)

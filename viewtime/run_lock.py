@@ -34,7 +34,7 @@ def alone_in(folder: str | Path) -> Iterator[None]:
     if key in _held:  # opening and closing the file once more would end the lock
         raise UserError(BUSY.format(folder))
     make_folder(folder)
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         _take(descriptor, folder)
         _held.add(key)

@@ -91,8 +91,11 @@ class RenderConfig:
     """Of every random choice: elevations, jitter, lights."""
     clips: list[str] = field(default_factory=list)
     """Names of the clips to render; all by default."""
+    clips_per_asset: int = 0
+    """At most so many clips of each asset, in the file's order; 0: all."""
     limit: int = 0
-    """Stop after this many assets; 0: all."""
+    """At most so many clips in all, in the order of the assets; 0: all. An FBX or Blender file that was not curated
+    counts as one, as its clips are not known before Blender opens it."""
     sheets: int = 8
     """Contact sheets to write from the first samples."""
     ray: str | None = None

@@ -7,7 +7,8 @@ import tyro
 from viewtime.cli import COMMANDS
 from viewtime.configs import load
 from viewtime.configs.command import parse
-from viewtime.configs.load import build
+from viewtime.configs.load import build, yaml_value
+from viewtime.configs.schema.export import ExportConfig
 from viewtime.errors import UserError
 
 
@@ -99,3 +100,23 @@ def test_a_file_of_ones_own_need_not_name_a_command(tmp_path):
     own.write_text("command: train\nseed: 3\n")
     with pytest.raises(UserError, match=r"own\.yaml is a preset of viewtime train"):
         load.load_preset(own, "sample")
+
+
+@pytest.mark.parametrize(
+    ("words", "formats", "layout"),
+    [
+        (["--format", "glb", "html"], ("glb", "html"), "diffusers"),
+        (["--formats", "glb"], ("glb",), "diffusers"),
+        (["--format", "stability"], ("glb",), "stability"),
+        (["--format=spz"], ("spz",), "diffusers"),
+    ],
+)
+def test_format_means_what_its_value_is(words, formats, layout):
+    config = ExportConfig.from_argv(["a=b", *words], "viewtime export")
+    assert (str(config.source), config.formats, config.layout) == ("a=b", formats, layout)
+
+
+def test_an_empty_string_is_a_value():
+    assert yaml_value("", "--x") == ""
+    assert yaml_value("null", "--x") is None
+    assert yaml_value(b"", "file") is None

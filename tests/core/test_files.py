@@ -1,9 +1,12 @@
 import os
 import signal
+import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from viewtime.errors import UserError, require, require_installed
 from viewtime.files import append_jsonl, atomic_folder, atomic_path, read_jsonl, sweep
@@ -150,3 +153,18 @@ def test_a_line_that_a_kill_cut_off_is_taken_away_before_the_next(tmp_path):
     path.write_text('{"only": "half')
     append_jsonl(path, {"index": 3})
     assert read_jsonl(path) == [{"index": 3}]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_gives(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        with atomic_path(tmp_path / "a.safetensors") as path:
+            save_file({"a": np.zeros(3)}, path)
+        with atomic_folder(tmp_path / "folder", "a.safetensors") as folder:
+            save_file({"a": np.zeros(3)}, folder / "a.safetensors")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a.safetensors", tmp_path / "folder" / "a.safetensors"):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.safetensors", "a.safetensors", "folder"]

@@ -56,6 +56,33 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+def test_limit_counts_clips_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a", "b"):
+        moving(source / f"{name}.glb", clips=("Walk", "Run", "Jump"))
+
+    def rendered(**changes) -> Counter:
+        run(config(source, tmp_path / "out", **changes))
+        grids = [json.loads(path.read_text()) for path in (tmp_path / "out" / "grids").glob("*/grid.json")]
+        return Counter((grid["provenance"]["asset"], grid["provenance"]["clip"]) for grid in grids)
+
+    first = rendered(limit=2)
+    assert sorted(first) == [("a.glb", "Run"), ("a.glb", "Walk")]
+    assert sorted(rendered(limit=4)) == [("a.glb", "Jump"), *sorted(first), ("b.glb", "Walk")]
+    assert len(rendered()) == 6
+
+
+def test_one_clip_of_each_asset(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a", "b", "c"):
+        moving(source / f"{name}.glb", clips=("Walk", "Run"))
+    run(config(source, tmp_path / "out", clips_per_asset=1, limit=2))
+    events = read_jsonl(tmp_path / "out" / "events.jsonl")
+    assert [(e["asset"], e["clip"]) for e in events if "sample" in e] == [("a.glb", "Walk"), ("b.glb", "Walk")]
+
+
 def test_good_still_and_damaged_assets_in_one_run_and_again(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 
+from .gltf import load_scene
+from .gltf_file import AssetError
 from .manifest import kept_rows
 
 GLTF_SUFFIXES = (".glb", ".gltf")
@@ -19,11 +22,12 @@ CONTENT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class AssetFile:
-    """One file; `clips` are the names of the clips to render, None for all."""
+    """One file; `clips` are the names of the clips to render, None for all; `whole` where it has no others."""
 
     id: str
     path: Path
     clips: tuple[str, ...] | None = None
+    whole: bool = True
 
 
 def find_assets(source: Path, engine: str) -> list[AssetFile]:
@@ -48,6 +52,33 @@ def find_assets(source: Path, engine: str) -> list[AssetFile]:
     if not found:
         raise UserError(f"nothing to render in {source}: no {', '.join(suffixes)} and no kept manifest rows")
     return found
+
+
+def first_clips(assets: list[AssetFile], config: RenderConfig) -> list[AssetFile]:
+    """The assets that hold the first `config.limit` clips, the last of them with some of its clips."""
+    if not config.limit:
+        return assets
+    left, kept = config.limit, []
+    for asset in assets:
+        if left <= 0:
+            break
+        names = _clip_names(asset, config)
+        kept.append(asset if len(names) <= left else replace(asset, clips=names[:left], whole=False))
+        left -= max(1, len(names))  # what cannot be read, or has no clip, is one sample that says so
+    return kept
+
+
+def _clip_names(asset: AssetFile, config: RenderConfig) -> tuple[str, ...]:
+    """Clips that an asset gives; () where only Blender, or nobody, can tell."""
+    names = asset.clips
+    if asset.path.suffix.lower() in GLTF_SUFFIXES:
+        try:
+            inside = tuple(clip.name for clip in load_scene(asset.path).clips)
+        except AssetError:
+            return ()
+        names = inside if names is None else tuple(name for name in inside if name in names)
+    wanted = tuple(name for name in names or () if not config.clips or name in config.clips)
+    return wanted[: config.clips_per_asset or None]
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

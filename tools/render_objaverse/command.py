@@ -20,7 +20,7 @@ from viewtime.log import log, progress_bar
 from viewtime.run_folder import RunFolder, plain, start_run
 from viewtime.run_lock import alone_in
 
-from .assets import AssetFile, content_of, find_assets
+from .assets import AssetFile, content_of, find_assets, first_clips
 from .pool import Event, run_pool
 from .ray_pool import run_ray
 from .sheets import write_sheet
@@ -39,9 +39,7 @@ def run(config: RenderConfig) -> list[Path]:
         UserError: nothing to render, the folder holds grids of other settings, another run is using it, the
             share of failures passes `workers.max_failures`, or every asset was rejected.
     """
-    assets = find_assets(Path(config.source), config.engine)
-    if config.limit:
-        assets = assets[: config.limit]
+    assets = first_clips(find_assets(Path(config.source), config.engine), config)
     _check(config)
     folder = Path(config.out)
     with alone_in(folder):
@@ -72,6 +70,8 @@ def _check(config: RenderConfig) -> None:
     for name, value, low, high in (
         ("views", config.views, 1, 512),
         ("frames", config.frames, 1, 4096),
+        ("limit", config.limit, 0, 10**9),
+        ("clips_per_asset", config.clips_per_asset, 0, 10**9),
         ("size", config.size, 8, 4096),
         ("quality.samples", config.quality.samples, 1, 65536),
         ("framing.orbits", config.framing.orbits, 1, 10000),
@@ -203,6 +203,8 @@ class Settings:
 def _same_settings(folder: Path, config: RenderConfig) -> None:
     """Refuse to mix samples of different settings in one folder; one without a grid starts anew with these."""
     values = {name: value for name, value in plain(asdict(config)).items() if name not in FREE_OPTIONS}
+    if not config.clips_per_asset:
+        del values["clips_per_asset"]  # runs of before there was this option go on
     text = json.dumps(values, sort_keys=True)
     digest, path = hashlib.sha256(text.encode()).hexdigest(), folder / "settings.json"
     if path.is_file():

@@ -97,6 +97,7 @@ class AssetRenderer:
         if not chosen:
             known = ", ".join(name for name, _, _ in clips[:10]) or "none"
             raise AssetError("no_clip", f"{asset.path.name} has no wanted animation clip; it has: {known}")
+        chosen = chosen[: self.config.clips_per_asset or None]
         samples, content = [], content_of(asset.path)
         for clip, start, end in chosen:
             if end - start > 3600:

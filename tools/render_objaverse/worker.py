@@ -71,7 +71,8 @@ def _render_asset(connection: Connection, renderer: AssetRenderer, asset: AssetF
         except Exception as error:
             outcome = describe(error)
         connection.send(("event", found | outcome))
-    connection.send(("asset", record | {"event": "asset", "samples": len(samples)}))
+    content = record["content"] if asset.whole else ""  # a later run with a larger limit opens it again
+    connection.send(("asset", record | {"event": "asset", "content": content, "samples": len(samples)}))
 
 
 def describe(error: Exception) -> dict[str, Any]:
