@@ -42,12 +42,23 @@ def _video_of(folder: Path) -> Path | None:
         return None
 
 
+def _other_video(folder: Path, video: Path) -> Path | None:
+    """The video that an earlier run there sampled, where it is another; one that is gone is known by its name."""
+    there = _video_of(folder)
+    if there is None or (there == video.resolve() if there.exists() else there.name == video.name):
+        return None
+    return there
+
+
 def check_place(config: SampleConfig, folder: Path) -> None:
     """Nothing that the run will replace is an input of it or a user's file.
 
     Raises:
         UserError: names what lies in the way.
     """
+    there = _other_video(folder, Path(config.video))
+    if there is not None and any((folder / name).exists() for name in GRIDS):
+        raise UserError(f"{folder} holds the grid of another video, {there}; choose another --out, or delete it first")
     for option, source in (
         ("video", config.video), ("freeze-video", config.freeze_video), ("reference.orbit", config.reference.orbit),
     ):  # fmt: skip

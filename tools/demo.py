@@ -68,12 +68,13 @@ def main() -> int:
     """Parse the two options and print what to look at last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--video", type=Path, default=EXAMPLE_VIDEO)
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo")
+    parser.add_argument("--out", type=Path, help="default: runs/demo, for your own video runs/demo-NAME")
     options = parser.parse_args()
     started = time.monotonic()
     video = options.video.resolve()
     weights = "mini" if video == EXAMPLE_VIDEO else "mini-generalist"
-    looked_at = demo(video, weights, options.out)
+    own = "" if video == EXAMPLE_VIDEO else f"-{video.stem}"
+    looked_at = demo(video, weights, options.out or ROOT / "runs" / f"demo{own}")
     print(f"\n{WHAT_IT_KNOWS[weights]}")
     print(f"done in {time.monotonic() - started:.0f} s; look at")
     for path in looked_at:

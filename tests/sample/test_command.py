@@ -21,7 +21,7 @@ from viewtime.images import write_image
 from viewtime.run_folder import start_run
 from viewtime.sample.input.read import as_video
 from viewtime.sample.pipeline import Pipeline
-from viewtime.sample.run_place import run_folder_of
+from viewtime.sample.run_place import check_place, run_folder_of
 from viewtime.video import write_gif, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +145,7 @@ def test_half_a_video_is_used_as_far_as_it_goes(command, tmp_path):
     code, _, _ = command(half, "--views", 1)
     assert code == 0
     assert 1 <= FrameGrid.load(tmp_path / "out" / "grid").shape[1] < 40
+    shutil.rmtree(tmp_path / "out")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     code, _, err = command(cut)
@@ -167,6 +168,7 @@ def test_odd_shapes(command, tmp_path):
     write_gif(tmp_path / "ball.gif", ball(3), 10.0)
     write_image(tmp_path / "large" / "0.png", ball(1, 3000, 4000)[0])
     for source in ("grey", "rgba", "ball.gif", "large"):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
         code, _, err = command(tmp_path / source, "--views", 1)
         assert code == 0, err
         grid = FrameGrid.load(tmp_path / "out" / "grid")
@@ -326,6 +328,19 @@ def test_two_videos_of_one_name_have_folders_of_their_own(tmp_path, monkeypatch)
         folders.append(folder.as_posix())
         start_run(folder, "sample", SampleConfig(video))
     assert folders == ["outputs/in", "outputs/in-2", "outputs/in", "outputs/in-2"]
+
+
+def test_another_videos_grid_is_not_overwritten(tmp_path):
+    first, second = (write_video(tmp_path / name / "in.mp4", ball(2), 8) for name in "ab")
+    out = tmp_path / "out"
+    start_run(out, "sample", SampleConfig(str(first)))
+    check_place(SampleConfig(str(second)), out)  # a start that failed
+    FrameGrid(torch.zeros(1, 1, 3, 4, 4), torch.ones(1, 1, dtype=torch.bool)).save(out / "grid")
+    check_place(SampleConfig(str(first)), out)
+    with pytest.raises(UserError, match=r"holds the grid of another video, .*a/in\.mp4; choose another --out"):
+        check_place(SampleConfig(str(second)), out)
+    first.rename(tmp_path / "in.mp4")
+    check_place(SampleConfig(str(tmp_path / "in.mp4")), out)
 
 
 def test_a_stream_owed_by_a_killed_run_is_written_and_another_runs_goes(weights, tmp_path):
