@@ -26,7 +26,7 @@ def test_held_out_data_that_cannot_be_had_end_a_run_before_it_trains(tiny):
     assert trainer.progress.step == 0
 
 
-@pytest.mark.parametrize("options", [{"nonsense": 1}, {"size": "x"}, {"views": 0}, {"fixed": [1]}])
+@pytest.mark.parametrize("options", [{"nonsense": 1}, {"size": "x"}, {"views": 0}, {"fixed": [1]}, {"seed": 1}])
 def test_options_that_the_stream_does_not_have_are_one_line(tiny, options):
     with pytest.raises(UserError, match=r"data\.options"):
         Trainer(tiny(data__options=options)).run()

@@ -35,8 +35,15 @@ class SmallGrids:
 
 
 def with_small_grids(options: dict[str, Any], *, batch_size: int, seed: int, rank: int, world: int) -> SmallGrids:
-    """Factory: `factor`, `of` (name of the inner stream, "grids" by default), and the inner stream's options."""
+    """Factory: `factor`, `of` (name of the inner stream, "grids" by default), and the inner stream's options.
+
+    Raises:
+        UserError: no factor, or one that is no whole number above 0.
+    """
+    factor = options.get("factor")
+    if not isinstance(factor, int) or factor < 1:
+        raise UserError(f"data.options.factor is {factor}; give a whole number, how many times smaller the grids are")
     inner_options = {key: value for key, value in options.items() if key not in ("factor", "of")}
     factory = resolve(options.get("of", "grids"), STREAMS, "stream")
     inner = factory(inner_options, batch_size=batch_size, seed=seed, rank=rank, world=world)
-    return SmallGrids(inner, int(options["factor"]))
+    return SmallGrids(inner, factor)

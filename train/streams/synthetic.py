@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -99,5 +99,10 @@ class SyntheticStream:
 
 
 def synthetic_stream(options: dict[str, Any], *, batch_size: int, seed: int, rank: int, world: int) -> SyntheticStream:
-    """Factory of `registry.STREAMS`."""
-    return SyntheticStream(batch_size, seed, rank, world, **options)
+    """Factory of `registry.STREAMS`.
+
+    Raises:
+        UserError: an option that the stream does not have.
+    """
+    known = build(SyntheticOptions, options, "data.options")
+    return SyntheticStream(batch_size, seed, rank, world, **asdict(known))
