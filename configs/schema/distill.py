@@ -25,6 +25,7 @@ class ReferenceOptions:
         azimuth: of its camera, degrees.
         distance: of its camera, world units.
         fov_y: of its camera, degrees.
+        ray_noise: standard deviation of the step that all its rays are moved by, world units, and their directions.
     """
 
     color: float = 500.0
@@ -33,6 +34,7 @@ class ReferenceOptions:
     azimuth: float = 0.0
     distance: float = 3.8
     fov_y: float = 20.0
+    ray_noise: float = 0.002
 
 
 @dataclass(frozen=True)

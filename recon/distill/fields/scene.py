@@ -28,12 +28,15 @@ class Shot:
         cameras: one per scene of the batch, each [V, F].
         times: [F] instants in [0, 1], float64, shared by the batch.
         height, width: pixels.
+        nudge: [2, 3] added to the places that all rays start from, and to their unit directions, which are made unit
+            again; a hash field's alone. None: nothing.
     """
 
     cameras: tuple[Cameras, ...]
     times: Tensor
     height: int
     width: int
+    nudge: Tensor | None = None
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -43,7 +46,13 @@ class Shot:
 
     def directions(self) -> Tensor:
         """Unit directions through the pixels, [B, V, F, H, W, 3]."""
-        return torch.stack([cameras.rays(self.height, self.width)[1] for cameras in self.cameras])
+        directions = torch.stack([cameras.rays(self.height, self.width)[1] for cameras in self.cameras])
+        return directions if self.nudge is None else nn.functional.normalize(directions + self.nudge[1], dim=-1)
+
+    def origins(self) -> Tensor:
+        """Where the rays start, [B, V, F, 3]."""
+        origins = torch.stack([cameras.position() for cameras in self.cameras])
+        return origins if self.nudge is None else origins + self.nudge[0]
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from viewtime.recon.nerf.rendering import Rays, composite
 
 from ..guidance.base import Draws
 from .background import Background
-from .hash_field import HashField
+from .hash_field import HashField, Sample
 from .occupancy import SIDE, RunningOccupancy
 from .scene import Plan, Scene, Shot
 
 DIAGONAL = 1.732  # of the cube's edge, as threestudio has it
 DARK = 1e-4  # a sample that gets less of the light is left out
+AT_ONCE = 1 << 24  # samples in one call of the networks: a layer's values stay below the 2³¹ that CUDA indexes plainly
 
 
 class _Held(NamedTuple):
@@ -63,7 +64,7 @@ class VolumeScene(Scene):
         times = several if o.occupancy_times > 1 else draws.uniform("occupancy_time", 1)
 
         def density(points: Tensor, instants: Tensor) -> Tensor:
-            return self.field(points, instants, with_colour=False).density
+            return self.sampled(points, instants, with_colour=False).density
 
         self.occupancy.update(density, times if self.moving else torch.zeros(1), step, draws)
 
@@ -75,8 +76,7 @@ class VolumeScene(Scene):
         B, V, F = shot.grid
         directions = rearrange(shot.directions(), "b v f h w c -> (b v f h w) c")
         pixels = shot.height * shot.width
-        origins = torch.stack([cameras.position() for cameras in shot.cameras])
-        origins = repeat(origins, "b v f c -> (b v f n) c", n=pixels)
+        origins = repeat(shot.origins(), "b v f c -> (b v f n) c", n=pixels)
         slot = repeat(torch.arange(F), "f -> (b v f n)", b=B, v=V, n=pixels)
         rays = Rays(origins.to(device), directions.to(device), slot.to(device))
         jitter = draws.uniform("jitter", len(rays)).float() if training else torch.full((len(rays),), 0.5)
@@ -98,12 +98,20 @@ class VolumeScene(Scene):
         self.samples = int(valid.sum()) if valid.device.type == "cpu" else self.samples
 
         def field(points: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
-            sample = self.field(points, held.times[slot])
+            sample = self.sampled(points, held.times[slot])
             return sample.density, torch.cat([sample.colour, sample.displacement], dim=1)
 
         picture = composite(field, rays, times, valid, self.step_length)
         behind = self.behind(rays.directions, plan.replacement[rays.slot])
         return torch.cat([picture.rgb[:, :3], picture.alpha[:, None], behind, picture.rgb[:, 3:]], dim=1)
+
+    def sampled(self, points: Tensor, instants: Tensor, *, with_colour: bool = True) -> Sample:
+        """The field at world points [M, 3] and instants [M], some at a time."""
+        parts = [
+            self.field(place, when, with_colour=with_colour)
+            for place, when in zip(points.split(AT_ONCE), instants.split(AT_ONCE))
+        ]
+        return parts[0] if len(parts) == 1 else Sample(*(torch.cat(values) for values in zip(*parts)))
 
     @torch.no_grad()
     def _worth(self, rays: Rays, times: Tensor, valid: Tensor, instants: Tensor) -> Tensor:
@@ -115,7 +123,7 @@ class VolumeScene(Scene):
         place = valid.flatten().nonzero().flatten()
         ray = place.div(S, rounding_mode="floor")
         points = rays.origins[ray] + times.flatten()[place, None] * rays.directions[ray]
-        found = self.field(points, instants[rays.slot[ray]], with_colour=False).density * self.step_length
+        found = self.sampled(points, instants[rays.slot[ray]], with_colour=False).density * self.step_length
         optical = torch.zeros(R * S, device=found.device).scatter(0, place, found).view(R, S)
         stopped = -torch.expm1(-optical)
         reaching = torch.exp(optical - optical.cumsum(dim=1))

@@ -17,8 +17,8 @@ from .judges import DTYPES, load_options
 from .schedule import make_objective, used_guidances, used_shots
 
 GIB = 2**30
-SAMPLE_BYTES = 2500  # what a sample leaves for the backward pass (benchmarks/distill_cost.py), and what that adds
-SAMPLES_PER_RAY = 40  # of 512, where the object fills the picture; the starting blob, seen narrowly, has twice as many
+SAMPLE_BYTES, DISPLACED_SAMPLE_BYTES = 1200, 2300  # at a step's peak (benchmarks/gpu_distill.py); with a displacement
+SAMPLES_PER_RAY = 80  # of 512: the starting blob through a narrow lens; an object that fills the picture has half
 CONTEXT_BYTES = 1 * GIB  # CUDA's own, libraries' workspaces and rounding
 
 
@@ -57,7 +57,8 @@ def estimate(config: DistillConfig) -> list[StageEstimate]:
         trained = sum(p.numel() for group, ps in scene.groups().items() if group in stage.rates for p in ps)
         step = max((peak for _, _, peak in needs), default=0)
         rays = max((_rays(shot, config) for shot in used_shots(stage).values()), default=0)
-        rendering = rays * SAMPLES_PER_RAY * SAMPLE_BYTES
+        displaced = stage.moving and config.scene.motion != "grid"
+        rendering = rays * SAMPLES_PER_RAY * (DISPLACED_SAMPLE_BYTES if displaced else SAMPLE_BYTES)
         result.append(StageEstimate(name, 4 * (values + 3 * trained), weights, step, rendering))
     return result
 

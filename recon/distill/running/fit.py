@@ -56,6 +56,8 @@ class DistillFit:
             "reference" in s.guidances for st in config.stages.values() for s in st.shots.values()
         ):
             raise UserError("this schedule follows a picture: give --image FILE.png (RGBA)")
+        if reference is not None and reference.options.ray_noise and config.scene.kind == "gaussians":
+            raise UserError("--scene.kind gaussians has no rays to move: add --reference.ray_noise 0")
         if not config.stages:
             raise UserError(f"{config.config} has no stages")
         self.scene = make_scene(config.scene, config.background, config.render, config.seed).to(self.device)
@@ -191,7 +193,7 @@ class DistillFit:
         if "reference" in options.guidances:
             assert self.reference is not None
             place = sum(step >= at for at in options.at_steps)
-            shot = self.reference.shot(options.sizes[place][:2])
+            shot = self.reference.shot(options.sizes[place][:2], self.draws)
         else:
             bounds = camera_range(self.config.cameras[options.cameras])
             shot = draw_shot(options, bounds, stage.moving, step, self.draws)

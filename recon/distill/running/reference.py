@@ -16,7 +16,7 @@ from viewtime.errors import UserError
 from viewtime.images import read_image
 
 from ..fields.scene import Shot
-from ..guidance.base import Rendered
+from ..guidance.base import Draws, Rendered
 
 OPAQUE = 0.5  # alpha above which a pixel is the object
 
@@ -47,11 +47,12 @@ class Reference:
             raise UserError(f"{path}: alpha marks {share:.0%} of the picture as the object; it must leave a background")
         return Reference(_squared(picture), options)
 
-    def shot(self, size: tuple[int, int]) -> Shot:
-        """From the picture's camera, at t = 0."""
+    def shot(self, size: tuple[int, int], draws: Draws) -> Shot:
+        """From the picture's camera, at t = 0; all rays are moved by one small random step against patterns."""
         o = self.options
+        nudge = o.ray_noise * draws.normal("ray_noise", torch.empty(2, 3)) if o.ray_noise else None
         angle, turn, distance = (torch.full((1, 1), value) for value in (o.elevation, o.azimuth, o.distance))
-        return Shot((Cameras(angle, turn, distance, o.fov_y),), torch.zeros(1, dtype=torch.float64), *size)
+        return Shot((Cameras(angle, turn, distance, o.fov_y),), torch.zeros(1, dtype=torch.float64), *size, nudge)
 
     def losses(self, rendered: Rendered) -> dict[str, Tensor]:
         """Mean squared errors of colours, over the render's own background, and of the mask."""

@@ -8,6 +8,7 @@ import torch
 from viewtime.cameras import regular_orbit
 from viewtime.configs.schema.distill_scene import BackgroundOptions, FieldOptions, RenderOptions
 from viewtime.recon.distill.density import blob_bias
+from viewtime.recon.distill.fields import volume
 from viewtime.recon.distill.fields.background import Background, spherical_harmonics
 from viewtime.recon.distill.fields.hash_field import HashField
 from viewtime.recon.distill.fields.make import make_scene
@@ -103,10 +104,12 @@ def test_levels_open_one_after_the_other():
     assert seen == [2, 2, 3, 4, 6]
 
 
-@pytest.mark.parametrize("kind", ["hash", "gaussians"])
-def test_rendered_in_parts_gives_the_same_pictures_and_gradients(kind):
+@pytest.mark.parametrize(("kind", "parts"), [("hash", "rays"), ("gaussians", "rays"), ("hash", "samples")])
+def test_rendered_in_parts_gives_the_same_pictures_and_gradients(kind, parts, monkeypatch):
     pictures, gradients = [], []
-    for at_once in (0, 200):
+    for several in (False, True):
+        at_once = 200 if several and parts == "rays" else 0
+        monkeypatch.setattr(volume, "AT_ONCE", 37 if several and parts == "samples" else volume.AT_ONCE)
         made = scene(kind=kind, at_once=at_once, motion="warp")
         made.moving = True
         made.look_around(0, SeededDraws(5))
