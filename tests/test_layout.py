@@ -20,7 +20,7 @@ FOLDERS = {
     "recon": ("viewtime.recon", 4),
     "app": ("viewtime.app", 5),
 }
-RANK_5 = {"viewtime/__init__.py", "viewtime/cli.py", "viewtime/__main__.py", "viewtime/info.py", "train/train.py"}
+RANK_5 = {f"viewtime/{name}.py" for name in ("__init__", "cli", "__main__", "info", "many")} | {"train/train.py"}
 SHORT_NAMES = {"app", "model", "configs", "data", "sample", "train", "recon", "tools", "render_objaverse"}
 # Top floor first; what lies in the folder itself stands above all of its rooms. A room imports those after it.
 FLOORS = {

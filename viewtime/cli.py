@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,20 +87,26 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
     argv = [argument for argument in argv if argument != "--debug"]
     set_up_logging(debug)
     from viewtime.configs.command import parse
+    from viewtime.many import asks_for_many, parse_many, run_many
     from viewtime.run_folder import forget_failed_starts
 
     started = time.monotonic()
     try:
         for argument in argv:
             refuse_address(argument.partition("=")[2] if argument.startswith("--") and "=" in argument else argument)
-        schema = config_class(command)
-        own_parser = getattr(schema, "from_argv", None)
-        config = own_parser(argv, prog) if own_parser else parse(schema, argv, prog, name)
+        if asks_for_many(name, argv):
+            options, rest = parse_many(name, argv, prog)
+            run = functools.partial(run_many, name, options, rest)
+        else:
+            schema = config_class(command)
+            own_parser = getattr(schema, "from_argv", None)
+            config = own_parser(argv, prog) if own_parser else parse(schema, argv, prog, name)
+            run = functools.partial(_run, command, config)
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     try:
-        returned = importlib.import_module(f"viewtime.{command.chosen(config)}").run(config)
+        returned = run()
     except Stopped as stop:
         print(f"{prog}: {stop}", file=sys.stderr)
         return 128 + stop.number
@@ -120,6 +128,11 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
     if following is not None:
         log.info("next: %s", following)
     return 0
+
+
+def _run(command: Command, config: object) -> Sequence[Path] | None:
+    """Import the command's module and do what the options say; the paths written."""
+    return importlib.import_module(f"viewtime.{command.chosen(config)}").run(config)
 
 
 def _overview() -> str:

@@ -137,6 +137,8 @@ class DirectOptions:
 class ReconstructConfig:
     """Fit a grid of views × frames with a 4D asset: deformable Gaussians or a dynamic NeRF.
 
+    Many grids: --grids FOLDER (see --grids --help).
+
     Attributes:
         grid: a grid folder, or a folder in D-NeRF/nerfstudio form.
         out: folder to write; default: GRID-asset beside the grid.

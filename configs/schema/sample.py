@@ -181,7 +181,7 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """One video in, a grid of views × frames out.
+    """One video in, a grid of views × frames out. A folder of videos: --videos FOLDER (see --videos --help).
 
     Attributes:
         video: video file, folder of images, or quoted glob.

@@ -15,9 +15,11 @@ import pytest
 from viewtime.cli import COMMANDS, config_class
 from viewtime.configs.overrides import field_help
 from viewtime.configs.schema.data import DataConfig
+from viewtime.configs.schema.many import ManyReconstructions, ManySamples
 from viewtime.configs.schema.train import TrainConfig
 
-SCHEMAS = [TrainConfig, DataConfig] + [config_class(COMMANDS[name]) for name in COMMANDS if name != "train"]
+OTHERS = [TrainConfig, DataConfig, ManySamples, ManyReconstructions]
+SCHEMAS = OTHERS + [config_class(COMMANDS[name]) for name in COMMANDS if name != "train"]
 
 
 def sections(schema: type) -> Iterator[tuple[type, list[str]]]:
@@ -50,6 +52,7 @@ def test_every_option_has_a_text_of_its_own(schema: type) -> None:
         (["train", "--help"], "--data.options.on_the_fly.vary_poses float (default 0.0)"),
         (["render", "--help"], "Instants of the clip, each rendered from every camera."),
         (["sample", "--help"], "largest scale."),
+        (["sample", "--videos", "--help"], "folder of the run folders, one per video"),
     ],
 )
 def test_help_shows_them_without_waiting_for_torch(words: list[str], text: str) -> None:
