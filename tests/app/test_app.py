@@ -12,9 +12,12 @@ import pytest
 
 from tests.app.browser import BROWSER, opened
 from viewtime.app import stages
+from viewtime.app.command import run
 from viewtime.app.commands import CancelledError, Said, cancel, finished, perform
 from viewtime.app.found import FoundObject, click_at, run_folder, save_masks, shown
+from viewtime.configs.schema.app import AppConfig
 from viewtime.errors import UserError
+from viewtime.log import log
 from viewtime.sample.input.mask_files import read_masks
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'viewtime[app]'")
@@ -188,3 +191,20 @@ def test_masks_go_to_the_command_only_where_it_would_not_find_them(tmp_path):
     assert picture.shape == (360, 720, 3)
     click = click_at(found, 1, (719, 0), "add")
     assert (click.x, click.y, click.frame) == (79, 0, 1)
+
+
+def test_another_address_than_this_machines_own_is_said_loudly(tmp_path, monkeypatch, caplog):
+    uvicorn = pytest.importorskip("uvicorn")
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(log, "propagate", True)
+    log.setLevel("INFO")
+    assert AppConfig().host == "127.0.0.1"
+    run(AppConfig(port=0, out=tmp_path / "runs"))
+    assert "EVERYONE" not in caplog.text
+    assert re.search(r"open http://127\.0\.0\.1:[1-9]\d* in a browser", caplog.text)
+    run(AppConfig(host="0.0.0.0", port=0, out=tmp_path / "runs"))
+    assert "--host 0.0.0.0: EVERYONE who reaches this machine" in caplog.text
+    with pytest.raises(UserError, match=r"--host 192\.0\.2\.7 .*an address of this machine"):
+        run(AppConfig(host="192.0.2.7", out=tmp_path / "runs"))
+    with pytest.raises(UserError, match="--frames 0; at least 1"):
+        run(AppConfig(frames=0))
