@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
-from skimage.segmentation import slic
+from skimage.segmentation import slic, watershed
 
 from viewtime.errors import UserError
 
@@ -21,7 +21,10 @@ LOOKS = (0.35, 0.6, 1.0)  # sides of the squares about a click that the network 
 LARGEST = 0.9  # share of such a square; a thing that fills it is the background
 PATCHES = 300  # superpixels of the small picture
 ALIKE = 18.0  # CIE Lab distance up to which neighbouring patches belong to the click's
-MOST_REMOVED = 0.6  # of a mask, by a click on one of its patches
+MOST_GROWN = 0.5  # of the picture, by patches of one colour
+MOST_REMOVED = 0.6  # of a mask, as one of its separate parts
+ELSEWHERE = 0.25  # of the mask's size: from there on lies what a click does not mean
+CORE = 0.6  # of its greatest depth: what deep in the mask is surely meant to stay
 AGREE = 0.3  # IoU from which what the network sees at the next frame is the same thing
 
 
@@ -96,7 +99,9 @@ def thing_at(
 
 
 def part_of_mask(small: np.ndarray, mask: np.ndarray, place: tuple[int, int]) -> np.ndarray:
-    """What a click takes away from a mask, bool [h, w]: its separate part there, else the patches of one colour.
+    """What a click takes away from a mask, bool [h, w]: its separate part there, else the side of the click.
+
+    The mask falls into two by a watershed of the colours' edges, from the click and from the middle of the mask.
 
     Raises:
         UserError: the click is not on the mask.
@@ -107,8 +112,16 @@ def part_of_mask(small: np.ndarray, mask: np.ndarray, place: tuple[int, int]) ->
     part = separate_part(mask, place)
     if part is not None and part.sum() <= MOST_REMOVED * mask.sum():
         return ndimage.binary_dilation(part, iterations=2)
-    patches = alike(small, place, within=near, most=MOST_REMOVED)
-    return ndimage.binary_dilation(patches, iterations=1)
+    markers = np.zeros(mask.shape, np.int32)
+    away = np.hypot(*(np.indices(mask.shape) - np.reshape(place, (2, 1, 1))))
+    depth = np.asarray(ndimage.distance_transform_edt(mask)) * (away > ELSEWHERE * np.sqrt(mask.sum()))
+    if not depth.any():
+        return near
+    markers[depth > CORE * depth.max()] = 1
+    markers[(away < 2) & near] = 2
+    smooth = ndimage.gaussian_filter(rgb2lab(small), (1.5, 1.5, 0))
+    edges = np.linalg.norm(np.stack(np.gradient(smooth, axis=(0, 1))), axis=(0, 3))
+    return watershed(edges, markers, mask=near) == 2
 
 
 def separate_part(mask: np.ndarray, place: tuple[int, int]) -> np.ndarray | None:
@@ -118,19 +131,12 @@ def separate_part(mask: np.ndarray, place: tuple[int, int]) -> np.ndarray | None
     return max(here, key=lambda part: int(part[place])) if here and len(parts) > 1 else None
 
 
-def alike(small: np.ndarray, place: tuple[int, int], within: np.ndarray | None = None, most: float = 0.5) -> np.ndarray:
-    """The superpixel at a place and those around whose colours lead there in small steps, bool [h, w].
-
-    Args:
-        within: where to look, bool [h, w]; default everywhere.
-        most: share of `within` at which growing ends.
-    """
-    within = np.ones(small.shape[:2], bool) if within is None else within
+def alike(small: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+    """The superpixel at a place and those around whose colours lead there in small steps, bool [h, w]."""
     patches = slic(small, n_segments=PATCHES, compactness=8, start_label=0)
     lab = rgb2lab(small)
     count = int(patches.max()) + 1
     colour = np.stack([ndimage.mean(lab[..., c], patches, range(count)) for c in range(3)], axis=-1)
-    inside = ndimage.mean(within, patches, range(count)) > 0.5
     pairs = np.concatenate(
         [
             np.stack([patches[:, 1:], patches[:, :-1]], -1).reshape(-1, 2),
@@ -144,14 +150,14 @@ def alike(small: np.ndarray, place: tuple[int, int], within: np.ndarray | None =
     area = np.bincount(patches.ravel(), minlength=count)
     first = int(patches[place])
     taken, edge = {first}, [first]
-    while edge and area[list(taken)].sum() < most * within.sum():
+    while edge and area[list(taken)].sum() < MOST_GROWN * patches.size:
         here = edge.pop(0)
         for other in sorted(neighbours[here] - taken, key=lambda patch: np.linalg.norm(colour[patch] - colour[first])):
             step = np.linalg.norm(colour[other] - colour[here])
-            if inside[other] and step < ALIKE and np.linalg.norm(colour[other] - colour[first]) < 2 * ALIKE:
+            if step < ALIKE and np.linalg.norm(colour[other] - colour[first]) < 2 * ALIKE:
                 taken.add(other)
                 edge.append(other)
-    return np.isin(patches, list(taken)) & within
+    return np.isin(patches, list(taken))
 
 
 def followed(seed: np.ndarray, first: int, flow: np.ndarray) -> np.ndarray:
