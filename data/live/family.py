@@ -214,6 +214,11 @@ def render_family(config: FamilyConfig, assets: str | Path, folder: str | Path) 
         if complete:
             return folder
         todo = [item for item in items if item.id not in there]
+        size = len(items) * config.views * config.frames * 4 * config.size**2
+        log.info(
+            "%d grids are rendered first, which counts as training time; %s will hold %.2f GB, where later runs find "
+            "them", len(todo), folder, size / 1e9,
+        )  # fmt: skip
         for item in progress(todo, f"rendering {len(todo)} grids"):
             images, cameras, fps = render_item(item, scenes[item.asset.file], config, renderer)
             record = {"id": item.id, "held_out": item.held_out, "variant": item.variant, "clip": item.clip}

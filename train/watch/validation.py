@@ -12,6 +12,7 @@ from torch import nn
 
 from viewtime.configs.schema.train import Gate, TrainConfig
 from viewtime.errors import UserError
+from viewtime.log import progress as progress_of
 from viewtime.train.objective.losses import noised_batch, sample_errors, sample_generator
 from viewtime.train.registry import STREAMS, resolve
 from viewtime.train.schedule import Progress
@@ -86,7 +87,8 @@ class Validator:
         averaged = ema.swapped_in(module, length) if length is not None else contextlib.nullcontext()
         with averaged:
             levels = self.config.validation.levels
-            record = {f"val/mse@{level:g}": self.error_at(model, level, signals) for level in levels}
+            shown = progress_of(levels, "validation, noise levels") if self.accelerator.is_main_process else levels
+            record = {f"val/mse@{level:g}": self.error_at(model, level, signals) for level in shown}
             if self.config.validation.sample_steps > 0:
                 from .samples import sample_and_measure
 
