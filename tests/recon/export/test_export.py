@@ -21,6 +21,7 @@ from viewtime.recon.export.mesh_file import load_mesh, save_mesh
 from viewtime.recon.export_command import export_asset
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.render.splats import Viewpoints
+from viewtime.recon.surface.atlas import unfolded
 from viewtime.recon.view_command import run
 from viewtime.video import read_video
 
@@ -149,6 +150,19 @@ def test_a_kept_mesh_is_exported_again(asset, tmp_path):
     save_mesh(dataclasses.replace(mesh, triangles=mesh.triangles + 1), tmp_path)
     with pytest.raises(UserError, match="its tensors make no mesh"):
         load_mesh(tmp_path)
+
+
+def test_a_kept_texture_is_read_again_or_told_to_be_damaged(tmp_path):
+    mesh = ball(FRAMES, 1)
+    texture = dataclasses.replace(unfolded(mesh, 32), picture=np.full((32, 32, 3), 77, np.uint8))
+    save_mesh(dataclasses.replace(mesh, texture=texture), tmp_path)
+    again = load_mesh(tmp_path).texture
+    for name in ("vertex", "triangles", "uv", "picture"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(texture, name))
+    for change in ({"uv": texture.uv + 2}, {"vertex": np.roll(texture.vertex, 1)}, {"picture": texture.picture[:, :9]}):
+        save_mesh(dataclasses.replace(mesh, texture=dataclasses.replace(texture, **change)), tmp_path)
+        with pytest.raises(UserError, match="its texture does not belong to its mesh"):
+            load_mesh(tmp_path)
 
 
 def test_a_file_is_no_place_for_several_formats(asset, tmp_path):
