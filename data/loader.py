@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -145,6 +146,7 @@ class GridLoader:
             context = "forkserver" if fresh else "fork"
             options = {"prefetch_factor": self.config.prefetch, "multiprocessing_context": context}
             options["worker_init_fn"] = _start_worker
+            multiprocessing.get_context(context).Lock()  # fails here without /dev/shm; DataLoader dies of it untidily
         loader = DataLoader(stream, batch_size=None, num_workers=self.config.workers, **options)
         for delivered in _plain_errors(loader):
             self.positions[delivered.worker] = delivered.position

@@ -16,7 +16,8 @@ from viewtime.run_folder import plain
 STATES = ("state.pt", "first_pass.pt", "nerf_state.pt")
 BELONGS_TO = "state.fingerprint"
 DAMAGE = (
-    RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError,
+    OSError, RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, EOFError,
+    pickle.UnpicklingError,
 )  # fmt: skip  # what reading a damaged state raises
 # Options that change no step of a fit; the grid counts by its content.
 WITHOUT_EFFECT = ("grid", "out", "preset", "resume", "save_every", "orbit_seconds", "mesh", "device")

@@ -1,12 +1,18 @@
 """What a machine's failure looks like to the user: one line, however a library words it."""
 
 import errno
+import gc
 import multiprocessing.synchronize
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from viewtime import cli
+from viewtime.configs.schema.data import DataConfig
+from viewtime.data.loader import GridLoader
+from viewtime.data.sources import Mixture
 from viewtime.errors import machine_failure, number_of
 
 
@@ -112,3 +118,22 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("viewtime.info.run", run)
     with pytest.raises(KeyError):
         cli.main(["info"])
+
+
+def test_a_loader_without_shared_memory_leaves_nothing_half_made(monkeypatch):
+    class NoSemaphore:
+        SEM_VALUE_MAX = 1
+
+        def __new__(cls, *_):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", NoSemaphore)
+    loader = GridLoader(Mixture([SimpleNamespace(name="none")], [1.0]), DataConfig(workers=2, views=1, frames=1))
+    with pytest.raises(OSError, match="Read-only") as error:
+        next(iter(loader))
+    assert "--data.options.workers 0" in str(machine_failure(error.value))
+    del error
+    gc.collect()
+    assert not complaints

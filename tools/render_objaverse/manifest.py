@@ -64,5 +64,6 @@ class DecidedRow:
 def check_decided(row: dict[str, Any], where: str) -> None:
     """Raises UserError where a row of an earlier curation is not whole."""
     found = checked(row, DecidedRow, where)
-    if found.decision == "keep" and not (found.sha256 and found.content and found.clips is not None):
-        raise UserError(f"{where} is damaged: a kept row needs sha256, content and clips")
+    whole = found.sha256 and found.content and found.clips is not None
+    if found.decision == "keep" and not (whole and all(clip.content for clip in found.clips or ())):
+        raise UserError(f"{where} is damaged: a kept row needs sha256, content, and clips with theirs")
