@@ -24,6 +24,7 @@ class CameraOptions:
         elevation: least and greatest, degrees.
         azimuth: least and greatest, degrees; 0 is the front.
         spread: single cameras of a batch share the azimuths out between them.
+        zoom: least and greatest factor on the field of view, drawn after the distance is set.
     """
 
     distance: tuple[float, float] = (2.5, 3.0)
@@ -32,6 +33,7 @@ class CameraOptions:
     elevation: tuple[float, float] = (0.0, 30.0)
     azimuth: tuple[float, float] = (-180.0, 180.0)
     spread: bool = True
+    zoom: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)

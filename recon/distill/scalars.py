@@ -51,12 +51,6 @@ class TimestepRange:
         return int(trained * value_at(self.low, step)), int(trained * high)
 
 
-def square_root_timestep(step: int, steps: int, bounds: tuple[float, float], trained: int = 1000) -> int:
-    """HiFA's single annealed timestep: (max − min)(1 − √(step / steps)) + min, of shares `bounds` (min, max)."""
-    low, high = bounds
-    return int(trained * ((high - low) * (1 - (step / steps) ** 0.5) + low))
-
-
 def open_levels(step: int, levels: int, first: int = 4, every: int = 500) -> int:
     """How many levels of a hash grid are on at a step: `first`, and one more every `every` steps, up to `levels`."""
     return min(first + step // every, levels)

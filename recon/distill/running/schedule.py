@@ -100,7 +100,7 @@ def camera_range(options: CameraOptions) -> CameraRange:
     """Where a step may look from."""
     o = options
     return CameraRange(
-        o.distance, o.fov_y, o.elevation, o.azimuth, relative=o.relative, spread_azimuths=o.spread
+        o.distance, o.fov_y, o.elevation, o.azimuth, relative=o.relative, zoom=o.zoom, spread_azimuths=o.spread
     )  # fmt: skip
 
 

@@ -268,6 +268,10 @@ def test_rings_and_single_cameras_lie_where_they_should():
         share = cameras.distance[0, 0] * math.tan(math.radians(cameras.fov_y) / 2)
         assert 0.8 <= share <= 1.0
     assert len({cameras.fov_y for cameras in scenes}) == 3
+    zoomed = ring(CameraRange(distance=(0.8, 1.0), relative=True, zoom=(0.5, 0.5)), 3, 4, SeededDraws(2))
+    for cameras, narrow in zip(scenes, zoomed):
+        assert narrow.fov_y == pytest.approx(0.5 * cameras.fov_y), "the lens narrows where the camera stands"
+        assert torch.equal(narrow.distance, cameras.distance)
     spread = torch.cat([cameras.azimuth[0] for cameras in single(CameraRange(), 6, SeededDraws(3))])
     assert torch.equal(((spread + 180) // 60).long(), torch.arange(6)), "one camera in each sixth of the circle"
     u = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
