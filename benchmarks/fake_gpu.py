@@ -35,6 +35,7 @@ aten = torch.ops.aten
 LARGEST_LAUNCH = 65535  # of a launch's y and z axes
 LARGEST_INDEX = 2**31 - 1
 ALLOCATION = 512  # bytes; PyTorch's allocator rounds up to it
+INSTRUMENTS = ("fake_gpu.py", "fake_card.py", "strict_device.py")
 H200_FLOPS, H200_BYTES = 790e12, 4.3e12  # per second: dense half precision, and memory
 
 READS_VALUES = {  # the host waits for the device before it can go on
@@ -42,7 +43,6 @@ READS_VALUES = {  # the host waits for the device before it can go on
     aten.is_nonzero.default, aten._unique2.default, aten.unique_dim.default, aten.unique_consecutive.default,
     aten.bincount.default, aten.repeat_interleave.Tensor, aten.allclose.default,
 }  # fmt: skip
-BATCHED = {aten.bmm.default, aten.baddbmm.default}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,6 @@ class Recorder(TorchDispatchMode):
     def __init__(self, memory: Memory) -> None:
         super().__init__()
         self.cost, self.memory = Cost(), memory
-        self.loop_only = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -141,9 +140,10 @@ class Recorder(TorchDispatchMode):
             indices = [index for index in args[1] if index is not None]
             if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
                 self.fault("synchronisation", func, "the host counts a mask's trues")
-            if any(index.device != args[0].device for index in indices):
-                devices = f"{args[0].device} indexed by {[str(index.device) for index in indices]}"
-                self.fault("mixed device", func, devices)
+            foreign = [str(index.device) for index in indices if index.device != args[0].device]
+            if foreign:  # CUDA fetches indices from the host by itself
+                kind = "upload" if args[0].device.type == "cuda" else "mixed device"
+                self.fault(kind, func, f"{args[0].device} indexed by {foreign}")
         elif func not in (aten._to_copy.default, aten.copy_.default):
             foreign = [tensor for tensor in before if tensor.device.type == "cpu" and tensor.ndim > 0]
             if foreign:
@@ -239,7 +239,7 @@ def _place() -> str:
     """file:line of the innermost frame of the project's packages."""
     for frame in reversed(traceback.extract_stack()[:-3]):
         library = "site-packages" in frame.filename or "/python3." in frame.filename or frame.filename[0] == "<"
-        if not library and not frame.filename.endswith("fake_gpu.py"):
+        if not library and not frame.filename.endswith(INSTRUMENTS):
             return "/".join(frame.filename.split("/")[-2:]) + f":{frame.lineno}"
     return "?"
 

@@ -49,6 +49,10 @@ class OnDevice(Tensor):
         return True
 
     @property
+    def is_cpu(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return False
+
+    @property
     def data(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.detach()
 
@@ -67,11 +71,25 @@ class OnDevice(Tensor):
         if func in READS:
             cls.waits[func.overloadpacket.__name__] += 1
         plain_args, plain_kwargs = tree_map(unwrapped, (args, kwargs))
-        out = func(*plain_args, **plain_kwargs)
+        out = cls.run(func, plain_args, plain_kwargs)
         if func is aten._local_scalar_dense.default:
             return out
-        wrapped = tree_map(lambda x: OnDevice(x) if isinstance(x, Tensor) else x, out)
+        wrapped = tree_map(lambda x: cls(x) if isinstance(x, Tensor) else x, out)
         return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+    @classmethod
+    def run(cls, func: Any, args: tuple, kwargs: dict) -> Any:
+        """Compute an operator on the numbers inside."""
+        return func(*args, **kwargs)
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> OnDevice:
+        """A copy of a tensor of the host."""
+        return cls(tensor.detach().clone())
+
+    def numbers(self) -> Tensor:
+        """A copy for the host."""
+        return self.inner.detach().clone()
 
 
 def unwrapped(value: Any) -> Any:
@@ -96,34 +114,27 @@ class _Move(torch.autograd.Function):
     """To the device or back, with its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, up: bool) -> Tensor:
-        ctx.up = up
-        return OnDevice(tensor.detach().clone()) if up else unwrapped(tensor.detach()).clone()
+    def forward(ctx: Any, tensor: Tensor, kind: type[OnDevice], up: bool) -> Tensor:
+        ctx.kind, ctx.up = kind, up
+        return kind.of(tensor) if up else tensor.detach().numbers()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return (unwrapped(grads[0]) if ctx.up else OnDevice(grads[0])), None
-
-
-def moved(tensor: Tensor, up: bool) -> Tensor:
-    """The tensor on the device (`up`) or on the CPU; itself where it is there already."""
-    if isinstance(tensor, OnDevice) == up:
-        return tensor
-    OnDevice.waits["from the host" if up else "to the host"] += 1
-    result = _Move.apply(tensor, up)
-    assert isinstance(result, Tensor)
-    return result
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return (grads[0].numbers() if ctx.up else ctx.kind.of(grads[0])), None, None
 
 
 class StrictDevice(TorchFunctionMode):
     """Within it, `device="cuda"` gives tensors of the pretended device.
 
     Attributes:
+        kind: of those tensors.
         waits: how often something was copied between the two or read; starts at nothing on entry.
     """
 
+    kind: type[OnDevice] = OnDevice
+
     def __enter__(self) -> StrictDevice:
-        self.waits = OnDevice.waits = Counter()
+        self.waits = self.kind.waits = Counter()
         torch.__future__.set_overwrite_module_params_on_conversion(
             True
         )  # a wrapper cannot become a plain tensor's data
@@ -140,19 +151,19 @@ class StrictDevice(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is Tensor.cuda:
-            return moved(args[0], True)
+            return self.moved(args[0], True)
         if func is Tensor.cpu:
-            return moved(args[0], False)
+            return self.moved(args[0], False)
         if func is Tensor.to:
             return self._to(args[0], list(args[1:]), kwargs)
         if func in (Tensor.tolist, Tensor.numpy) and isinstance(args[0], OnDevice):
             if func is Tensor.numpy:
                 raise TypeError("can't convert cuda:0 device type tensor to numpy")
             self.waits["to the host"] += 1
-            return args[0].inner.tolist()
+            return args[0].numbers().tolist()
         if func is Tensor.new_tensor and isinstance(args[0], OnDevice):
             self.waits["from the host"] += 1
-            return OnDevice(args[0].inner.new_tensor(*args[1:], **kwargs))
+            return self.kind.of(torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}))
         device = kwargs.get("device")
         if device is None or func is torch._C._nn._parse_to:  # how Module.to reads its arguments
             return func(*args, **kwargs)
@@ -167,11 +178,20 @@ class StrictDevice(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor):
             self.waits["from the host"] += 1
         needs_grad = made.requires_grad
-        return OnDevice(made.detach()).requires_grad_(needs_grad)
+        return self.kind.of(made).requires_grad_(needs_grad)
+
+    def moved(self, tensor: Tensor, up: bool) -> Tensor:
+        """The tensor on the device (`up`) or on the CPU; itself where it is there already."""
+        if isinstance(tensor, OnDevice) == up:
+            return tensor
+        self.waits["from the host" if up else "to the host"] += 1
+        result = _Move.apply(tensor, self.kind, up)
+        assert isinstance(result, Tensor)
+        return result
 
     def _arange(self, *args: Any, device: Any = None, **kwargs: Any) -> Tensor:
         made = self.arange(*args, **kwargs)
-        return made if device is None or torch.device(device).type == "cpu" else OnDevice(made)
+        return made if device is None or torch.device(device).type == "cpu" else self.kind.of(made)
 
     def _to(self, tensor: Tensor, values: list, kwargs: dict) -> Tensor:
         up, dtype = isinstance(tensor, OnDevice), kwargs.get("dtype")
@@ -182,5 +202,5 @@ class StrictDevice(TorchFunctionMode):
                 up = torch.device(value).type == "cuda"
             elif isinstance(value, torch.dtype):
                 dtype = value
-        result = moved(tensor, up)
+        result = self.moved(tensor, up)
         return result if dtype is None else result.type(dtype)

@@ -107,7 +107,7 @@ def noised_batch(
         unknown = torch.ones(x0.shape[:3], dtype=torch.bool, device=x0.device)
     else:
         unknown = ~known
-        if bool((~unknown.flatten(1).any(1)).any()):
+        if not bool(unknown.flatten(1).any(1).all()):
             raise UserError("a sample's cells are all known; mask fewer cells or give larger grids")
     cell_sigma = per_sample[:, None, None] * unknown
     x = add_noise(x0, cell_sigma[..., None, None, None], noise, loss.kind)
