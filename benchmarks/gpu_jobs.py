@@ -96,9 +96,8 @@ def sampling_job(model: GridModel, module: nn.Module, memory: Memory, frames: in
     given = {(0, frame) for frame in range(frames)}
     if traits.needs_reference and traits.inside:  # 4real: the first column is filmed
         given |= {(view, 0) for view in range(1, traits.novel_views + 1)}
-    plan = settle_plan(
-        traits, traits.novel_views, frames, frozenset(given), PlanOptions(window_frames=memory.window_frames)
-    )
+    longest = memory.window_frames and min(memory.window_frames, traits.window_frames)
+    plan = settle_plan(traits, traits.novel_views, frames, frozenset(given), PlanOptions(window_frames=longest))
     windows = [window for window in plan.windows if window.stage != "reference"]
     window = max(windows, key=lambda w: (len(w.views) * len(w.frames), len(w.directions)))
     with unset_fake_temporarily():  # values that the host reads

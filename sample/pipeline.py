@@ -34,7 +34,7 @@ from viewtime.sample.run.job import Job
 from viewtime.sample.run.processes import Processes
 from viewtime.sample.run.references import ReferenceViews
 from viewtime.sample.run.resume import job_fingerprint
-from viewtime.sample.run.runner import run_plan
+from viewtime.sample.run.runner import own_steps, run_plan
 from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.store import CellStore
 from viewtime.video import Video, read_video
@@ -223,8 +223,7 @@ class Pipeline:
         if processes.first:
             put_inputs(job, store, self.traits.channels)
         processes.wait()
-        steps = sum(job.settings.schedule.steps for window in job.plan.windows if window.stage != "reference")
-        share = -(-steps // processes.world)
+        share = own_steps(job.plan, job.settings, processes)
         make = self.reference.maker(job.cameras, job.settings, store) if self.reference is not None else None
         with progress_bar("sampling steps", share, on_step) as bar:
             yield from run_plan(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.errors import UserError
+from viewtime.exact_film import read_exact, write_exact
 from viewtime.files import atomic_folder
 from viewtime.images import composite, read_image, sheet, to_uint8, write_image
 from viewtime.json_files import read_json
@@ -29,7 +30,7 @@ FORMAT_VERSION = 1
 # The file that every grid folder holds, and all else that `viewtime sample` and `viewtime render` put there.
 GRID_FILES = (
     "grid.json",
-    (r"(view|alpha)_\d{3,}\.mp4", r"view_\d{3,}/frame_\d{3,}\.png", r"(depth|normals)\.npz"),
+    (r"(view|alpha)_\d{3,}\.mp4", r"cells_\d{3,}\.mkv", r"view_\d{3,}/frame_\d{3,}\.png", r"(depth|normals)\.npz"),
 )
 
 Size = Annotated[int, Meta(ge=1, le=1 << 16)]
@@ -56,6 +57,7 @@ class GridRecord:
     known: list[list[int | bool]]
     cameras: dict[str, Any] | None
     provenance: dict[str, Any]
+    exact: bool = False
 
 
 @dataclass(repr=False)
@@ -179,8 +181,11 @@ class FrameGrid:
     def save(self, folder: str | Path, lossless: bool = False) -> Path:
         """Write the grid folder; an older one of that name is replaced only when the new one is whole.
 
+        A view is an H.264 video on white to look at, one of its alpha, and `cells_000.mkv` (FFV1, straight alpha) with
+        every value as it was, which is what is loaded.
+
         Args:
-            lossless: PNGs (RGBA where there is alpha) instead of H.264 videos on white with separate alpha videos.
+            lossless: PNGs (RGBA where there is alpha) instead.
         """
         facts = (self.known, self.cameras, self.fps, self.provenance)
         return write_grid(folder, self.shape, lambda view: self.frames[view], *facts, lossless=lossless)
@@ -237,7 +242,7 @@ def write_grid(
         "version": FORMAT_VERSION,
         "V": V, "F": F, "C": C, "H": H, "W": W,
         "fps": fps,
-        "lossless": lossless,
+        "lossless": lossless, "exact": not lossless,
         "known": known.int().tolist(),
         "cameras": cameras.to_json() if cameras else None,
         "provenance": provenance,
@@ -255,6 +260,7 @@ def _save_row(folder: Path, view: int, frames: Tensor, fps: float, lossless: boo
         for frame, pixels in enumerate(rearrange(frames, "f c h w -> f h w c")):
             write_image(folder / f"view_{view:03d}" / f"frame_{frame:03d}.png", pixels)
         return
+    write_exact(folder / f"cells_{view:03d}.mkv", to_uint8(rearrange(frames, "f c h w -> f h w c").numpy()), fps)
     rgb = rearrange(composite(frames), "f c h w -> f h w c").numpy()
     write_video(folder / f"view_{view:03d}.mp4", rgb, fps)
     if frames.shape[1] == 4:
@@ -274,6 +280,8 @@ def _load_view(folder: Path, view: int, record: GridRecord) -> np.ndarray:
                 raise UserError(f"{path}: an image of shape {image.shape}, grid.json says {(H, W, C)}")
             frames[frame] = image
         return frames
+    if record.exact:
+        return read_exact(folder / f"cells_{view:03d}.mkv", (F, H, W, C))
     rgb = read_video(folder / f"view_{view:03d}.mp4").frames[:, :H, :W]
     if rgb.shape != (F, H, W, 3):
         raise UserError(f"{folder}, view {view}: video of shape {rgb.shape}, grid.json says {(F, H, W, 3)}")

@@ -41,6 +41,7 @@ class _Builder:
         references: Sequence[tuple[str, Sequence[int]]] = (("", ()),),
         *,
         exact_views: bool = False,
+        kept: Iterable[int] = (),
     ) -> None:
         """Append a window unless everything in it is there and need not be sampled again.
 
@@ -49,11 +50,12 @@ class _Builder:
                 condition the window. A backward direction shows the frames in reverse order where the network
                 takes its references beside the grid.
             exact_views: the rectangle has just these rows.
+            kept: frames whose cells, which are there, keep their content.
         """
         rows = tuple(views) if exact_views else self.rectangle_views(views)
         rectangle = set(product(rows, frames))
         directions = tuple(self._direction(name, rows, tuple(frames), of) for name, of in references)
-        sampled = rectangle - self.problem.given
+        sampled = rectangle - self.problem.given - set(product(rows, kept))
         if self.problem.inside:
             sampled -= set.intersection(*(set(direction.conditions) for direction in directions))
         if not sampled:
@@ -148,7 +150,22 @@ def sv4d(problem: Problem) -> Plan:
     return builder.plan("sv4d")
 
 
-def _mixed(builder: _Builder, views: tuple[int, ...], frames: list[int]) -> None:
+def sv4d_apart(problem: Problem) -> Plan:
+    """SV4D's mixed sampling with dense windows that do not wait for each other, for several GPUs.
+
+    A dense window of `sv4d` samples its two anchors again, and the next one starts from the last of them. Here anchors
+    keep the content that they have from the anchor stage, so that all dense windows between them are one wave. Only a
+    window that was moved back to be full, at the end of a length that does not divide, still waits for the one before.
+    """
+    if problem.window_frames < 3 and problem.frames > problem.window_frames:
+        return Plan("sv4d-apart", problem, sv4d2(problem).windows)
+    builder = _start(problem)
+    for views in builder.view_groups():
+        _mixed(builder, views, list(range(problem.frames)), keep_anchors=True)
+    return builder.plan("sv4d-apart")
+
+
+def _mixed(builder: _Builder, views: tuple[int, ...], frames: list[int], keep_anchors: bool = False) -> None:
     """Sample all `frames` (indices into the grid, the first is frame 0) of these views."""
     width = builder.problem.window_frames
     referred = bool(views) and builder.has_column(views, 0)
@@ -158,11 +175,13 @@ def _mixed(builder: _Builder, views: tuple[int, ...], frames: list[int]) -> None
         builder.add("anchor", views, to_sample, [("", (0,) if referred else ())])
         return
     anchors = _anchors(len(frames), width)
-    _mixed(builder, views, [frames[position] for position in anchors])
+    anchor_frames = [frames[position] for position in anchors]
+    _mixed(builder, views, anchor_frames, keep_anchors)
     for first, last in pairwise(anchors):
         span = frames[max(0, min(first, last - width + 1)) : last + 1]
         alternating = [("backward", (span[-1],)), ("forward", (span[0],))]
-        builder.add("dense", views, span, [("", span)] if builder.problem.inside else alternating)
+        kept = anchor_frames if keep_anchors else ()
+        builder.add("dense", views, span, [("", span)] if builder.problem.inside else alternating, kept=kept)
 
 
 def _anchors(length: int, width: int) -> list[int]:
@@ -203,6 +222,7 @@ def autoregressive(problem: Problem) -> Plan:
 PLANS: dict[str, Callable[[Problem], Plan]] = {
     "joint": joint,
     "sv4d": sv4d,
+    "sv4d-apart": sv4d_apart,
     "independent": independent,
     "interleaved": interleaved,
     "sv4d2": sv4d2,

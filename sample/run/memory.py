@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 from viewtime.configs.schema.sample import MemoryOptions, PlanOptions
 from viewtime.sample.models.grid_model import ModelTraits
@@ -16,8 +18,27 @@ PRESETS = {
 """Parts that wait on the host, frames encoded at a time, branches of guidance one by one; the largest published model
 (sv4d2) at 576 pixels fits: `python benchmarks/gpu_cost.py sv4d2 --card GB`."""
 
+COUNTED_SIZE = 576  # pixels a side
 WINDOW_FRAMES = {8: 6}
 """Most frames of a window where the published windows do not fit; more windows, and less consistency over time."""
+
+
+PEAKS = Path(__file__).with_name("memory_peaks.json")
+"""Model -> card -> most bytes at once with its preset, 576 pixels: `python benchmarks/gpu_cost.py cards`."""
+
+
+def estimate(options: MemoryOptions, traits: ModelTraits) -> str | None:
+    """One line on what a model will take with a card's preset, as it was counted; None where nothing was."""
+    if options.card is None or replace(options, card=None) != PRESETS[options.card]:
+        return None
+    peaks = json.loads(PEAKS.read_text()).get(traits.name)
+    if peaks is None or traits.size > COUNTED_SIZE:
+        return None
+    size = "" if traits.size == COUNTED_SIZE else f" of {COUNTED_SIZE} px, less for {traits.size}"
+    return (
+        f"memory: {traits.name} takes {peaks[str(options.card)] / 1e9:.1f} GB at most of {options.card} "
+        f"(counted for windows of its own shape{size})"
+    )
 
 
 def fit_card(options: MemoryOptions) -> tuple[MemoryOptions, str | None]:

@@ -20,7 +20,7 @@ from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.solver.samplers import EVALUATIONS_PER_STEP, get_sampler
 from viewtime.sample.solver.schedules import Schedule
 
-from .processes import Processes
+from .processes import Half, Processes
 from .store import CellStore
 from .window_denoiser import WindowDenoiser
 
@@ -66,7 +66,8 @@ def run_plan(
     Args:
         store: holds the given cells already.
         cameras: of the whole grid.
-        processes: each takes its share of every wave; all must see the store's folder.
+        processes: each, or each pair of them, takes its share of every wave; all must see the store's folder. Of a pair
+            the first stores and yields.
         make_reference: makes the cells of a "reference" window, [V, 1, C, H, W].
 
     Raises:
@@ -74,15 +75,29 @@ def run_plan(
     """
     processes = processes or Processes()
     for wave in plan.waves:
-        mine = [window for position, window in enumerate(wave) if position % processes.world == processes.rank]
+        mine, half = _share(wave, settings, processes)
         waiting = [window for window in mine if not store.finished(window)]
         if bar is not None:
             bar.advance((len(mine) - len(waiting)) * settings.schedule.steps)
         for batch in _batches(waiting, settings.batch_windows):
-            for window, cells in zip(batch, _sample(plan, model, store, cameras, settings, batch, make_reference, bar)):
+            made = _sample(plan, model, store, cameras, settings, batch, make_reference, bar, half)
+            for window, cells in zip(batch, made):
                 store.put_window(window, cells)
                 yield window
         processes.wait()
+
+
+def _share(wave: Sequence[Window], settings: Settings, processes: Processes) -> tuple[list[Window], Half | None]:
+    """The windows of a wave that this process samples, and its half where it does so in a pair."""
+    guided = settings.guidance.kind != "none" and all(window.stage != "reference" for window in wave)
+    teams, team, half = processes.share(len(wave), guided)
+    return [window for position, window in enumerate(wave) if position % teams == team], half
+
+
+def own_steps(plan: Plan, settings: Settings, processes: Processes) -> int:
+    """Sampling steps that this process does, alone or in a pair."""
+    mine = [window for wave in plan.waves for window in _share(wave, settings, processes)[0]]
+    return settings.schedule.steps * sum(window.stage != "reference" for window in mine)
 
 
 def _batches(windows: Sequence[Window], size: int) -> Iterator[tuple[Window, ...]]:
@@ -108,15 +123,16 @@ def _sample(
     batch: Sequence[Window],
     make_reference: MakeReference | None,
     bar: Bar | None,
+    half: Half | None,
 ) -> list[Tensor]:
-    """Cells of each window of a batch, [V, F, C, H, W] each."""
+    """Cells of each window of a batch, [V, F, C, H, W] each; none from the second process of a pair."""
     if batch[0].stage == "reference":
         if make_reference is None:
             raise ValueError(f"plan {plan.name} has a reference stage but nothing makes the reference views")
         return [make_reference(window) for window in batch]
     try:
         with torch.no_grad():
-            return _denoise(plan, model, store, cameras, settings, batch, bar)
+            return _denoise(plan, model, store, cameras, settings, batch, bar, half)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise UserError(_memory_advice(settings, batch[0], error)) from error
     except RuntimeError as error:
@@ -147,6 +163,7 @@ def _denoise(
     settings: Settings,
     batch: Sequence[Window],
     bar: Bar | None,
+    half: Half | None,
 ) -> list[Tensor]:
     reads = [partial(store.read, window=window) for window in batch]
     requests = [
@@ -155,7 +172,8 @@ def _denoise(
     ]
     schedule = settings.schedule
     cache = StepCache(settings.cache, schedule.steps)
-    denoise = WindowDenoiser(model, requests, settings.guidance, split_guidance=settings.split_guidance, cache=cache)
+    split = settings.split_guidance
+    denoise = WindowDenoiser(model, requests, settings.guidance, split_guidance=split, cache=cache, half=half)
     noise = [
         settings.noise(
             settings.seed, w.views, w.frames, model.latent_shape(), lambda view, frame, w=w: plan.draw((view, frame), w)
@@ -175,6 +193,8 @@ def _denoise(
             f"window {batch[0].index} holds values that are not finite: the network outgrew its number format; "
             "give --dtype bfloat16 or float32"
         )
+    if half is not None and half.number:
+        return []
     made = [_decide_alpha(model.decode(grid), *settings.alpha_range) for grid in latents]
     return [_keep_known(window, cells, store) for window, cells in zip(batch, made)]
 

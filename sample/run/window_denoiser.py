@@ -14,6 +14,8 @@ from viewtime.sample.models.grid_model import GridModel, Request, stack_conditio
 from viewtime.sample.solver.cache import StepCache
 from viewtime.sample.solver.guidance import Guidance, combine
 
+from .processes import Half
+
 
 @dataclass(frozen=True)
 class _Side:
@@ -34,6 +36,7 @@ class WindowDenoiser:
         requests: one list per window, one request per direction.
         split_guidance: evaluate the two branches of guidance one after the other, which halves the memory.
         cache: predictions to reuse; None evaluates the network at every call.
+        half: of a pair of processes that sample these windows together; None samples them alone.
     """
 
     def __init__(
@@ -44,9 +47,10 @@ class WindowDenoiser:
         *,
         split_guidance: bool = False,
         cache: StepCache | None = None,
+        half: Half | None = None,
     ) -> None:
         self.model, self.guidance = model, guidance
-        self.split_guidance, self.cache = split_guidance, cache or StepCache()
+        self.split_guidance, self.cache, self.half = split_guidance, cache or StepCache(), half
         self.sides = [self._side([window[number] for window in requests]) for number in range(len(requests[0]))]
         first = requests[0][0]
         self.scale = guidance.scale(len(first.views), len(first.frames)).to(model.device)
@@ -96,7 +100,10 @@ class WindowDenoiser:
         if difference is not None:
             conditional = denoiser(x, sigmas, side.cond)
             return conditional + (self.scale.to(x)[..., None, None, None] - 1) * difference
-        if self.split_guidance:
+        if self.half is not None:
+            mine = denoiser(x, sigmas, side.cond if self.half.number else side.uncond)
+            unconditional, conditional = self.half.exchange(mine)
+        elif self.split_guidance:
             unconditional, conditional = denoiser(x, sigmas, side.uncond), denoiser(x, sigmas, side.cond)
         else:
             both = stack_conditions([side.uncond, side.cond])

@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from viewtime.cameras import regular_orbit
 from viewtime.dnerf import open_grid, write_dnerf
 from viewtime.errors import UserError
+from viewtime.exact_film import read_exact, write_exact
 from viewtime.grid import FrameGrid
 
 
@@ -98,3 +100,35 @@ def test_shapes_that_do_not_fit_are_refused():
         FrameGrid(torch.zeros(1, 1, 2, 8, 8), torch.ones(1, 1, dtype=torch.bool))
     with pytest.raises(UserError, match="known"):
         FrameGrid(torch.zeros(1, 2, 3, 8, 8), torch.ones(1, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_grid_is_measured_on_cells_without_loss(tmp_path, channels):
+    """One-pixel stripes of saturated colours, which 4:2:0 video turns grey, come back as they were."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 3, channels, 17, 23), generator=generator) / 255
+    frames[:, :, 0, :, ::2], frames[:, :, 2, :, 1::2] = 1.0, 0.0
+    grid = FrameGrid(frames, torch.zeros(2, 3, dtype=torch.bool), regular_orbit(2, 3), fps=12.5)
+    folder = grid.save(tmp_path / "grid")
+    torch.testing.assert_close(FrameGrid.load(folder).frames, frames, rtol=0, atol=1e-6)
+    record = json.loads((folder / "grid.json").read_text())
+    assert record["exact"]
+    (folder / "grid.json").write_text(json.dumps(record | {"exact": False}))  # as older grids are read
+    assert (FrameGrid.load(folder).rgb() - grid.rgb()).abs().mean() > 0.02
+    (folder / "grid.json").write_text(json.dumps(record))
+    (folder / "cells_001.mkv").unlink()
+    with pytest.raises(UserError, match=r"no such file.*cells_001\.mkv"):
+        FrameGrid.load(folder)
+
+
+def test_exact_films_that_are_damaged_say_so(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 4), dtype=np.uint8)
+    path = write_exact(tmp_path / "a.mkv", frames, 12.0)
+    assert np.array_equal(read_exact(path, frames.shape), frames)
+    with pytest.raises(UserError, match="3 frames; 4 are expected"):
+        read_exact(path, (4, 8, 10, 4))
+    with pytest.raises(UserError, match="10 × 8 pixels"):
+        read_exact(path, (3, 8, 9, 4))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"a\.mkv"):
+        read_exact(path, frames.shape)
