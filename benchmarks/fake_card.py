@@ -54,6 +54,12 @@ class Weightless(OnDevice):
     card: ClassVar[FakeCard]
 
     @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is aten.index_put.default and not isinstance(args[0], OnDevice):
+            args = (cls.of(args[0]), *args[1:])  # zeros that autograd makes on the outer tensor's device
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    @classmethod
     def run(cls, func: Any, args: tuple, kwargs: dict) -> Any:
         """Check, count and follow the shapes."""
         if "device" in kwargs:  # autograd names the outer tensor's; copies to the host are `numbers`
@@ -112,6 +118,7 @@ class FakeCard(StrictDevice):
         super().__init__()
         self.mode, self.memory = FakeTensorMode(allow_non_fake_inputs=True), Memory()
         self.recorder: Recorder | None = None
+        self.inside = 0  # an operator on the card
         self.casts: dict[int, tuple[Tensor, Tensor]] = {}
 
     @contextmanager
@@ -121,7 +128,11 @@ class FakeCard(StrictDevice):
             stack.enter_context(self.mode)
             if self.recorder is not None:
                 stack.enter_context(self.recorder)
-            yield self.recorder
+            self.inside += 1
+            try:
+                yield self.recorder
+            finally:
+                self.inside -= 1
 
     @contextmanager
     def record(self) -> Iterator[Cost]:
@@ -134,6 +145,9 @@ class FakeCard(StrictDevice):
             yield self.recorder.cost
         finally:
             self.recorder = None
+
+    def _arange(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.arange(*args, **kwargs) if self.inside else super()._arange(*args, **kwargs)
 
     def moved(self, tensor: Tensor, up: bool) -> Tensor:
         """Also noted as a fault of its kind."""

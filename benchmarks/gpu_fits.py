@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -29,6 +30,7 @@ from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.gaussians.canonical import Gaussians, spacing_scale
 from viewtime.recon.gaussians.fit import PRUNE_EVERY, GaussianFit
 from viewtime.recon.nerf.fit import NerfFit
+from viewtime.recon.nerf.occupancy import Occupancy
 from viewtime.recon.render.splats import Viewpoints
 
 VIEWS, FRAMES, SIZE = 9, 5, 256
@@ -38,10 +40,9 @@ SHORT: dict[str, Any] = {"static_iterations": 1, "dynamic_iterations": 1000}
 
 
 def targets() -> Targets:
-    """Pictures on the card; the cameras are known to the host."""
-    orbit = regular_orbit(VIEWS, FRAMES)
-    images = torch.ones(VIEWS, FRAMES, 4, SIZE, SIZE, device="cuda")
-    return Targets(images, torch.ones(VIEWS, FRAMES, dtype=torch.bool), Viewpoints.of(orbit, SIZE, SIZE).to("cuda"), 0.5)
+    """Full pictures, on the host."""
+    orbit, full = regular_orbit(VIEWS, FRAMES), torch.ones(VIEWS, FRAMES, dtype=torch.bool)
+    return Targets(torch.ones(VIEWS, FRAMES, 4, SIZE, SIZE), full, Viewpoints.of(orbit, SIZE, SIZE), 0.5)
 
 
 def gaussian_step(card: FakeCard, options: GaussianOptions, imperfect: ImperfectOptions) -> Cost:
@@ -49,7 +50,7 @@ def gaussian_step(card: FakeCard, options: GaussianOptions, imperfect: Imperfect
     config = ReconstructConfig(Path("grid"), gaussians=replace(options, **SHORT), imperfect=imperfect)
     position = torch.rand(options.count, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     first = Gaussians(position, spacing_scale(position), torch.full_like(position, 0.5), options.isotropic)
-    fit = GaussianFit(targets(), first, config)
+    fit = GaussianFit(targets().to("cuda"), first, config)
     fit.step()
     fit.step()
     fit.progress.iteration = PRUNE_EVERY - 1
@@ -61,7 +62,9 @@ def gaussian_step(card: FakeCard, options: GaussianOptions, imperfect: Imperfect
 
 def nerf_step(card: FakeCard, config: ReconstructConfig) -> Cost:
     """An iteration of the moving stage; then the occupied voxels are looked at, outside the count."""
-    fit = NerfFit(targets(), replace(config, nerf=replace(config.nerf, **SHORT)))
+    host, vote = targets(), Occupancy.of  # the card's pictures have no values to vote by
+    with mock.patch.object(Occupancy, "of", lambda _, *options: vote(host, *options)):
+        fit = NerfFit(host.to("cuda"), replace(config, nerf=replace(config.nerf, **SHORT)))
     fit.step()
     fit.step()
     with card.record() as cost:

@@ -180,7 +180,8 @@ def _score(
 def _clip_score(config: EvaluateConfig, pred: list[Path], folder: RunFolder) -> list[Path]:
     if len(config.prompt) != len(pred):
         raise UserError(f"{len(config.prompt)} prompts and {len(pred)} predictions; give one --prompt per --pred grid")
-    clip = ClipSimilarity(config.clip_model, config.clip_weights, config.device, config.offline)
+    device = str(choose_device(config.device))
+    clip = ClipSimilarity(config.clip_model, config.clip_weights, device, config.offline)
     scores = [
         clip_score(open_grid(path), text, clip, config.background)
         for path, text in progress(list(zip(pred, config.prompt)), "CLIP score")
