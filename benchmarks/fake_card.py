@@ -37,14 +37,15 @@ from tests.recon.strict_device import CUDA, OnDevice, StrictDevice
 
 aten = torch.ops.aten
 READ = (aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default)
-HALF = frozenset(
-    "linear conv1d conv2d conv3d conv_transpose2d matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum "
-    "scaled_dot_product_attention".split()
-)
-FULL = frozenset(
-    "layer_norm group_norm softmax log_softmax norm exp log log1p expm1 pow __pow__ rsqrt reciprocal softplus sum prod "
-    "cumsum mse_loss l1_loss smooth_l1_loss cosine_similarity acos asin tan sinh cosh erfinv cdist dist".split()
-)
+HALF = {
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm",
+    "addmm", "baddbmm", "einsum", "scaled_dot_product_attention",
+}  # fmt: skip
+FULL = {
+    "layer_norm", "group_norm", "softmax", "log_softmax", "norm", "exp", "log", "log1p", "expm1", "pow", "__pow__",
+    "rsqrt", "reciprocal", "softplus", "sum", "prod", "cumsum", "mse_loss", "l1_loss", "smooth_l1_loss",
+    "cosine_similarity", "acos", "asin", "tan", "sinh", "cosh", "erfinv", "cdist", "dist",
+}  # fmt: skip
 """Functions whose inputs CUDA's autocast brings to the half format, and to float32 (PyTorch's "CUDA Ops" tables)."""
 
 
@@ -55,9 +56,14 @@ class Weightless(OnDevice):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is aten.index_put.default and not isinstance(args[0], OnDevice):
-            args = (cls.of(args[0]), *args[1:])  # zeros that autograd makes on the outer tensor's device
+        if torch._C._current_graph_task_id() != -1:  # autograd makes its zeros on the outer tensor's device
+            args, kwargs = tree_map(cls._of_zeros, (args, kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    @classmethod
+    def _of_zeros(cls, value: Any) -> Any:
+        plain = isinstance(value, Tensor) and not isinstance(value, OnDevice)
+        return cls.of(value) if plain and value.ndim and value.is_floating_point() else value
 
     @classmethod
     def run(cls, func: Any, args: tuple, kwargs: dict) -> Any:
@@ -157,19 +163,19 @@ class FakeCard(StrictDevice):
         return super().moved(tensor, up)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = dict(kwargs or {})
+        named = dict(kwargs or {})
         if func is Tensor.backward:
-            return self._backward(*args, **kwargs)
+            return self._backward(*args, **named)
         name = getattr(func, "__name__", "")
         if torch.is_autocast_enabled("cuda"):
             if name in HALF or name in FULL:
                 dtype = torch.get_autocast_dtype("cuda") if name in HALF else torch.float32
-                args, kwargs = tree_map(lambda value: self._cast(value, dtype), (args, kwargs))
+                args, named = tree_map(lambda value: self._cast(value, dtype), (args, named))
         else:
             self.casts.clear()
         if name == "scaled_dot_product_attention" and isinstance(args[0], OnDevice):
-            return self._attention(args, kwargs)
-        return super().__torch_function__(func, types, args, kwargs)
+            return self._attention(args, named)
+        return super().__torch_function__(func, types, args, named)
 
     def _backward(
         self,
@@ -214,8 +220,8 @@ def fake_card() -> Iterator[FakeCard]:
     """Inside, `device="cuda"` is the pretended card."""
     card = Weightless.card = FakeCard()
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
-        stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
+        stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False))
+        stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", return_value=True))
         stack.enter_context(mock.patch("torch._C._group_tensors_by_device_and_dtype", _by_said_device))
         stack.enter_context(card)
         yield card

@@ -1,6 +1,6 @@
 """A published model at its full size through `sample.py` on this CPU, killed after its first window and resumed.
 
-    python benchmarks/full_size_run.py --out FOLDER [--preset sv4d2-8views] [--dtype float32]
+    python benchmarks/full_size_run.py --out FOLDER [--preset sv4d2-8views] [--dtype float32] [--steps 2]
 
 Writes a file of random weights in the published form (FOLDER/PRESET.safetensors, removed at the end), samples a short
 video at 64 pixels, kills the process when the first window is finished, samples again to the end, and prints the peak
@@ -21,8 +21,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from viewtime.grid import FrameGrid
 from viewtime.model.published.presets import load_model_config
@@ -30,9 +29,10 @@ from viewtime.model.published.published_keys import published_manifest, used_nam
 from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.weights import TensorInfo, write_stream
 
+ROOT = Path(__file__).resolve().parents[1]
 LARGEST_SHARE = 1.15  # of the weights' bytes
 POOL = 1 << 18  # random numbers that all tensors are cut from
-SIZE, STEPS = 64, 2
+SIZE = 64  # pixels
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -81,6 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", default="sv4d2-8views")
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     options = parser.parse_args()
     config = load_model_config(options.preset)
@@ -93,7 +94,7 @@ def main() -> int:
     run = out / "run"
     arguments = [
         "--video", "examples/knight.mp4", "--weights", str(file), "--model", options.preset, "--out", str(run),
-        "--frames", str(frames), "--size", str(SIZE), "--sampler.steps", str(STEPS), "--device", "cpu",
+        "--frames", str(frames), "--size", str(SIZE), "--sampler.steps", str(options.steps), "--device", "cpu",
         "--dtype", options.dtype, "--memory.chunk", "1",
     ]  # fmt: skip
     weights = weight_bytes(config, DTYPES[options.dtype])
@@ -105,11 +106,14 @@ def main() -> int:
         print(f"killed after a window: {seconds:.0f} s, peak {peak / 1e9:.2f} GB, {peak / weights:.3f} of the weights")
         code, peak_again, seconds, said = sample([*arguments, "--keep-windows"])
         resumed = "resuming: 1 of 2 windows" in said and first.stat().st_mtime_ns == written
+        if code:
+            print(said)
         print(
             f"resumed to the end: exit code {code}, {seconds:.0f} s, peak {peak_again / 1e9:.2f} GB, "
             f"{peak_again / weights:.3f} of the weights; first window kept: {resumed}"
         )
-        print(f"weights in {options.dtype}: {weights / 1e9:.2f} GB; grid {FrameGrid.load(run / 'grid').shape}")
+        made = FrameGrid.load(run / "grid").shape if code == 0 else "none"
+        print(f"weights in {options.dtype}: {weights / 1e9:.2f} GB; grid {made}")
     finally:
         file.unlink()
     return int(code != 0 or not resumed or max(peak, peak_again) > LARGEST_SHARE * weights)

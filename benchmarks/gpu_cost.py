@@ -28,8 +28,9 @@ from benchmarks.gpu_fits import FITS
 from benchmarks.gpu_jobs import GRID_MODELS, JOBS, Memory
 from benchmarks.gpu_metrics import METRICS
 from benchmarks.gpu_training import TRAINING, training_step
+from benchmarks.tables import write_table
 from viewtime.configs.schema.sample import MemoryOptions
-from viewtime.sample.run.memory import PEAKS, PRESETS, WINDOW_FRAMES
+from viewtime.sample.run.memory import PEAKS, PRESETS
 
 COMMAND = "python benchmarks/gpu_cost.py --write docs/gpu.md"
 USES = {
@@ -49,8 +50,7 @@ def measure(name: str, card: int | None = None) -> tuple[dict[str, Cost], dict[s
     """Cost of each piece of a job, how many of each, and the bytes of the weights."""
     with fake_gpu() as gpu, torch.no_grad():
         options = PRESETS[card] if card else MemoryOptions()
-        frames = WINDOW_FRAMES.get(card or 0)
-        job = JOBS[name](Memory(options.chunk, options.split_guidance, 1, frames))
+        job = JOBS[name](Memory(options.chunk, options.split_guidance, 1, card))
         gpu.hold(job.module)
         weights = gpu.memory.live
         costs: dict[str, Cost] = {}
@@ -136,14 +136,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
 }
 
 
-def write_table(document: Path, name: str, lines: list[str]) -> None:
-    """Put a table between its marks in a document."""
-    begin, end = f"<!-- {name}: {COMMAND} -->", f"<!-- end of {name} -->"
-    before, mark, rest = document.read_text().partition(begin)
-    assert mark and end in rest, f"{document} has no marks of the table {name}"
-    document.write_text("\n".join([before + begin, "", *lines, "", end]) + rest.partition(end)[2])
-
-
 def main() -> None:
     """Print the tables; write them into a document, and the cards' peaks where `--memory.card` reads them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,7 +154,7 @@ def main() -> None:
             print(line, flush=True)
             lines.append(line)
         if arguments.write is not None:
-            write_table(arguments.write, name, lines)
+            write_table(arguments.write, name, lines, COMMAND)
         if name == "cards":
             PEAKS.write_text(json.dumps(record[name], indent=1) + "\n")
     if arguments.json is not None:

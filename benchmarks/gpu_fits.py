@@ -98,7 +98,9 @@ NERF_FITS: dict[str, Callable[[], ReconstructConfig]] = {
     "sv4d-nerf": paper_nerf,
 }
 FITS: dict[str, Callable[[FakeCard], Cost]] = {
-    **{f"gaussians: {name}": partial(gaussian_step, options=o, imperfect=REMEDIES) for name, o in GAUSSIAN_FITS.items()},
+    **{
+        f"gaussians: {name}": partial(gaussian_step, options=o, imperfect=REMEDIES) for name, o in GAUSSIAN_FITS.items()
+    },
     "gaussians: no remedy": partial(gaussian_step, options=GaussianOptions(), imperfect=ImperfectOptions()),
     **{f"nerf: {name}": (lambda card, make=make: nerf_step(card, make())) for name, make in NERF_FITS.items()},
 }

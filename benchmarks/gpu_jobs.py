@@ -29,6 +29,7 @@ from viewtime.sample.models.four_real_model import FourRealModel
 from viewtime.sample.models.grid_model import GridModel, Request
 from viewtime.sample.models.mini_model import MiniModel
 from viewtime.sample.models.video_grid_model import VideoGridModel
+from viewtime.sample.run.memory import fit_windows
 from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.window_denoiser import WindowDenoiser
 from viewtime.sample.solver.samplers import get_sampler
@@ -63,7 +64,7 @@ class Memory:
     chunk: int = 8
     split_guidance: bool = False
     batch_windows: int = 1
-    window_frames: int | None = None
+    card: int | None = None
 
 
 def build_video_model(config: VideoModelConfig, dtypes: Dtypes, device: torch.device = CUDA) -> VideoModel:
@@ -96,8 +97,8 @@ def sampling_job(model: GridModel, module: nn.Module, memory: Memory, frames: in
     given = {(0, frame) for frame in range(frames)}
     if traits.needs_reference and traits.inside:  # 4real: the first column is filmed
         given |= {(view, 0) for view in range(1, traits.novel_views + 1)}
-    longest = memory.window_frames and min(memory.window_frames, traits.window_frames)
-    plan = settle_plan(traits, traits.novel_views, frames, frozenset(given), PlanOptions(window_frames=longest))
+    options = fit_windows(PlanOptions(), memory.card, traits)
+    plan = settle_plan(traits, traits.novel_views, frames, frozenset(given), options)
     windows = [window for window in plan.windows if window.stage != "reference"]
     window = max(windows, key=lambda w: (len(w.views) * len(w.frames), len(w.directions)))
     with unset_fake_temporarily():  # values that the host reads

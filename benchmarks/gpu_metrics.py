@@ -30,7 +30,7 @@ PICTURES, SIDE, CLIP = 32, 576, 21  # pictures at a time, their side, frames of 
 
 def _bare(kind: type, module: nn.Module, **facts: Any) -> Any:
     """A metric around a network on the card, as its own constructor leaves it but for the weights."""
-    made = kind.__new__(kind)
+    made = object.__new__(kind)
     made.module, made.device = module.to("cuda").eval().requires_grad_(False), CUDA
     for name, value in facts.items():
         setattr(made, name, value)

@@ -1,6 +1,6 @@
 """What half precision costs, part by part: the golden networks with every operator's result rounded.
 
-    python benchmarks/precision.py            # table: dB to float32, for bfloat16, float16 and the defaults on CUDA
+    python benchmarks/precision.py [--write docs/gpu.md]     # dB to float32: bfloat16, float16, the defaults on CUDA
 
 A processor computes half precision in its own ways, and slowly. Here tensors of half precision go through each
 operator in float32 and its result is rounded, which is what a GPU's kernels do (they accumulate in float32).
@@ -9,6 +9,7 @@ The last column is the default of each part on CUDA (`viewtime.model.precision`)
 
 from __future__ import annotations
 
+import argparse
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,10 +21,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "model"))
 
 from golden_files import NETWORKS, arrays, conditioning, fill, key_shapes, network, to_grid
 
+from benchmarks.tables import write_table
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
 from viewtime.model.precision import ON_CUDA, Dtypes
 from viewtime.model.vae.config import VaeConfig
@@ -67,6 +70,7 @@ def psnr(value: Tensor, truth: Tensor) -> float:
 
 
 GUIDANCE_SCALE = 2.0
+EXACT = 200.0  # dB
 COLUMNS = {
     "bfloat16": dict.fromkeys(ON_CUDA, torch.bfloat16),
     "float16": dict.fromkeys(ON_CUDA, torch.float16),
@@ -160,12 +164,25 @@ def measure() -> dict[str, dict[str, dict[str, float]]]:
     return table
 
 
-def main() -> None:
-    """Print the table."""
-    print(f"{'dB to float32':32s}" + "".join(f"{column:>17s}" for column in COLUMNS))
-    for name, parts in measure().items():
+def lines(table: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """The table in Markdown; a part in float32 has no loss."""
+    shown = ["| network, part | " + " | ".join(COLUMNS) + " |", "|---|" + "--:|" * len(COLUMNS)]
+    for name, parts in table.items():
         for part, values in parts.items():
-            print(f"{name + ' ' + part:32s}" + "".join(f"{values[column]:17.1f}" for column in COLUMNS))
+            cells = (f"{value:.1f}" if value < EXACT else "exact" for value in values.values())
+            shown.append(f"| {name}, {part} | " + " | ".join(cells) + " |")
+    return shown
+
+
+def main() -> None:
+    """Print the table; write it into a document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path)
+    document = parser.parse_args().write
+    shown = lines(measure())
+    print("\n".join(shown))
+    if document is not None:
+        write_table(document, "precision", shown, "python benchmarks/precision.py --write docs/gpu.md")
 
 
 if __name__ == "__main__":

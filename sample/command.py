@@ -70,7 +70,7 @@ def _run(config: SampleConfig, folder: Path, processes: Processes) -> list[Path]
     preview = folder / "preview.png"
     if processes.first:
         write_preview(job.prepared, preview)
-        for line in first_words(pipeline, job, config.weights, preview):
+        for line in first_words(pipeline, job, config.weights, preview, config.memory):
             log.info(line)
     store = CellStore(folder / "windows", job.plan)
     _open_store(store, config, job, processes, folder / "stream")

@@ -7,9 +7,11 @@ from typing import cast
 
 from torch import nn
 
+from viewtime.configs.schema.sample import MemoryOptions
 from viewtime.model.weight_names import what_it_knows
 from viewtime.sample.models.grid_model import GridModel
 from viewtime.sample.pipeline import Job, Pipeline
+from viewtime.sample.run.memory import estimate
 
 MANY_WINDOWS = 40  # hours on the fastest cards with the published models
 
@@ -24,7 +26,9 @@ def formats(model: GridModel) -> str:
     return ", ".join(f"{dtype} ({', '.join(names)})" if len(found) > 1 else dtype for dtype, names in found.items())
 
 
-def first_words(pipeline: Pipeline, job: Job, weights: str, preview: Path) -> list[str]:
+def first_words(
+    pipeline: Pipeline, job: Job, weights: str, preview: Path, memory: MemoryOptions | None = None
+) -> list[str]:
     """One line each; how long it takes is said by the progress line after the first step."""
     model, problem = pipeline.model, job.plan.problem
     size = pipeline.traits.cell
@@ -41,5 +45,6 @@ def first_words(pipeline: Pipeline, job: Job, weights: str, preview: Path) -> li
         f"grid: {problem.views} views (the input and {problem.views - 1} new ones) × {frames} frames "
         f"(of the video {first} to {last}, {fps:g} a second), {size[1]} × {size[0]} px each; "
         f"{len(windows)} window{plural}, {steps} sampling steps",
+        *filter(None, [estimate(memory or MemoryOptions(), pipeline.traits)]),
         *([f"a long video: --preprocess.fps {fps / 4:g} samples a quarter of its frames"] if long else []),
     ]

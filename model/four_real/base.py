@@ -195,8 +195,8 @@ class BaseVideoModel(nn.Module):
             )
         velocity = torch.empty_like(x)
         every = torch.arange(B, device=x.device)
-        as_rows = every[every % 2 == 0] if V > 1 and F > 1 else every[: B if F > 1 else 0]
-        as_columns = every[every % 2 == 1] if V > 1 and F > 1 else every[: 0 if F > 1 else B]
+        as_rows = every[::2] if V > 1 and F > 1 else every[: B if F > 1 else 0]
+        as_columns = every[1::2] if V > 1 and F > 1 else every[: 0 if F > 1 else B]
         for kind, samples in ((DYNAMIC, as_rows), (FREEZE_TIME, as_columns)):
             if len(samples):
                 velocity[samples] = self._read(kind, samples, x, noise_label / 1000, cond).to(x)

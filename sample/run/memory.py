@@ -15,13 +15,12 @@ PRESETS = {
     24: MemoryOptions(chunk=4),
     80: MemoryOptions(chunk=8),
 }
-"""Parts that wait on the host, frames encoded at a time, branches of guidance one by one; the largest published model
-(sv4d2) at 576 pixels fits: `python benchmarks/gpu_cost.py sv4d2 --card GB`."""
+"""Parts that wait on the host, frames encoded at a time, branches of guidance one by one; every published
+model at 576 pixels fits: `python benchmarks/gpu_cost.py cards`."""
 
 COUNTED_SIZE = 576  # pixels a side
-WINDOW_FRAMES = {8: 6}
-"""Most frames of a window where the published windows do not fit; more windows, and less consistency over time."""
-
+WINDOW_CELLS = {8: 24}
+"""Most cells of a window where the published windows do not fit; more windows, and less consistency over time."""
 
 PEAKS = Path(__file__).with_name("memory_peaks.json")
 """Model -> card -> most bytes at once with its preset, 576 pixels: `python benchmarks/gpu_cost.py cards`."""
@@ -60,7 +59,7 @@ def fit_card(options: MemoryOptions) -> tuple[MemoryOptions, str | None]:
 
 
 def fit_windows(plan: PlanOptions, card: int | None, traits: ModelTraits) -> PlanOptions:
-    """Smaller windows of a published model where its own do not fit; what the user chose stays."""
-    if card not in WINDOW_FRAMES or plan.window_frames is not None or traits.inside:
+    """Fewer frames in the windows of a published model where its own do not fit; what the user chose stays."""
+    if card not in WINDOW_CELLS or plan.window_frames is not None or traits.inside:
         return plan
-    return replace(plan, window_frames=min(WINDOW_FRAMES[card], traits.window_frames))
+    return replace(plan, window_frames=min(WINDOW_CELLS[card] // traits.window_views, traits.window_frames))

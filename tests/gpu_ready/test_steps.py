@@ -1,5 +1,7 @@
 """Training steps, fits and metrics at full size on a card that is not there: nothing that it refuses, few waits."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -25,11 +27,14 @@ def places(cost):
 
 @pytest.mark.parametrize("name", slow_but(TRAINING))
 def test_a_training_step_of_every_preset(name):
-    """Three waits a step: whether a cell is unknown, the loss, the gradient's norm; with Muon none more."""
+    """Three waits a step: whether a cell is unknown, the loss, the gradient's norm; and for where a solid is."""
     with fake_card() as card:
         cost = training_step(card, name)
     assert not cost.of(*REFUSED), cost.of(*REFUSED)
-    assert places(cost) in (["objective/losses.py", *["train/loop.py"] * 2], ["train/loop.py"] * 2), cost.faults
+    waits = Counter(places(cost))
+    assert waits.pop("train/loop.py") == 2
+    assert waits.pop("objective/losses.py", 1) == 1
+    assert set(waits) <= {"mini/solid.py"}, cost.of("synchronisation")
     assert cost.flops > 1e7
     assert cost.peak < 80e9
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[3])]
-
-from small_models import published_weights
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from viewtime.cameras import regular_orbit
+from viewtime.model.precision import part_dtypes
 from viewtime.sample.models.video_grid_model import load_video_grid_model
 from viewtime.sample.plan.plan import Problem, input_row
 from viewtime.sample.plan.plans import make_plan
@@ -43,12 +42,13 @@ class Counted:
 def main(folder, file):
     torch.set_num_threads(1)
     processes = join_processes()
-    kind = {"network": torch.float32, "image_encoder": torch.float32, "frame_encoder": torch.float32,
-            "view_encoder": torch.float32, "decoder": torch.float32}  # fmt: skip
-    model = Counted(load_video_grid_model(Path(file), None, torch.device("cpu"), kind, chunk=8, offload=False))
+    cpu = torch.device("cpu")
+    model = Counted(load_video_grid_model(Path(file), None, cpu, part_dtypes(cpu), chunk=8, offload=False))
     model.model.resize(SIZE)
     traits = model.traits
-    plan = make_plan("sv4d2", Problem(1 + traits.novel_views, FRAMES, traits.window_views, 3, input_row(FRAMES), inside=False))
+    plan = make_plan(
+        "sv4d2", Problem(1 + traits.novel_views, FRAMES, traits.window_views, 3, input_row(FRAMES), inside=False)
+    )
     settings = Settings(make_schedule("edm", 3, sigma_max=10.0), guidance=Guidance("constant", high=2.0),
                         split_guidance=True)  # fmt: skip
     store = CellStore(Path(folder), plan)
@@ -57,13 +57,12 @@ def main(folder, file):
         for frame, value in enumerate(frames):
             store.put_given((0, frame), value)
     processes.wait()
-    done = list(run_plan(plan, model, store, regular_orbit(1 + traits.novel_views, FRAMES), settings, processes=processes))
+    done = list(
+        run_plan(plan, model, store, regular_orbit(1 + traits.novel_views, FRAMES), settings, processes=processes)
+    )
     steps = own_steps(plan, settings, processes)
     Path(folder, f"rank-{processes.rank}.txt").write_text(f"{len(plan.windows)} {len(done)} {model.evaluated} {steps}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "weights":
-        print(published_weights(Path(sys.argv[2]), "sv4d2-debug"))
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])
