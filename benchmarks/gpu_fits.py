@@ -37,6 +37,7 @@ VIEWS, FRAMES, SIZE = 9, 5, 256
 REMEDIES = ImperfectOptions(offset=True, exposure=True, view_deformation=True, robust=True, view_weighting=True)
 NERF_REMEDIES = ImperfectOptions(offset=True, exposure=True, robust=True)
 SHORT: dict[str, Any] = {"static_iterations": 1, "dynamic_iterations": 1000}
+FEW_VOXELS = 24  # of the vote, which is the host's work
 
 
 def targets() -> Targets:
@@ -64,7 +65,9 @@ def nerf_step(card: FakeCard, config: ReconstructConfig) -> Cost:
     """An iteration of the moving stage; then the occupied voxels are looked at, outside the count."""
     host, vote = targets(), Occupancy.of  # the card's pictures have no values to vote by
     with mock.patch.object(Occupancy, "of", lambda _, *options: vote(host, *options)):
-        fit = NerfFit(host.to("cuda"), replace(config, nerf=replace(config.nerf, **SHORT)))
+        fit = NerfFit(
+            host.to("cuda"), replace(config, nerf=replace(config.nerf, occupancy_resolution=FEW_VOXELS, **SHORT))
+        )
     fit.step()
     fit.step()
     with card.record() as cost:

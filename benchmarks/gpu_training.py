@@ -102,10 +102,8 @@ def random_batch(config: TrainConfig, stage: Stage) -> dict[str, Any]:
     o: dict[str, Any] = {**config.data.options, **stage.data}
     latents = o.get("kind") == "latents"
     side = LATENT_SIDE if latents else o.get("resolution", o.get("size", 16))
-    stream = SyntheticStream(
-        stage.batch_size, 0, 0, 1, o.get("views", 3), o.get("frames", 2), o.get("channels", 4), side,
-        width=None if latents else o.get("width"),
-    )  # fmt: skip
+    shape = {"views": o.get("views", 3), "frames": o.get("frames", 2), "channels": o.get("channels", 4), "size": side}
+    stream = SyntheticStream(stage.batch_size, 0, 0, 1, **shape, width=None if latents else o.get("width"))
     batch = next(iter(stream))
     if "text" in o:
         batch["cond"]["text"] = torch.zeros(stage.batch_size, 77, o["text"]["width"])
