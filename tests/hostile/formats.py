@@ -195,7 +195,7 @@ FORMATS = {
     "grid's PNG": Format(
         "g/view_001/frame_001.png", lambda f: grid().save(f / "g", lossless=True), lambda f: open_grid(f / "g")
     ),
-    "grid's video": Format("g/alpha_001.mp4", lambda f: grid().save(f / "g"), lambda f: open_grid(f / "g")),
+    "grid's cells": Format("g/cells_001.mkv", lambda f: grid().save(f / "g"), lambda f: open_grid(f / "g")),
     "transforms": Format(
         "g/transforms_train.json", lambda f: write_dnerf(grid(), f / "g"), lambda f: open_grid(f / "g"), "json"
     ),

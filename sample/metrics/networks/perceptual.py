@@ -96,7 +96,7 @@ class StLpips:
     @torch.no_grad()
     def __call__(self, pred: Tensor, gt: Tensor) -> Tensor:
         """Distance per pair, [M]; lower is better."""
-        pairs = zip(pred.split(CHUNK), gt.split(CHUNK))
+        pairs = zip(in_chunks(pred), in_chunks(gt))
         values = [self.module(a.to(self.device), b.to(self.device), normalize=True).flatten() for a, b in pairs]
         return torch.cat(values).cpu()
 

@@ -92,10 +92,10 @@ def test_misuse_is_told_in_one_line(folders: Path, tmp_path: Path, capsys, argum
 def test_a_missing_view_is_named(spheres: FrameGrid, tmp_path: Path, capsys) -> None:
     spheres.save(tmp_path / "gt")
     spheres.save(tmp_path / "pred")
-    (tmp_path / "pred" / "view_003.mp4").unlink()
+    (tmp_path / "pred" / "cells_003.mkv").unlink()
     arguments = ["--pred", str(tmp_path / "pred"), "--gt", str(tmp_path / "gt"), "--metrics", "psnr"]
     assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 1
-    assert "view_003.mp4" in capsys.readouterr().err
+    assert "cells_003.mkv" in capsys.readouterr().err
 
 
 class Brightness:
