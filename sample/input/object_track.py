@@ -144,19 +144,29 @@ def windows(kept: np.ndarray, picture: tuple[int, int]) -> list[tuple[int, int, 
 def steady(alpha: np.ndarray, small: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """The median of each frame's map and its neighbours', moved here along the flow; float32 [F, H, W].
 
-    A neighbour votes only where its picture, moved likewise, shows the same colours.
+    A neighbour votes only where its picture, moved likewise, shows the same colours. The first and the last frame have
+    their neighbours on one side.
     """
     result = alpha.copy()
-    for index in range(1, len(alpha) - 1):
+    for index in range(len(alpha) if len(alpha) > 2 else 0):
         votes = [alpha[index]]
         agree = np.ones(small.shape[1:3], bool)
-        for other, field in ((index - 1, flow[index - 1]), (index + 1, -flow[index])):
-            seen = moved(small[other].astype(np.float32) / 255.0, field)
+        first = min(max(index - 1, 0), len(alpha) - 3)
+        for other in sorted({first, first + 1, first + 2} - {index}):
+            seen = carried(small[other].astype(np.float32) / 255.0, other, index, flow)
             agree &= np.abs(seen - small[index] / 255.0).mean(axis=-1) < SAME_COLOUR
-            votes.append(moved(alpha[other], field))
+            votes.append(carried(alpha[other], other, index, flow))
         wide = resized(agree.astype(np.float32), (alpha.shape[2], alpha.shape[1])) > SURE
         result[index] = np.where(wide, np.median(np.stack(votes), axis=0), alpha[index])
     return result
+
+
+def carried(picture: np.ndarray, start: int, end: int, flow: np.ndarray) -> np.ndarray:
+    """A picture of frame `start`, [H, W] or [H, W, C], moved along the flow to frame `end`."""
+    steps = range(start, end) if start < end else range(start - 1, end - 1, -1)
+    for step in steps:
+        picture = moved(picture, flow[step] if start < end else -flow[step])
+    return picture
 
 
 def moved(picture: np.ndarray, field: np.ndarray) -> np.ndarray:
