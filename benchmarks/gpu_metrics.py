@@ -21,7 +21,7 @@ from benchmarks.fake_card import FakeCard
 from benchmarks.fake_gpu import Cost
 from viewtime.errors import require
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
-from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, Lpips, LpipsStar
+from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, Lpips, LpipsStar, StLpips
 from viewtime.sample.metrics.networks.video import TorchvisionVideo
 
 CUDA = torch.device("cuda")
@@ -43,6 +43,14 @@ def lpips(backbone: str) -> Callable[[Tensor, Tensor], Tensor]:
     with torch.device("meta"):
         module = library.LPIPS(net=backbone, pretrained=False, pnet_rand=True, verbose=False)
     return _bare(Lpips, module)
+
+
+def stlpips(backbone: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """ST-LPIPS with a backbone."""
+    library = require("stlpips_pytorch.stlpips", "metrics")
+    with torch.device("meta"):
+        module = library.LPIPS(net=backbone, variant="shift_tolerant", pretrained=False, pnet_rand=True, verbose=False)
+    return _bare(StLpips, module)
 
 
 def clip() -> Callable[[Tensor, Tensor], Tensor]:
@@ -87,6 +95,7 @@ def clips(card: FakeCard, make: Callable[[], Any]) -> Cost:
 
 METRICS: dict[str, Callable[[FakeCard], Cost]] = {
     **{f"lpips {name}": partial(pairs, make=partial(lpips, name)) for name in ("alex", "vgg", "squeeze")},
+    "st-lpips alex": partial(pairs, make=partial(stlpips, "alex")),
     "clip-s": partial(pairs, make=clip),
     "lpips*": partial(pairs, make=lambda: LpipsStar(FilterBank("cuda"))),
     "filter bank": partial(clips, make=lambda: FilterBank("cuda")),
