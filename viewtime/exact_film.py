@@ -11,6 +11,7 @@ import numpy as np
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 
+BITEXACT = {"fflags": "+bitexact"}  # no random identity of the file in its header
 FORMATS = {3: ("bgr0", "rgb24"), 4: ("bgra", "rgba")}  # channels -> pixels in the file, pixels here
 
 
@@ -18,7 +19,7 @@ def write_exact(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     """Write uint8 [F, H, W, 3 | 4], any size, straight alpha."""
     path = Path(path)
     stored, given = FORMATS[frames.shape[3]]
-    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", container_options=BITEXACT) as container:
         stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = stored

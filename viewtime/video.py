@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from viewtime.errors import UserError
+from viewtime.exact_film import BITEXACT
 from viewtime.files import atomic_path
 from viewtime.hdr import HLG, PQ, to_screen
 from viewtime.image_files import (
@@ -273,7 +274,7 @@ def write_webm(path: str | Path, frames: np.ndarray, fps: float, crf: int = 18) 
     path = Path(path)
     pixels = to_uint8(frames)
     pixels = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2), (0, 0)), mode="edge")
-    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", container_options=BITEXACT) as container:
         stream = container.add_stream("libvpx-vp9", rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = "yuva420p"

@@ -125,6 +125,7 @@ def test_exact_films_that_are_damaged_say_so(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 4), dtype=np.uint8)
     path = write_exact(tmp_path / "a.mkv", frames, 12.0)
     assert np.array_equal(read_exact(path, frames.shape), frames)
+    assert write_exact(tmp_path / "again.mkv", frames, 12.0).read_bytes() == path.read_bytes()
     with pytest.raises(UserError, match="3 frames; 4 are expected"):
         read_exact(path, (4, 8, 10, 4))
     with pytest.raises(UserError, match="10 × 8 pixels"):
