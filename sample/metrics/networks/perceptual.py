@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import socket
 import urllib.request
@@ -88,7 +89,7 @@ class StLpips:
 
     def __init__(self, net: str = "alex", device: str = "cpu") -> None:
         library = require("stlpips_pytorch.stlpips", "metrics")
-        weights = Path(library.__file__).parent / "weights" / "vST0.0" / f"{net}_shift_tolerant.pth"
+        weights = Path(inspect.getfile(library)).parent / "weights" / "vST0.0" / f"{net}_shift_tolerant.pth"
         self.module = library.LPIPS(net=net, variant="shift_tolerant", verbose=False).to(device).eval()
         self.device = device
         self.protocol = f"stlpips-pytorch vST0.0, {net}, {file_checksum(weights)}; RGB in [-1, 1] at the grid's size"
