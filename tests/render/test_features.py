@@ -7,7 +7,6 @@ import json
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,12 @@ from feature_files import COLOURS, FEATURES, Feature, base_texture, blob, quadra
 from feature_table import BEGIN, END, SIZE, agreement, by_cycles, by_gl, pose, wrong_places
 from small_gltf import Builder
 
-from viewtime.errors import UserError
 from viewtime.render_objaverse.blender import Blender
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.gltf_file import AssetError, Limits
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "rendering.md"
-
-
-@pytest.fixture(scope="module")
-def renderer() -> Iterator[GLRenderer]:
-    try:
-        made = GLRenderer(SIZE)
-    except UserError as error:
-        pytest.skip(str(error))
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +18,6 @@ from viewtime.render_objaverse.orbits import dynamic_orbit, regular_views
 from viewtime.render_objaverse.pose import pose_scene
 
 SIZE = 128
-
-
-@pytest.fixture(scope="module")
-def renderer() -> Iterator[GLRenderer]:
-    try:
-        made = GLRenderer(SIZE)
-    except UserError as error:
-        pytest.skip(str(error))
-    yield made
-    made.close()
 
 
 def matrices(cameras: Cameras) -> np.ndarray:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_gltf import octahedron
 
-from viewtime.data.curation.pixel_motion import SIZE, largest_distance, pixel_motion
-from viewtime.errors import UserError
+from viewtime.data.curation.pixel_motion import SIZE as MEASURED
+from viewtime.data.curation.pixel_motion import largest_distance, pixel_motion
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.motion import change, disagreement, over, smaller
 from viewtime.render_objaverse.plan import key_difference
 from viewtime.render_objaverse.pose import pose_scene
 
-
-@pytest.fixture(scope="module")
-def renderer() -> Iterator[GLRenderer]:
-    try:
-        made = GLRenderer(SIZE)
-    except UserError as error:
-        pytest.skip(str(error))
-    yield made
-    made.close()
+SIZE = MEASURED  # of the renderer
 
 
 def bars(*columns: int, views: int = 1) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from viewtime.cameras import regular_orbit
-from viewtime.errors import UserError
 from viewtime.render_objaverse.framing import FOV_Y, camera_distance, normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import load_scene
@@ -25,16 +23,6 @@ INDEX = TRICKY / "INDEX.json"
 ROWS = json.loads(INDEX.read_text())["assets"] if INDEX.is_file() else []
 SIZE, TIMES = 64, 5
 pytestmark = pytest.mark.skipif(not ROWS, reason="no tricky files: set VIEWTIME_TRICKY")
-
-
-@pytest.fixture(scope="module")
-def renderer() -> Iterator[GLRenderer]:
-    try:
-        made = GLRenderer(SIZE)
-    except UserError as error:
-        pytest.skip(str(error))
-    yield made
-    made.close()
 
 
 def pictures(renderer: GLRenderer, path: Path, clip: int | None) -> tuple[np.ndarray, np.ndarray]:
