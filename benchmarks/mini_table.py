@@ -42,7 +42,7 @@ from viewtime.images import composite, contact_sheet, to_uint8  # noqa: E402
 from viewtime.log import progress, set_up_logging  # noqa: E402
 from viewtime.sample.metrics.evaluator import GridEvaluator, Settings  # noqa: E402
 from viewtime.sample.metrics.networks.filter_bank import FilterBank  # noqa: E402
-from viewtime.sample.metrics.networks.perceptual import LpipsStar, StLpips  # noqa: E402
+from viewtime.sample.metrics.networks.perceptual import ImagePairMetric, LpipsStar, StLpips  # noqa: E402
 from viewtime.sample.metrics.report import write_json  # noqa: E402
 from viewtime.sample.metrics.summary import Summary, summarise  # noqa: E402
 from viewtime.sample.pipeline import Pipeline  # noqa: E402
@@ -111,7 +111,10 @@ def score(
 ) -> tuple[Summary, list[FrameGrid], list[float]]:
     """Run a method over all clips."""
     bank = FilterBank()
-    evaluator = GridEvaluator(Settings(metrics=metrics), bank, {"st_lpips": StLpips(), "lpips_star": LpipsStar(bank)})
+    pairs: dict[str, ImagePairMetric] = {"lpips_star": LpipsStar(bank)}
+    if "st_lpips" in metrics:
+        pairs["st_lpips"] = StLpips()
+    evaluator = GridEvaluator(Settings(metrics=metrics), bank, pairs)
     made, iou = [], []
     for truth in progress(truths, name):
         grid = FrameGrid(method(truth), truth.known, truth.cameras, truth.fps, truth.provenance)
