@@ -29,7 +29,9 @@ def master_part(parameter: Tensor) -> Tensor:
     if hasattr(parameter, "_hp_mapping"):
         from deepspeed.utils import safe_get_full_fp32_param
 
-        return safe_get_full_fp32_param(parameter)
+        master = safe_get_full_fp32_param(parameter)
+        assert master is not None, "a parameter that DeepSpeed optimises has a master"
+        return master
     return local_part(parameter).detach().float()
 
 
