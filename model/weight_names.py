@@ -36,7 +36,7 @@ def find_weights(name_or_path: str, offline: bool = False) -> Path:
     """The weight file behind a name or a path; a published or a hub's name is downloaded into the hub's cache.
 
     Args:
-        name_or_path: "mini", a file or folder, "sv4d2", "stabilityai/sv4d2.0", or
+        name_or_path: "mini-generalist", "mini", a file or folder, "sv4d2", "stabilityai/sv4d2.0", or
             `hf://OWNER/NAME@REVISION:FILE#sha256=…`.
         offline: download nothing.
 

@@ -43,10 +43,10 @@ from viewtime.video import Video, read_video
 class Pipeline:
     """A model with everything around it: video in, `FrameGrid` out.
 
-    >>> pipe = Pipeline.from_pretrained("mini").to("cpu")
+    >>> pipe = Pipeline.from_pretrained().to("cpu")
     >>> grid = pipe("in.mp4", frames=3, num_inference_steps=1, generator=torch.Generator().manual_seed(0))
     >>> grid.shape  # the input and eight novel views
-    (9, 3, 4, 64, 64)
+    (9, 3, 4, 128, 128)
 
     Args:
         model: what is sampled.
@@ -59,7 +59,7 @@ class Pipeline:
 
     @staticmethod
     def from_pretrained(
-        name_or_file: str | Path = "mini",
+        name_or_file: str | Path = "mini-generalist",
         *,
         model: str | None = None,
         torch_dtype: torch.dtype | None = None,
@@ -71,7 +71,7 @@ class Pipeline:
         compile: bool = False,
         offline: bool = False,
     ) -> Pipeline:
-        """Load weights by name ("mini", "stabilityai/sv4d2.0", "hf://…"), file or folder; see `find_weights`.
+        """Load weights by name ("mini-generalist", "stabilityai/sv4d2.0", "hf://…"), file or folder; see `find_weights`.
 
         Args:
             model: what the file must hold.

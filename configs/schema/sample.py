@@ -192,7 +192,8 @@ class SampleConfig:
             grid's first column, which 4real needs; --views takes that many of its frames.
         out: run folder; default: outputs/NAME_OF_THE_VIDEO.
         preset: YAML file or preset name with other defaults for these options.
-        weights: "mini", a weight file, a folder of one, a published name (sv4d2, stabilityai/sv4d2.0), or a hub's:
+        weights: "mini-generalist" (any object), "mini" (two small humanoids), a weight file, a folder of one, a
+            published name (sv4d2, stabilityai/sv4d2.0), or a hub's:
             hf://OWNER/NAME@REVISION:FILE#sha256=…; what is downloaded is kept.
         offline: download nothing; `HF_HUB_OFFLINE=1` does the same.
         model: what the weight file must hold (sv4d2 and sv4d2-8views cannot be told apart by their tensors).
@@ -220,7 +221,7 @@ class SampleConfig:
     freeze_video: str | None = None
     out: str | None = None
     preset: str | None = None
-    weights: str = "mini"
+    weights: str = "mini-generalist"
     offline: bool = False
     model: str | None = None
     views: int | None = None
