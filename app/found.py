@@ -16,6 +16,7 @@ from viewtime.files import atomic_path
 from viewtime.sample.input.clicked import Click, with_click
 from viewtime.sample.input.matte import doubts, find_matte
 from viewtime.sample.input.matting_network import MattingNetwork
+from viewtime.sample.input.preprocess import resample_frames, rest_of
 from viewtime.sample.input.read import as_video
 
 SHOWN_SIDE = 720  # pixels of the longer side of the picture that is clicked on
@@ -31,7 +32,10 @@ class FoundObject:
         frames: uint8 [F, H, W, 3].
         masks: alpha uint8 [F, H, W] as it was found, then after each click.
         how: by what the object was found.
-        doubts: what speaks against the mask.
+        doubts: what speaks against the mask, or what of the video is not used.
+        places: of these frames among the video's.
+        read: frames of the video up to the end of what is used, for which `--mask` wants masks.
+        asked, fps: most frames, and how many of them a second, as the user wants them.
     """
 
     video: Path
@@ -39,6 +43,10 @@ class FoundObject:
     masks: tuple[np.ndarray, ...]
     how: str
     doubts: tuple[str, ...]
+    places: tuple[int, ...]
+    read: int
+    asked: int
+    fps: float | None
 
     @property
     def alpha(self) -> np.ndarray:
@@ -50,16 +58,19 @@ class FoundObject:
         return replace(self, masks=self.masks[:-1] if len(self.masks) > 1 else self.masks)
 
 
-def find(video: Path, frames: int) -> FoundObject:
-    """Read a video and find its object as `viewtime sample` does.
+def find(video: Path, frames: int, fps: float | None) -> FoundObject:
+    """Read the first `frames` frames of a video, at `fps`, and find its object as `viewtime sample` does.
 
     Raises:
         UserError: see `as_video` and `find_matte`.
     """
-    read = as_video(video, frames)
-    matte = find_matte(read.frames, PreprocessOptions())
-    notes = (*((read.note,) if read.note else ()), *matte.doubts)
-    return FoundObject(video, np.ascontiguousarray(read.frames[..., :3]), (matte.rgba[..., 3],), matte.how, notes)
+    read = as_video(video, frames, fps)
+    used, rate, places = resample_frames(read.frames, read.fps, fps, frames)
+    matte = find_matte(used, PreprocessOptions())
+    rest = rest_of(read.whole, len(used), rate) if len(used) == frames else ""
+    notes = (*filter(None, [read.note, rest]), *matte.doubts)
+    colours, masks = np.ascontiguousarray(used[..., :3]), (matte.rgba[..., 3],)
+    return FoundObject(video, colours, masks, matte.how, notes, tuple(places), len(read.frames), frames, fps)
 
 
 def corrected(found: FoundObject, click: Click) -> FoundObject:
@@ -85,15 +96,17 @@ def run_folder(out: Path, video: Path) -> Path:
 def save_masks(found: FoundObject, run: Path) -> Path | None:
     """The masks as a file that `--mask` takes; None where `viewtime sample` finds the same by itself at once.
 
-    Masks of a network are handed on too, so that it runs once.
+    Masks of a network are handed on too, so that it runs once. Frames that are not used get empty ones.
     """
     if len(found.masks) == 1 and "network" not in found.how:
         return None
-    path = run / f"mask-{hashlib.sha256(found.alpha.tobytes()).hexdigest()[:8]}.npz"
+    masks = np.zeros((found.read, *found.alpha.shape[1:]), np.uint8)
+    masks[list(found.places)] = found.alpha
+    path = run / f"mask-{hashlib.sha256(masks.tobytes()).hexdigest()[:8]}.npz"
     if not path.is_file():
         run.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, masks=found.alpha)
+            np.savez_compressed(file, masks=masks)
     return path
 
 

@@ -31,11 +31,11 @@ class Handlers:
 
     config: AppConfig
 
-    def look(self, path: str | None, count: int) -> tuple:
-        """A video was dropped, or another number of its frames is wanted: find its object."""
+    def look(self, path: str | None, count: int, fps: float) -> tuple:
+        """A video was dropped, or other frames of it are wanted: find its object."""
         if not path:
             return None, None, "", gr.Slider(), "", "", "", None
-        state = told(find, Path(path), int(count))
+        state = told(find, Path(path), int(count), fps or None)
         slider = gr.Slider(0, max(1, len(state.frames) - 1), 0, step=1)
         return state, shown(state, 0), words_on(state), slider, "", "", "", None
 
@@ -50,14 +50,12 @@ class Handlers:
         state = dropped(state).without_last_click()
         return state, shown(state, int(frame)), words_on(state)
 
-    def make_grid(
-        self, state: FoundObject | None, frames: int, weights: str, views: int, steps: int, seed: int
-    ) -> Iterator[tuple]:
+    def make_grid(self, state: FoundObject | None, weights: str, views: int, steps: int, seed: int) -> Iterator[tuple]:
         """`viewtime sample`."""
         state = dropped(state)
         run = run_folder(self.config.out, state.video)
         choice = stages.GridChoice(
-            weights, int(frames), int(views or 0) or None, int(steps or 0) or None, int(seed or 0),
+            weights, state.asked, int(views or 0) or None, int(steps or 0) or None, int(seed or 0), state.fps,
             self.config.device, self.config.offline,
         )  # fmt: skip
         words = stages.sample_words(state.video, save_masks(state, run), run, choice)

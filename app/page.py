@@ -28,6 +28,7 @@ def make_page(config: AppConfig) -> gr.Blocks:
                     stages.runs_in(config.out), value=None, label="or look at an earlier run", elem_id="earlier"
                 )
                 frames = gr.Slider(1, 60, config.frames, step=1, label="frames of the video to use", elem_id="frames")
+                fps = gr.Slider(0, 30, 0, step=0.1, label="of them a second (0: as in the video)", elem_id="fps")
             with gr.Column(scale=2):
                 picture = gr.Image(label=HELP, interactive=False, buttons=[], elem_id="picture")
                 frame = gr.Slider(0, max(1, config.frames - 1), 0, step=1, label="frame", elem_id="frame")
@@ -54,12 +55,12 @@ def make_page(config: AppConfig) -> gr.Blocks:
 
         do = Handlers(config)
         queued: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "work", "show_progress": "minimal"}
-        for change in (video.change, frames.release):
-            change(do.look, [video, frames], [found, picture, said, frame, log, grid, player, files], **queued)
+        for change in (video.change, frames.release, fps.release):
+            change(do.look, [video, frames, fps], [found, picture, said, frame, log, grid, player, files], **queued)
         frame.change(lambda state, at: shown(state, int(at)) if state else None, [found, frame], picture)
         picture.select(do.clicked, [found, frame, kind], [found, picture, said], **queued)
         undo.click(do.undone, [found, frame], [found, picture, said])
-        chosen = [found, frames, weights, views, steps, seed]
+        chosen = [found, weights, views, steps, seed]
         grid_button.click(do.make_grid, chosen, [log, grid, files], **queued)
         asset_button.click(do.make_asset, [found, earlier, method, weights], [log, player, files], **queued)
         stop.click(do.cancelled, [found, earlier], queue=False)

@@ -21,6 +21,7 @@ class GridChoice:
     views: int | None = None
     steps: int | None = None
     seed: int = 0
+    fps: float | None = None
     device: str | None = None
     offline: bool = False
 
@@ -29,6 +30,7 @@ def sample_words(video: Path, mask: Path | None, run: Path, choice: GridChoice) 
     """`viewtime sample` for a video."""
     given = {
         "--mask": mask, "--views": choice.views, "--sampler.steps": choice.steps, "--device": choice.device,
+        "--preprocess.fps": choice.fps,
     }  # fmt: skip
     words = ["sample", "--video", video, "--out", run, "--weights", choice.weights, "--frames", choice.frames]
     words += ["--seed", choice.seed, *(word for pair in given.items() if pair[1] is not None for word in pair)]

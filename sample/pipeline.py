@@ -25,7 +25,7 @@ from viewtime.model.attention import Backend
 from viewtime.model.weight_names import find_weights
 from viewtime.sample.forms import OutputType, PipelineOutput, in_form
 from viewtime.sample.input.preprocess import prepare_video
-from viewtime.sample.input.read import as_video, finer_side
+from viewtime.sample.input.read import as_video, finer_side, read_beginning
 from viewtime.sample.models.grid_model import GridModel, ModelTraits
 from viewtime.sample.models.loading import load_model
 from viewtime.sample.plan.plan import Window, input_row
@@ -37,7 +37,7 @@ from viewtime.sample.run.resume import job_fingerprint
 from viewtime.sample.run.runner import own_steps, run_plan
 from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.store import CellStore
-from viewtime.video import Video, read_video
+from viewtime.video import Video
 
 
 class Pipeline:
@@ -71,7 +71,7 @@ class Pipeline:
         compile: bool = False,
         offline: bool = False,
     ) -> Pipeline:
-        """Load weights by name ("mini-generalist", "stabilityai/sv4d2.0", "hf://…"), file or folder; see `find_weights`.
+        """Load weights by name ("mini", "stabilityai/sv4d2.0", "hf://…"), file or folder; see `find_weights`.
 
         Args:
             model: what the file must hold.
@@ -145,6 +145,7 @@ class Pipeline:
         """Check and settle everything; samples nothing.
 
         Args:
+            frames: at most that many of the video, from its start, counted at the rate of `preprocess.fps`.
             mask: of the object, one per frame of the video: files as `--mask` takes them, or uint8 [F, H, W].
 
         Raises:
@@ -155,12 +156,13 @@ class Pipeline:
         novel = traits.novel_views if views is None else views
         plan = plan or PlanOptions()
         self._check_views(novel, plan)
-        prepared = prepare_video(as_video(video, frames), cell, preprocess, traits.object_share, mask)
+        fps = None if preprocess is None else preprocess.fps
+        prepared = prepare_video(as_video(video, frames, fps), cell, preprocess, traits.object_share, mask, frames)
         if isinstance(video, (str, Path)):  # a small object, from the pixels that there are
             side = finer_side(prepared.source_size, min(crop.side for crop in prepared.crops), cell[0])
             if side is not None:
-                fine = read_video(video, frames, side)
-                prepared = prepare_video(fine, cell, preprocess, traits.object_share, mask)
+                fine = read_beginning(video, frames, fps, side)
+                prepared = prepare_video(fine, cell, preprocess, traits.object_share, mask, frames)
         count = len(prepared.cells)
         orbit = cameras or make_cameras(camera or CameraOptions(), novel, count, traits.azimuths, traits.elevation)
         if cameras is not None and cameras.shape != (1 + novel, count):

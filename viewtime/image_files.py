@@ -22,11 +22,15 @@ STILL_SECONDS = 0.1  # how long players show a frame that names no time
 
 
 class Animation(NamedTuple):
-    """Frames uint8 [F, H, W, 3 | 4]; seconds that each is shown, None where the file says nothing of time; a note."""
+    """Frames uint8 [F, H, W, 3 | 4]; seconds that each is shown, None where the file says nothing of time; a note.
+
+    `count` is the number of frames in the file, of which only the first may have been read.
+    """
 
     frames: np.ndarray
     durations: list[float] | None
     note: str = ""
+    count: int = 1
 
 
 def read_image(source: str | Path | bytes, where: str | None = None) -> np.ndarray:
@@ -45,8 +49,8 @@ def read_image(source: str | Path | bytes, where: str | None = None) -> np.ndarr
         return _pixels(image)
 
 
-def read_animation(source: str | Path, max_frames: int | None = None) -> Animation:
-    """All frames of an image file, one for a still picture.
+def read_animation(source: str | Path, max_frames: int | None = None, seconds: float | None = None) -> Animation:
+    """All frames of an image file, one for a still picture; or the first so many, or so many seconds of them.
 
     Pages of a TIFF of another size than the first (thumbnails) are left out, which the note says.
 
@@ -71,10 +75,10 @@ def read_animation(source: str | Path, max_frames: int | None = None) -> Animati
             frames.append(pixels)
             milliseconds = frame.info.get("duration") or 0
             durations.append(milliseconds / 1000 if milliseconds > 0 else STILL_SECONDS)
-            if len(frames) == max_frames:
+            if len(frames) == max_frames or (seconds is not None and sum(durations) >= seconds):
                 break
     note = f"{Path(source).name}: {left_out} pages of another size than the first are left out" if left_out else ""
-    return Animation(alike(frames), durations if timed else None, note)
+    return Animation(alike(frames), durations if timed else None, note, count - skipped)
 
 
 def alike(frames: list[np.ndarray]) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob as globbing
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import av
@@ -38,14 +39,21 @@ ALPHA_FORMATS = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya", "pal8")
 
 @dataclass(frozen=True)
 class Video:
-    """Decoded frames: uint8 [F, H, W, 3 | 4], frames per second, and what the user should know of the reading."""
+    """Decoded frames: uint8 [F, H, W, 3 | 4], frames per second, and what the user should know of the reading.
+
+    `whole` is the length of the source in seconds where it says so, which is more than these frames where only its
+    beginning was read.
+    """
 
     frames: np.ndarray
     fps: float
     note: str = ""
+    whole: float = 0.0
 
 
-def read_video(source: str | Path, max_frames: int | None = None, max_side: int | None = None) -> Video:
+def read_video(
+    source: str | Path, max_frames: int | None = None, max_side: int | None = None, seconds: float | None = None
+) -> Video:
     """Read a video file, an image file, or a folder or glob of images in the order of the numbers in their names.
 
     All frames of an animated image (GIF, WebP, APNG, AVIF, TIFF) are read.
@@ -56,23 +64,25 @@ def read_video(source: str | Path, max_frames: int | None = None, max_side: int 
     Args:
         max_frames: stop after that many frames.
         max_side: shrink while decoding so that the longer side has at most that many pixels.
+        seconds: stop after that much of the video, in place of `max_frames`.
 
     Raises:
         UserError: nothing there, an address, not a video, too large, or no frame can be decoded.
     """
     refuse_address(str(source))
     source = Path(source)
+    untimed = max_frames if seconds is None else ceil(seconds * DEFAULT_FPS)
     if source.is_dir():
-        return _read_images(list(source.iterdir()), source, max_frames, max_side)
+        return _read_images(list(source.iterdir()), source, untimed, max_side)
     if globbing.has_magic(str(source)) and not source.exists():
-        return _read_images([Path(name) for name in globbing.glob(str(source))], source, max_frames, max_side)
+        return _read_images([Path(name) for name in globbing.glob(str(source))], source, untimed, max_side)
     if not source.exists():
         raise UserError(f"no such video: {source}; give a video file, a folder of images, or a quoted glob")
     if source.stat().st_size == 0:
         raise UserError(f"{source} is empty (0 bytes)")
     if source.suffix.lower() in IMAGE_SUFFIXES:
-        return _read_animation(source, max_frames, max_side)
-    return _read_film(source, max_frames, max_side)
+        return _read_animation(source, max_frames, max_side, seconds)
+    return _read_film(source, max_frames, max_side, seconds)
 
 
 def _shrunk(width: float, height: float, max_side: int | None) -> tuple[int, int]:
@@ -106,20 +116,21 @@ def _read_images(paths: list[Path], source: Path, max_frames: int | None, max_si
             raise UserError(f"{path} {_has(image)} transparency, unlike the first image; give them all alike")
         check_memory(2 * image.nbytes * (len(frames) + 1), f"{source} (use --frames)")
         frames.append(_shrink(image, max_side))
-    return Video(np.stack(frames), DEFAULT_FPS)
+    return Video(np.stack(frames), DEFAULT_FPS, whole=len(wanted) / DEFAULT_FPS)
 
 
 def _has(image: np.ndarray) -> str:
     return "has" if image.shape[2] == 4 else "has no"
 
 
-def _read_animation(source: Path, max_frames: int | None, max_side: int | None) -> Video:
-    animation = read_animation(source, max_frames)
+def _read_animation(source: Path, max_frames: int | None, max_side: int | None, seconds: float | None) -> Video:
+    animation = read_animation(source, max_frames, seconds)
     frames = np.stack([_shrink(frame, max_side) for frame in animation.frames])
     if animation.durations is None:
         return Video(frames, DEFAULT_FPS, animation.note)
     starts = np.concatenate([[0.0], np.cumsum(animation.durations[:-1])])
-    return _even(source, frames, starts, animation.durations[-1], DEFAULT_FPS, max_frames, animation.note)
+    even = _even(source, frames, starts, animation.durations[-1], DEFAULT_FPS, max_frames, animation.note)
+    return replace(even, whole=animation.count * sum(animation.durations) / len(animation.durations))
 
 
 def _even(
@@ -136,11 +147,11 @@ def _even(
     return Video(frames, rate, note)
 
 
-def _read_film(source: Path, max_frames: int | None, max_side: int | None) -> Video:
+def _read_film(source: Path, max_frames: int | None, max_side: int | None, seconds: float | None) -> Video:
     frames: list[np.ndarray] = []
     times: list[float | None] = []
-    failure, hdr, last = "", False, None
-    fps, expected = DEFAULT_FPS, 0
+    failure, hdr, last, stopped = "", False, None, False
+    fps, expected, whole = DEFAULT_FPS, 0, 0.0
     try:
         with av.open(str(source)) as container:
             if not container.streams.video:
@@ -150,6 +161,9 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None) -> Vi
                 raise UserError(f"{source} holds a video of a format that nothing here decodes; convert it to mp4")
             fps = float(stream.average_rate or DEFAULT_FPS)
             expected = stream.frames
+            whole = (container.duration or 0) / av.time_base
+            if stream.duration and stream.time_base:  # sound may go on after the film
+                whole = float(stream.duration * stream.time_base)
             reader = _FrameReader(stream, max_side)
             for frame in _decoded(container, stream, reader.transparent):
                 frames.append(reader(frame, frames[0].shape if frames else None))
@@ -157,7 +171,8 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None) -> Vi
                 hdr |= frame.color_trc in (PQ, HLG)
                 last = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
                 check_memory(2 * frames[0].nbytes * len(frames), f"{source} (use --frames)")
-                if len(frames) == max_frames:
+                if len(frames) == max_frames or (seconds is not None and _shows(times, fps, last) >= seconds):
+                    stopped = True
                     break
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, UserError):
@@ -167,7 +182,7 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None) -> Vi
         reason = failure or "it holds no frame"
         raise UserError(f"{source} is not a video that can be decoded: {reason}; try to convert it to mp4")
     notes = []
-    if failure or (len(frames) != max_frames and len(frames) < expected - LOST_BY_EDITING):
+    if failure or (not stopped and len(frames) < expected - LOST_BY_EDITING):
         of = f" of {expected}" if expected > len(frames) else ""
         notes.append(f"{source.name} is damaged or cut off: using the {len(frames)} frames{of} that decode")
     if hdr:
@@ -175,9 +190,18 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None) -> Vi
     known = [time for time in times if time is not None]
     rising = len(known) == len(times) and all(a < b for a, b in pairwise(known))
     if not rising:
-        return Video(np.stack(frames), fps if fps > 0 else DEFAULT_FPS, "; ".join(notes))
+        return Video(np.stack(frames), fps if fps > 0 else DEFAULT_FPS, "; ".join(notes), whole)
     usual = last if last is not None and len(known) > 1 and last < 10 * (known[-1] - known[0]) else None
-    return _even(source, np.stack(frames), np.array(known), usual, fps, max_frames, "; ".join(notes))
+    even = _even(source, np.stack(frames), np.array(known), usual, fps, max_frames, "; ".join(notes))
+    return replace(even, whole=whole)
+
+
+def _shows(times: list[float | None], fps: float, last: float | None) -> float:
+    """Seconds that the frames decoded so far are shown."""
+    usual = 1 / fps if fps > 0 else 1 / DEFAULT_FPS
+    if times[0] is None or times[-1] is None:
+        return len(times) * usual
+    return times[-1] - times[0] + (last or usual)
 
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream, transparent: bool) -> Iterator:

@@ -52,7 +52,7 @@ class PreprocessOptions:
             fill: the largest part of the picture that has the cell's shape, about its centre; published: as the
             published SV4D scripts do, one square about the middle of the picture, white left opaque.
         object_share: share of the cell's side that the object's bounding box fills; default: the model's.
-        fps: frame rate to resample to; default: the video's own.
+        fps: frame rate to resample to, lower to reach further into a long video; default: the video's own.
     """
 
     background: Literal["auto", "key", "remove", "keep"] = "auto"
@@ -198,7 +198,8 @@ class SampleConfig:
         offline: download nothing; `HF_HUB_OFFLINE=1` does the same.
         model: what the weight file must hold (sv4d2 and sv4d2-8views cannot be told apart by their tensors).
         views: number of novel views; default: what the model was made for.
-        frames: use at most that many frames of the video.
+        frames: use at most that many frames, from the video's start, counted at the rate of --preprocess.fps: 12 of
+            them are 0.4 seconds of a film of 30 a second, and two seconds at --preprocess.fps 6.
         size: height of a cell in pixels, where the model leaves a choice.
         upsampler: weights of a 4real-upsampler: a second pass enlarges the grid; the small one is kept beside it.
         seed: the same seed gives the same grid on any number of processes.

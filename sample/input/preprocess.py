@@ -79,6 +79,7 @@ def prepare_video(
     options: PreprocessOptions | None = None,
     object_share: float = 0.9,
     mask: str | Path | np.ndarray | None = None,
+    most: int | None = None,
 ) -> PreparedVideo:
     """Resample in time, find the object, crop it and scale it to cells.
 
@@ -86,6 +87,7 @@ def prepare_video(
         size: of a cell in pixels: side of a square, or (height, width).
         object_share: where the options name none.
         mask: of the object, files or uint8 [F, H, W], one per frame of the video.
+        most: number of cells.
 
     Raises:
         UserError: no visible object, a background that cannot be keyed, or masks that do not fit.
@@ -97,9 +99,9 @@ def prepare_video(
     masks = (
         None if mask is None else read_masks(mask, len(video.frames), (video.frames.shape[1], video.frames.shape[2]))
     )
-    frames, fps, indices = resample_frames(video.frames, video.fps, options.fps)
+    frames, fps, indices = resample_frames(video.frames, video.fps, options.fps, most)
     masks = None if masks is None else masks[indices]
-    notes = [video.note] if video.note else []
+    notes = [*filter(None, [video.note, rest_of(video.whole, len(frames), fps) if len(frames) == most else ""])]
     height, width = frames.shape[1:3]
     if options.crop == "published":
         if not isinstance(size, int) and size[0] != size[1]:
@@ -135,13 +137,26 @@ def _prepared_for_scripts(frames: np.ndarray) -> bool:
     return has_transparency(frames) or float(border_colour(frames)[0].mean()) > BRIGHTEST
 
 
-def resample_frames(frames: np.ndarray, fps: float, wanted: float | None) -> tuple[np.ndarray, float, list[int]]:
-    """Nearest source frame at each instant of the wanted rate: (frames, fps, source indices)."""
+def rest_of(whole: float, used: int, fps: float) -> str:
+    """What to say where a video goes on after the frames that are used: `whole` seconds, of which `used` frames."""
+    if whole < (used + 1) / fps:
+        return ""
+    return (
+        f"the first {used / fps:.2g} of the video's {whole:.2g} seconds are used: --preprocess.fps {used / whole:.3g} "
+        f"spreads {used} frames over all of it"
+    )
+
+
+def resample_frames(
+    frames: np.ndarray, fps: float, wanted: float | None, most: int | None = None
+) -> tuple[np.ndarray, float, list[int]]:
+    """Nearest source frame at each instant of the wanted rate, at most so many: (frames, fps, source indices)."""
     if wanted is None or wanted == fps:
-        return frames, fps, list(range(len(frames)))
+        return frames[:most], fps, list(range(len(frames)))[:most]
     if wanted <= 0:
         raise UserError(f"--preprocess.fps {wanted}; must be positive")
     count = max(1, round(len(frames) / fps * wanted))
+    count = count if most is None else min(count, most)
     indices = [min(len(frames) - 1, int((k + 0.5) * fps / wanted)) for k in range(count)]
     return frames[indices], wanted, indices
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded
 FINEST_SIDE = 4096  # unless the object is small in them: then at most to this one
 
 
-def as_video(video: str | Path | Video | np.ndarray | Tensor | Sequence, frames: int | None) -> Video:
-    """Any accepted form of input as a `Video` of at most `frames` frames.
+def as_video(
+    video: str | Path | Video | np.ndarray | Tensor | Sequence, frames: int | None, fps: float | None = None
+) -> Video:
+    """Any accepted form of input as a `Video`: its first `frames` frames, or as much as makes so many at `fps`.
 
     Arrays are [F, H, W, 3 or 4], lists hold frames [H, W, 3 or 4] or PIL images: integers of any width from 0 to 255,
     or floats from 0 to 1.
@@ -31,21 +34,36 @@ def as_video(video: str | Path | Video | np.ndarray | Tensor | Sequence, frames:
     if frames is not None and frames < 1:
         raise UserError(f"--frames {frames}; at least 1 is needed")
     if isinstance(video, (str, Path)):
-        return read_video(video, frames, READ_SIDE)
+        return read_beginning(video, frames, fps, READ_SIDE)
     if isinstance(video, Video):
-        return replace(video, frames=as_pixels(video.frames[:frames]))
+        whole = max(len(video.frames) / video.fps, video.whole)
+        enough = _enough(frames, fps, video.fps)
+        return replace(video, frames=as_pixels(video.frames[:enough]), whole=whole)
+    enough = _enough(frames, fps, DEFAULT_FPS)
     if isinstance(video, Sequence):
-        parts = [as_pixels(_array(frame)) for frame in video[:frames]]
+        parts = [as_pixels(_array(frame)) for frame in video[:enough]]
         shapes = sorted({part.shape for part in parts})
         if any(len(shape) != 3 or shape[-1] not in (3, 4) for shape in shapes) or not parts:
             raise UserError(f"a list of frames of shapes {shapes}; needed: frames [H, W, 3 or 4], at least one")
         if len(shapes) > 1:
             raise UserError(f"a list of frames of shapes {shapes}; give frames of one size, all with alpha or none")
-        return Video(np.stack(parts), DEFAULT_FPS)
+        return Video(np.stack(parts), DEFAULT_FPS, whole=len(video) / DEFAULT_FPS)
     array = _array(video)
     if array.ndim != 4 or array.shape[-1] not in (3, 4) or not len(array):
         raise UserError(f"frames have shape {array.shape}; needed: [F, H, W, 3 or 4] with F at least 1")
-    return Video(as_pixels(array[:frames]), DEFAULT_FPS)
+    return Video(as_pixels(array[:enough]), DEFAULT_FPS, whole=len(array) / DEFAULT_FPS)
+
+
+def read_beginning(video: str | Path, frames: int | None, fps: float | None, side: int) -> Video:
+    """The first `frames` frames of a file, or as much of it as makes so many at `fps`; see `read_video`."""
+    if frames is None or fps is None or fps <= 0:
+        return read_video(video, frames, side)
+    return read_video(video, None, side, frames / fps)
+
+
+def _enough(frames: int | None, fps: float | None, own: float) -> int | None:
+    """How many frames of a video of rate `own` make `frames` at `fps`."""
+    return frames if frames is None or fps is None or fps <= 0 else ceil(frames / fps * own)
 
 
 def _array(value: object) -> np.ndarray:

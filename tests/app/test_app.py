@@ -175,13 +175,13 @@ def test_a_progress_line_is_rewritten():
 def test_masks_go_to_the_command_only_where_it_would_not_find_them(tmp_path):
     masks = np.zeros((2, 40, 80), np.uint8)
     masks[:, 10:20, 30:50] = 255
-    found = FoundObject(KNIGHT, np.zeros((2, 40, 80, 3), np.uint8), (masks,), "keying", ())
+    found = FoundObject(KNIGHT, np.zeros((2, 40, 80, 3), np.uint8), (masks,), "keying", (), (0, 2), 4, 2, None)
     run = run_folder(tmp_path, KNIGHT)
     assert re.fullmatch(r"knight-[0-9a-f]{8}", run.name)
     assert save_masks(found, run) is None
-    clicked = FoundObject(KNIGHT, found.frames, (masks, masks // 2), "keying", ())
+    clicked = FoundObject(KNIGHT, found.frames, (masks, masks // 2), "keying", (), (0, 2), 4, 2, None)
     saved = save_masks(clicked, run)
-    assert np.array_equal(read_masks(saved, 2, (40, 80)) > 0, masks > 0)
+    assert np.array_equal(read_masks(saved, 4, (40, 80))[[0, 2]] > 0, masks > 0)
     words = stages.sample_words(KNIGHT, saved, run, stages.GridChoice("mini", 2, steps=1))
     assert words[:3] == ["sample", "--video", str(KNIGHT)]
     assert words[words.index("--mask") + 1] == str(saved)

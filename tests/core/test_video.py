@@ -282,3 +282,19 @@ def test_only_a_display_matrix_turns_a_picture():
         ([item("DISPLAYMATRIX", (0,) * 9)], (1, 0, 0, 1)),
     ):
         assert display_matrix(SimpleNamespace(side_data=side)) == wanted
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.gif", "folder"])
+def test_a_video_is_read_for_some_seconds_and_says_how_long_it_is(tmp_path, name):
+    path, frames = tmp_path / name, counting_frames(30)
+    if name == "folder":
+        path.mkdir()
+        for index, frame in enumerate(frames):
+            Image.fromarray(frame).save(path / f"{index}.png")
+    else:
+        (write_gif if name == "in.gif" else write_video)(path, frames, 12.5 if name == "in.gif" else 12.0)
+    beginning = read_video(path, seconds=1.0)
+    assert len(beginning.frames) == (13 if name == "in.gif" else 12)
+    assert beginning.note == ""
+    assert beginning.whole == pytest.approx(2.4 if name == "in.gif" else 2.5, rel=0.01)
+    assert len(read_video(path, seconds=9.0).frames) == 30

@@ -1,12 +1,15 @@
 """What is said before a run samples: counts, the card's estimate, a stride for long videos, the time left."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 from small_models import ball, mini_weights, published_weights
 
 from viewtime.cli import run_command
-from viewtime.configs.schema.sample import MemoryOptions, PreprocessOptions, SamplerOptions
+from viewtime.configs.schema.app import AppConfig
+from viewtime.configs.schema.reconstruct import DirectOptions
+from viewtime.configs.schema.sample import MemoryOptions, PreprocessOptions, SampleConfig, SamplerOptions
 from viewtime.log import Bar
 from viewtime.sample import first_words as words
 from viewtime.sample.pipeline import Pipeline
@@ -40,6 +43,25 @@ def test_a_long_video_is_offered_a_stride_that_makes_it_short(pipe, monkeypatch)
     assert (job.plan.problem.frames, shorter.plan.problem.frames) == (33, 8)
     assert (len(job.plan.windows), len(shorter.plan.windows)) == (8, 2)
     assert not any(line.startswith("a long video") for line in said(pipe, shorter))
+
+
+@pytest.mark.parametrize("form", ["file", "video", "array"])
+def test_frames_are_counted_at_the_rate_asked_for_and_what_is_left_out_is_said(pipe, tmp_path, form):
+    """Five frames of 24 at 12 a second are the first 0.42 of two seconds; at 2.5 a second they are the whole film."""
+    source = {
+        "file": lambda: write_video(tmp_path / "in.mp4", ball(24), 12.0),
+        "video": lambda: Video(ball(24), 12.0),
+        "array": lambda: ball(24),
+    }[form]()
+    beginning = pipe.prepare(source, frames=5).prepared
+    assert beginning.source_frames == (0, 1, 2, 3, 4)
+    (offer,) = beginning.notes
+    assert offer.startswith("the first 0.42 of the video's 2 seconds are used")
+    rate = float(offer.split("--preprocess.fps ")[1].split()[0])
+    spread = pipe.prepare(source, frames=5, preprocess=PreprocessOptions(fps=rate)).prepared
+    assert spread.source_frames == (2, 7, 12, 16, 21)
+    assert spread.notes == ()
+    assert pipe.prepare(source, frames=24).prepared.notes == ()
 
 
 def test_the_cards_estimate_is_that_of_the_chosen_model(tmp_path):
@@ -83,3 +105,9 @@ def test_inputs_are_looked_at_before_weights_are_read(tmp_path, monkeypatch, cap
         assert run_command("sample", [*map(str, arguments), "--out", str(out)], prog="sample.py") == 1
     assert not opened
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_door_opens_on_the_model_that_takes_any_object():
+    pipeline = inspect.signature(Pipeline.from_pretrained).parameters["name_or_file"].default
+    named = {SampleConfig("in.mp4").weights, AppConfig().weights, DirectOptions().weights, pipeline}
+    assert named == {"mini-generalist"}

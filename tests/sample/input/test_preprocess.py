@@ -103,6 +103,8 @@ def test_frame_rates():
     assert len(half) == 12
     assert indices == list(range(1, 24, 2))
     assert len(resample_frames(frames, 24.0, 48.0)[0]) == 48
+    assert resample_frames(frames, 24.0, 12.0, 5)[2] == [1, 3, 5, 7, 9]
+    assert resample_frames(frames, 24.0, None, 5)[2] == list(range(5))
 
 
 def test_an_object_out_of_sight_is_said():
