@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import viewtime
@@ -48,7 +49,7 @@ def find_weights(name_or_path: str, offline: bool = False) -> Path:
         if not path.is_file():
             raise UserError(f"the weights of {name_or_path} are missing from this installation: {path}; reinstall it")
         return path
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if path.exists():
         return path
     wanted = published(name_or_path)

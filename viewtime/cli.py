@@ -12,6 +12,7 @@ from pathlib import Path
 
 from viewtime.configs.load import suggest
 from viewtime.errors import Stopped, UserError, machine_failure
+from viewtime.files import clear_stale
 from viewtime.log import log, set_up_logging
 from viewtime.where import next_command, refuse_address
 
@@ -123,6 +124,7 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
         return 1
     written: list[Path] = list(returned or ())
     for path in written:
+        clear_stale(path)
         print(path)
     following = next_command(name, written)
     if following is not None:

@@ -10,15 +10,17 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from viewtime.errors import UserError
 from viewtime.json_files import parse_json
 
-# What a process that was killed may leave: .NAME.PID.partial, with the suffix of NAME behind it, or .NAME.PID.replaced.
-LEFT_OVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial(\.[^.]+)?|replaced)")
+# What a process that was killed may leave: .NAME.PID.partial, with the suffix of NAME behind it (and .mode, which
+# `follow_umask` makes), or .NAME.PID.replaced.
+LEFT_OVER = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(?P<kind>partial(?P<suffix>\.[^.]+)?(\.mode)?|replaced)")
 # Files that desktops strew over folders.
 STREWN = r"(.*/)?(\.DS_Store|\._[^/]*|Thumbs\.db|desktop\.ini)"
 NAMED_IN_ERRORS = 3
@@ -168,16 +170,50 @@ def sweep(folder: Path) -> None:
             continue
         for name in [*folders, *files]:
             match = LEFT_OVER.fullmatch(name)
-            if match is None:
-                continue
-            path, final = here / name, here / match["name"]
-            if match["kind"] == "replaced" and not final.exists():
-                os.replace(path, final)
-            elif path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            if match is not None:
+                _clear(here / name, match)
         folders[:] = [name for name in folders if LEFT_OVER.fullmatch(name) is None]
+
+
+def clear_stale(final: str | Path, older_s: float = 0.0) -> None:
+    """Remove what processes of this machine that are gone left of writing `final`, in a folder without a lock.
+
+    The folder is a user's: nothing but unfinished versions of this one file or folder is touched.
+
+    Args:
+        older_s: seconds that they have not been written to; for folders in which other machines are at work.
+    """
+    final = Path(final)
+    final = final.resolve() if final.is_symlink() else final
+    for path in final.parent.glob(".*"):
+        match = LEFT_OVER.fullmatch(path.name)
+        if match is None or _runs(int(match["process"])):
+            continue
+        if match["name"] == final.name or (match["name"], match["suffix"]) == (final.stem, final.suffix):
+            with suppress(OSError):  # somebody else's after all, or gone
+                if time.time() - path.stat().st_mtime >= older_s:
+                    _clear(path, match)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _clear(path: Path, match: re.Match[str]) -> None:
+    """Remove a left-over; one that had been moved aside comes back where nothing took its place."""
+    final = path.with_name(match["name"])
+    if match["kind"] == "replaced" and not final.exists():
+        os.replace(path, final)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def append_jsonl(path: str | Path, record: dict) -> None:

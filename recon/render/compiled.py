@@ -12,10 +12,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from viewtime.files import clear_stale
 from viewtime.log import log
 
 SOURCE = Path(__file__).with_name("splat_cpu.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-pthread")
+ABANDONED_S = 3600.0  # seconds after which an unfinished build of a process that is gone is nobody's on any machine
 
 
 def cache_folder() -> Path:
@@ -50,7 +52,9 @@ def _build(source: Path, target: Path) -> None:
         from torch.utils.cpp_extension import load
 
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        clear_stale(target, ABANDONED_S)
+        prefix = f".{target.name}.{os.getpid()}.partial."  # what a kill leaves is known by its name
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
             built = load(
                 name=source.stem, sources=[str(source)], extra_cflags=list(FLAGS), extra_ldflags=["-pthread"],
                 build_directory=folder, is_python_module=False, with_cuda=False,

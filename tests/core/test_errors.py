@@ -4,6 +4,7 @@ import errno
 import gc
 import multiprocessing.synchronize
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -13,7 +14,9 @@ from viewtime import cli
 from viewtime.configs.schema.data import DataConfig
 from viewtime.data.loader import GridLoader
 from viewtime.data.sources import Mixture
-from viewtime.errors import machine_failure, number_of
+from viewtime.errors import UserError, machine_failure, number_of
+from viewtime.model.weight_names import find_weights
+from viewtime.recon.distill.published.open import find as find_guidance
 
 
 def caught(raising) -> Exception:
@@ -137,3 +140,31 @@ def test_a_loader_without_shared_memory_leaves_nothing_half_made(monkeypatch):
     del error
     gc.collect()
     assert not complaints
+
+
+def test_a_user_without_a_name_or_a_home_gets_both(tmp_path):
+    """What `docker run --user 54321` gives: a number that no account has."""
+    code = """
+import os, pwd
+def nobody(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = nobody
+import viewtime
+import getpass
+from pathlib import Path
+from viewtime.recon.render.compiled import cache_folder
+print(getpass.getuser(), Path.home(), cache_folder())
+"""
+    names = ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME", "XDG_CACHE_HOME", "VIEWTIME_CACHE")
+    bare = {key: value for key, value in os.environ.items() if key not in names} | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.split() == [f"user{os.getuid()}", str(tmp_path), str(tmp_path / ".cache/viewtime/kernels")]
+    named = subprocess.run([sys.executable, "-c", code], env=bare | {"LOGNAME": "ada"}, capture_output=True, text=True)
+    assert named.stdout.split()[0] == "ada"
+
+
+def test_a_home_of_nobody_is_a_path_like_any_other():
+    for find in (find_weights, lambda path: find_guidance("sd-2.1-base", path)):
+        with pytest.raises(UserError, match="~nobody-of-that-name/w"):
+            find("~nobody-of-that-name/w.safetensors")

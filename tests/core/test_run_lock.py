@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from viewtime.cli import main
 from viewtime.errors import UserError
+from viewtime.files import clear_stale
 from viewtime.run_lock import alone_in
 
 HOLD = """
@@ -76,3 +78,43 @@ def test_what_killed_runs_left_goes_and_the_rest_stays(tmp_path):
     assert (run / "other" / ".grid.7.partial").is_dir()
     assert not (run / ".grid.123.partial").exists()
     assert not (run / ".scratch-x1.123.partial").exists()
+
+
+def test_beside_a_users_files_only_a_results_own_unfinished_versions_go(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ours = [f".a.{gone.pid}.partial.glb", f".a.glb.{gone.pid}.partial", f".a.{gone.pid}.partial.glb.mode"]
+    kept = [
+        f".a.{os.getpid()}.partial.glb",  # being written
+        f".b.{gone.pid}.partial.glb",  # of another result
+        f".a.{gone.pid}.partial.obj",
+        ".a.partial.glb",
+        "a.glb",
+    ]
+    for name in (*ours, *kept):
+        (tmp_path / name).write_text("x")
+    clear_stale(tmp_path / "a.glb", older_s=60)
+    assert len(list(tmp_path.iterdir())) == len(ours) + len(kept)
+    clear_stale(tmp_path / "a.glb")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_what_was_moved_aside_comes_back_where_its_place_is_empty(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / f".grid.{gone.pid}.replaced").mkdir()
+    (tmp_path / f".grid.{gone.pid}.replaced" / "inside").write_text("x")
+    clear_stale(tmp_path / "grid")
+    assert [path.name for path in tmp_path.iterdir()] == ["grid"]
+    assert (tmp_path / "grid" / "inside").is_file()
+
+
+def test_a_command_clears_what_a_killed_one_left_of_its_results(tmp_path, monkeypatch, capsys):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    stale = tmp_path / f".asset.{gone.pid}.partial.glb"
+    stale.write_text("x")
+    monkeypatch.setattr("viewtime.info.run", lambda config: [tmp_path / "asset.glb"])
+    assert main(["info"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "asset.glb")
+    assert not stale.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from small_gltf import moving
 from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.configs.schema.render import Framing, Quality, RenderConfig, Workers
 from viewtime.data.curation import command as curate_command
+from viewtime.data.curation.convert import WORKER
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid
 from viewtime.render_objaverse.blender import Blender, BlenderError, CyclesQuality, choose_worlds, read_row
@@ -187,6 +189,15 @@ def test_curation_converts_the_same_clips(scenes: Path, tmp_path: Path) -> None:
             found[clip.name.rpartition("|")[2]] = sum(moved[a:b].max() > 0.5 for a, b in pairwise(ends))
         assert found == EXPECTED[name], name
     assert not list(scenes.glob("PWNED*"))
+
+
+def test_a_conversion_takes_its_paths_from_where_it_runs(scenes: Path, tmp_path: Path) -> None:
+    """Blender takes relative paths from $PWD, which a program that changes folders leaves as it was."""
+    (tmp_path / "in.blend").write_bytes((scenes / "driver.blend").read_bytes())
+    command = [sys.executable, str(WORKER), "in.blend", "out.glb"]
+    environment = {**os.environ, "PWD": str(scenes)}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.blend", "out.glb"]
 
 
 def test_a_hostile_file_is_rendered_as_any_other_and_writes_nothing(scenes: Path, tmp_path: Path) -> None:

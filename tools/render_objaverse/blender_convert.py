@@ -32,7 +32,8 @@ def main(source: Path, target: Path) -> None:
 
     player = Player(bpy, open_file(bpy, source))
     exports = []
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
+    suffix = f".{os.getpid()}.partial"  # what a kill leaves is swept by its name (`viewtime.files`)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-", suffix=suffix) as folder:
         for take in player.takes or [None]:
             player.play(take)
             if take is not None:
@@ -114,7 +115,7 @@ def write_glb(path: Path, glb: Glb) -> None:
 if __name__ == "__main__":
     os.dup2(2, 1)  # Blender prints on standard output from C
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())  # Blender takes relative paths from $PWD
     except Exception as error:
         print(f"Error: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr, flush=True)
         os._exit(1)

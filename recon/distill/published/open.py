@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,10 @@ def find(name: str, path: str | Path | None) -> tuple[Published, Path]:
         raise UserError(f"no guidance is called {name!r}; one of {', '.join(CATALOGUE)}")
     published = CATALOGUE[name]
     form = "a diffusers folder" if published.form is None else "its single file or a diffusers folder"
-    if path is None or not Path(path).expanduser().exists():
+    if path is None or not Path(os.path.expanduser(path)).exists():
         what = "no weights are given for" if path is None else f"there is nothing at {path} for"
         raise UserError(f"{what} {name}; download {published.source}, and give the path of {form}")
-    return published, Path(path).expanduser()
+    return published, Path(os.path.expanduser(path))
 
 
 def open_guidance(
