@@ -1,13 +1,15 @@
-"""Kill each resumable command at its renames, removals and new folders, run it again, and compare with an undisturbed
-run: `python -m tests.hostile.kills COMMAND [MOST_KILLS] [SEED]`.
+"""Kill each resumable command, run it again, and compare with an undisturbed run: `python -m tests.hostile.kills
+COMMAND|all [MOST_KILLS] [SEED] [calls|moments]`.
 
-Everything happens in forked children of one process, so that the imports are paid once. Prints one line a command;
-exit code 1 where anything differs or is left over.
+`calls` are its renames, removals and new folders, one after another; `moments` are drawn from the time that it takes
+and need MOST_KILLS. Everything happens in forked children of one process, so that the imports are paid once. Prints
+one line a command; exit code 1 where anything differs or is left over.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -15,108 +17,57 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file
+from tests.hostile import hooks
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("sample", "data", "recon")]
+if TYPE_CHECKING:
+    from tests.hostile.commands import Case
 
-from data_samples import save_grids  # noqa: E402
-from scenes import training_grid  # noqa: E402
-from small_models import ball, mini_weights  # noqa: E402
+if __name__ == "__mp_main__" and hooks.COUNTER in os.environ:
+    hooks.hook()  # a process of the command's own
 
-from tests.train.conftest import write_config  # noqa: E402
-from viewtime import files  # noqa: E402
-from viewtime.cli import main as viewtime  # noqa: E402
-from viewtime.video import write_video  # noqa: E402
-
-HOOKED = ("replace", "rename", "unlink", "mkdir", "rmdir")
-TIMES = ("seconds", "samples_per_second", "data_wait", "memory_gb", "tflops_per_process", "val/seconds")
+TIMES = (
+    "seconds", "samples_per_second", "images_per_second", "data_wait", "memory_gb", "tflops_per_process", "val/seconds",
+    "_this_run",
+)  # fmt: skip
+PICKLES = (".bin", ".pkl")  # optimiser and random states, which differ in nothing that is read
+TOO_LATE = 20  # times as many moments as kills may lie behind a run's end
 
 
-@dataclass(frozen=True)
-class Case:
-    """A command: what it reads is made by `prepare` in the working folder, what it writes lies in `run`."""
-
-    prepare: Callable[[Path], Any]
-    argv: tuple[str, ...]
-
-
-def _video(folder: Path) -> None:
-    mini_weights(folder)
-    write_video(folder / "in.mp4", ball(2), 8)
-
-
-CASES = {
-    "sample": Case(
-        _video,
-        ("sample", "--video", "in.mp4", "--weights", "tiny-mini.safetensors", "--out", "run",
-         "--views", "2",
-         "--stream", "--sampler.steps", "1", "--save", "png"),
-    ),
-    "encode": Case(
-        lambda folder: save_grids(folder / "grids", 4, views=2, frames=2, size=16),
-        ("encode", "grids", "--out", "run", "--samples-per-shard", "2", "--workers", "1"),
-    ),
-    "reconstruct": Case(
-        lambda folder: training_grid(views=3, frames=2, size=24).save(folder / "grid", lossless=True),
-        ("reconstruct", "grid", "--out", "run", "--gaussians.count", "60", "--gaussians.static-iterations", "4",
-         "--gaussians.dynamic-iterations", "6", "--save-every", "2", "--orbit-seconds", "0.1",
-         "--mesh.resolution", "16",
-         "--mesh.faces", "100", "--mesh.refine-iterations", "0", "--device", "cpu"),
-    ),
-    "train": Case(
-        lambda folder: write_config(folder, checkpoint={"every_steps": 2, "keep_last": 1}, stages=[
-            {"name": "only", "lr": 1e-3, "batch_size": 1, "steps": 5}]),
-        ("train", "--config", "tiny.yaml", "--output", "run"),
-    ),
-}  # fmt: skip
-
-
-def run(case: Case, folder: Path, kill_at: int = 0) -> tuple[int, int]:
-    """(wait status, number of hooked calls) of the command in a child, which is killed at a hooked call."""
-    counter, told = os.pipe()
+def start(case: Case, folder: Path, kill_at: int = 0) -> int:
+    """The process of the command, which is killed at a hooked call."""
     child = os.fork()
     if child == 0:
-        os.close(counter)
         os.chdir(folder)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        calls = _hook(kill_at)
-        code = viewtime(list(case.argv))
-        os.write(told, str(calls[0]).encode())
-        os._exit(code)
-    os.close(told)
+        hooks.arm(folder.parent / "calls", kill_at)
+        from viewtime.cli import main as viewtime
+
+        os._exit(viewtime(list(case.argv)))
+    return child
+
+
+def run(case: Case, folder: Path, kill_at: int = 0, moment: float = 0.0) -> tuple[int, int]:
+    """(exit code, number of hooked calls) of the command, killed at a call or after so many seconds."""
+    counter = folder.parent / "calls"
+    counter.unlink(missing_ok=True)
+    child = start(case, folder, kill_at)
+    if moment:
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    with os.fdopen(counter) as reader:
-        return status, int(reader.read() or 0)
-
-
-def _hook(kill_at: int) -> list[int]:
-    calls = [0]
-
-    def counting(real: Callable) -> Callable:
-        def call(*arguments: Any, **options: Any) -> Any:
-            calls[0] += 1
-            if calls[0] == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
-
-        return call
-
-    for name in HOOKED:
-        setattr(os, name, counting(getattr(os, name)))
-    files.exchange = counting(files.exchange)
-    return calls
+    return os.waitstatus_to_exitcode(status), counter.stat().st_size if counter.exists() else 0
 
 
 def left_by(folder: Path) -> dict[str, str]:
     """Path -> digest of what it holds, without what tells the time."""
+    from safetensors.torch import load_file
+
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -126,10 +77,7 @@ def left_by(folder: Path) -> dict[str, str]:
             found[name] = _digest([(key, tensor.numpy().tobytes()) for key, tensor in sorted(load_file(path).items())])
         elif path.suffix in (".json", ".jsonl"):
             found[name] = _digest([_timeless(json.loads(line)) for line in _records(path)])
-        elif path.suffix in (
-            ".bin",
-            ".pkl",
-        ):  # optimiser and random states: pickles that differ in nothing that is read
+        elif path.suffix in PICKLES:
             found[name] = ""
         else:
             found[name] = _digest(path.read_bytes())
@@ -150,42 +98,88 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()[:12]
 
 
-def check(name: str, most: int, seed: int) -> list[str]:
-    """Kill, run again, compare; a line for every kill after which something was not as undisturbed."""
-    case, wrong = CASES[name], []
-    with tempfile.TemporaryDirectory() as root:
-        inputs = Path(root) / "inputs"
-        inputs.mkdir()
-        case.prepare(inputs)
-        work = Path(root) / "work"
-        shutil.copytree(inputs, work)
-        status, calls = run(case, work)
-        assert status == 0, (Path(root) / "log").read_text()
-        expected = left_by(work)
-        points = list(range(1, calls + 1))
-        if len(points) > most:
-            points = sorted(random.Random(seed).sample(points, most))
+class Killing:
+    """One command in a folder of its own, killed again and again.
+
+    Attributes:
+        wrong: a line for every kill after which something was not as undisturbed.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        from tests.hostile.commands import CASES
+        from viewtime.cli import COMMANDS
+
+        importlib.import_module(f"viewtime.{COMMANDS[name].module}")  # paid once, before the forks
+        self.name, self.case, self.wrong = name, CASES[name], []
+        self.log, self.inputs, self.work = root / "log", root / "inputs", root / "work"
+        self.inputs.mkdir()
+        self.case.prepare(self.inputs)
+        self._fresh()
+        started = time.monotonic()
+        code, self.calls = run(self.case, self.work)
+        self.seconds = time.monotonic() - started
+        assert code == 0, self.log.read_text()
+        self.expected = left_by(self.work)
+
+    def _fresh(self) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        shutil.copytree(self.inputs, self.work)
+
+    def at_calls(self, most: int, seed: int) -> int:
+        """Kill at each call, or at `most` of them; how many."""
+        points = list(range(1, self.calls + 1))
+        points = sorted(random.Random(seed).sample(points, most)) if len(points) > most else points
         for point in points:
-            shutil.rmtree(work)
-            shutil.copytree(inputs, work)
-            status, _ = run(case, work, point)
-            killed = os.WIFSIGNALED(status)
-            again, _ = run(case, work)
-            found = left_by(work)
-            if not killed or again or found != expected:
-                differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-                log = (Path(root) / "log").read_text()[-300:] if again else ""
-                wrong.append(f"{name}, call {point}: killed {killed}, again {again}, differing {differing[:6]} {log}")
-        print(f"{name}: {calls} calls, {len(points)} kills, {len(wrong)} left something else", flush=True)
-    return wrong
+            self._fresh()
+            code, _ = run(self.case, self.work, point)
+            self._compare(f"call {point}", code == -signal.SIGKILL)
+        return len(points)
+
+    def at_moments(self, count: int, seed: int) -> int:
+        """Kill at `count` moments; those that come after its end are drawn anew. How many."""
+        rng, done = random.Random(seed), 0
+        for _ in range(TOO_LATE * count):
+            moment = rng.uniform(0.0, self.seconds)
+            self._fresh()
+            code, _ = run(self.case, self.work, moment=moment)
+            if code == -signal.SIGKILL:
+                done += 1
+                self._compare(f"{moment:.3f} of {self.seconds:.3f} s", True)
+            if done == count:
+                break
+        return done
+
+    def _compare(self, when: str, killed: bool) -> None:
+        again, _ = run(self.case, self.work)
+        found = left_by(self.work)
+        if killed and again == 0 and found == self.expected:
+            return
+        keys = sorted(found.keys() | self.expected.keys())
+        differing = [key for key in keys if found.get(key) != self.expected.get(key)]
+        log = self.log.read_text()[-300:] if again else ""
+        self.wrong.append(f"{self.name}, {when}: killed {killed}, again {again}, differing {differing[:6]} {log}")
+
+
+def check(name: str, most: int, seed: int, kind: str) -> list[str]:
+    """Kill, run again, compare; a line for every kill after which something was not as undisturbed."""
+    with tempfile.TemporaryDirectory() as root:
+        killing = Killing(name, Path(root))
+        kills = killing.at_moments(most, seed) if kind == "moments" else killing.at_calls(most, seed)
+        print(f"{name}: {killing.calls} calls, {kills} kills at {kind}, {len(killing.wrong)} left something else",
+              flush=True)  # fmt: skip
+    return killing.wrong
 
 
 def main(arguments: list[str]) -> int:
     """See the module."""
+    import torch
+
+    from tests.hostile.commands import CASES
+
     torch.set_num_threads(1)
-    names = [arguments[0]] if arguments and arguments[0] != "all" else list(CASES)
-    most, seed = (int(value) for value in (*arguments[1:3], *("1000000", "0")[len(arguments[1:3]) :]))
-    wrong = [line for name in names for line in check(name, most, seed)]
+    name, most, seed, kind = [*arguments, *("all", "1000000", "0", "calls")[len(arguments) :]]
+    names = list(CASES) if name == "all" else [name]
+    wrong = [line for name in names for line in check(name, int(most), int(seed), kind)]
     print(*wrong, sep="\n")
     return int(bool(wrong))
 

@@ -1,4 +1,5 @@
-"""A command killed at a rename, a removal or a new folder leaves, once run again, what an undisturbed run leaves."""
+"""A command killed at a rename, a removal, a new folder or any moment leaves, once run again, what an undisturbed run
+leaves."""
 
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.kills import CASES
+from tests.hostile.commands import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,3 +28,10 @@ def test_a_few_kills(command):
 @pytest.mark.parametrize("command", CASES)
 def test_every_kill(command):
     kills(command)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("command", CASES)
+def test_kills_at_any_moment(command):
+    kills(command, "30", "1", "moments")

@@ -94,3 +94,18 @@ def test_a_run_on_drafts_counts_them_at_the_highest_level(tiny, tmp_path):
     buckets = {key for record in records for key in record if key.startswith("loss/")}
     assert buckets == {"loss/0.8..1"}
     assert all(record["loss"] > 0 for record in records)
+
+
+def test_every_sample_of_a_run_draws_from_numbers_of_its_own(tiny, monkeypatch):
+    """Whatever the batch: sample n of a stage draws its noise and its draft from n."""
+    AcceleratorState._reset_state(True)
+    drawn: dict[int, list[int]] = {}
+
+    def noted(seed: int, index: int, purpose: int = 0) -> torch.Generator:
+        drawn.setdefault(purpose, []).append(index)
+        return sample_generator(seed, index, purpose)
+
+    monkeypatch.setattr("viewtime.train.loop.sample_generator", noted)
+    stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 2}]
+    Trainer(tiny(loss__drafted=0.5, optimizer__accumulate=2, stages=stages)).run()
+    assert drawn == {0: list(range(8)), 1: [0, 2, 4, 6], 5: list(range(8))}

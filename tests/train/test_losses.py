@@ -158,6 +158,9 @@ def test_outlines_that_agree_cost_nothing_and_those_that_miss_cost_one():
     assert outline_errors(half, x0, unknown).item() == pytest.approx(0.5)
     half[:, 0] = -x0[:, 0]  # a known cell
     assert outline_errors(half, x0, unknown).item() == pytest.approx(0.5)
+    speck = -torch.ones_like(x0)
+    speck[:, :, :, 3, 2, 2] = 1.0
+    assert outline_errors(speck, speck, unknown).item() == 0.0
 
 
 def test_unsure_outlines_are_decided_where_the_squared_error_leaves_them_open():

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accelerate.state import AcceleratorState
@@ -16,7 +17,7 @@ from viewtime.files import read_jsonl
 from viewtime.run_lock import alone_in
 from viewtime.train.command import run
 from viewtime.train.loop import Trainer
-from viewtime.train.state.checkpoint import checkpoints
+from viewtime.train.state.checkpoint import checkpoints, is_sharded
 from viewtime.train.streams.synthetic import SyntheticStream
 from viewtime.train.watch.validation import Validator
 
@@ -129,3 +130,17 @@ def test_checkpoints_that_a_kill_left_unthinned_are_thinned_by_the_complete_run(
     AcceleratorState._reset_state(True)
     assert Trainer(config).run().step == 8
     assert [path.name for path in folder.iterdir()] == ["step_00000008"]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "kind", "sharded"),
+    [
+        (None, "DistributedType.NO", False),
+        (SimpleNamespace(zero_stage=2), "DistributedType.DEEPSPEED", False),
+        (SimpleNamespace(zero_stage=3), "DistributedType.DEEPSPEED", True),
+        (None, "DistributedType.FSDP", True),
+    ],
+)
+def test_parameters_are_in_parts_under_zero3_and_fsdp_alone(plugin, kind, sharded):
+    """Elsewhere the averages are one file, written by one process."""
+    assert is_sharded(SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin), distributed_type=kind)) is sharded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 from accelerate.state import AcceleratorState
@@ -42,3 +43,32 @@ def test_another_stream_does_without_the_presets_held_out_data(caplog, monkeypat
     assert "no validation: that of mini-debug is for the stream synthetic" in caplog.text
     told = TrainCommand.from_argv([*other, "--validation.data", "{shards: t}"], "t")
     assert (told.validation.every_steps, told.validation.data) == (10, {"shards": "t"})
+
+
+def test_validations_and_checkpoints_are_due_at_every_nth_step_or_second(tiny, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("viewtime.train.loop.time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def due(**times) -> tuple[list[int], list[int]]:
+        """Steps of four seconds each after which (a validation, a checkpoint) is due."""
+        trainer = Trainer(tiny(validation={"data": {"fixed": 4}, **times}, checkpoint={"every_steps": 0, **times}))
+        found: tuple[list[int], list[int]] = ([], [])
+        trainer.saved_at = 0.0
+        for step in range(1, 7):
+            trainer.progress.step, trainer.progress.seconds, clock.now = step, 4.0 * step, 4.0 * step
+            if trainer.validator.due(trainer.progress):
+                found[0].append(step)
+                trainer.validator.last_seconds = trainer.progress.seconds
+            if trainer.save_due():
+                found[1].append(step)
+                trainer.saved_at = clock.now
+        return found
+
+    for times, steps in (
+        ({"every_steps": 1}, [1, 2, 3, 4, 5, 6]),
+        ({"every_steps": 3}, [3, 6]),
+        ({"every_seconds": 1.0}, [1, 2, 3, 4, 5, 6]),
+        ({"every_seconds": 8.0}, [2, 4, 6]),
+        ({"every_steps": 4, "every_seconds": 12.0}, [3, 4]),
+    ):
+        assert due(**times) == (steps, steps), times

@@ -19,6 +19,7 @@ from einops import rearrange
 from viewtime.configs.schema.render import RenderConfig
 from viewtime.files import atomic_folder
 from viewtime.grid import GRID_FILES, write_grid
+from viewtime.json_files import read_json
 
 from .assets import GLTF_SUFFIXES, AssetFile, content_of, sample_name, sample_seed
 from .blender import Blender, BlenderError, CyclesQuality, choose_worlds, read_row, save_geometry
@@ -30,6 +31,7 @@ from .plan import KEY_SIZE, PoseAt, SamplePlan, plan_sample, posed_from_mesh
 from .pose import Posed, pose_scene
 
 CHECKED_VIEWS = 3
+FACTS = {"motion": 5, "step": 6, "distance": 5}  # what is told of a sample and kept with its grid -> digits
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,8 @@ class AssetRenderer:
             sample.orbit.rstrip("0123456789"),
             sample.seed,
         )
-        facts = {
-            "motion": round(plan.motion, 5),
-            "step": round(plan.step, 6),
-            "distance": round(float(plan.cameras.distance[0, 0]), 5),
-        }
+        values = plan.motion, plan.step, float(plan.cameras.distance[0, 0])
+        facts = {name: round(value, digits) for (name, digits), value in zip(FACTS.items(), values, strict=True)}
         provenance = {
             "asset": sample.asset.id,
             "clip": sample.clip,
@@ -266,6 +265,16 @@ class AssetRenderer:
                 self._blender.close()
                 self._blender = None
             raise
+
+
+def finished_facts(folder: Path) -> dict[str, Any]:
+    """What `AssetRenderer.render` told of a sample, out of its grid: for one whose record a kill prevented.
+
+    Raises:
+        UserError: its grid.json cannot be read.
+    """
+    provenance = read_json(folder / "grid.json", dict).get("provenance")
+    return {name: provenance[name] for name in FACTS if name in provenance} if isinstance(provenance, dict) else {}
 
 
 @contextmanager

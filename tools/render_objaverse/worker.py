@@ -16,7 +16,7 @@ from viewtime.errors import UserError
 
 from .assets import AssetFile, content_of
 from .blender import BlenderError
-from .engines import AssetRenderer
+from .engines import AssetRenderer, finished_facts
 from .gltf_file import AssetError
 from .lifetime import die_with
 
@@ -61,13 +61,13 @@ def _render_asset(connection: Connection, renderer: AssetRenderer, asset: AssetF
             continue
         found = {**record, "sample": sample.name, "clip": sample.clip, "orbit": sample.orbit}
         final = folder / sample.name
-        if (final / "grid.json").is_file():
-            images = renderer.config.views * renderer.config.frames
-            connection.send(("event", found | {"event": "rendered", "images": images, "seconds": 0.0}))
-            continue
-        connection.send(("start", sample.name))
         try:
-            outcome = {"event": "rendered", **renderer.render(sample, final)}
+            if (final / "grid.json").is_file():
+                images = renderer.config.views * renderer.config.frames
+                outcome = {"event": "rendered", **finished_facts(final), "images": images, "seconds": 0.0}
+            else:
+                connection.send(("start", sample.name))
+                outcome = {"event": "rendered", **renderer.render(sample, final)}
         except Exception as error:
             outcome = describe(error)
         connection.send(("event", found | outcome))
