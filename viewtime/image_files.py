@@ -59,7 +59,7 @@ def read_animation(source: str | Path, max_frames: int | None = None, seconds: f
     """
     frames: list[np.ndarray] = []
     durations: list[float] = []
-    left_out = 0
+    left_out, untold = 0, 0
     with _opened(source, None) as image:
         skipped = 1 if image.info.get("default_image") else 0  # shown by programs that know no APNG
         count = getattr(image, "n_frames", 1)
@@ -74,11 +74,14 @@ def read_animation(source: str | Path, max_frames: int | None = None, seconds: f
             check_memory(2 * pixels.nbytes * (len(frames) + 1), str(source))
             frames.append(pixels)
             milliseconds = frame.info.get("duration") or 0
+            untold += milliseconds <= 0
             durations.append(milliseconds / 1000 if milliseconds > 0 else STILL_SECONDS)
             if len(frames) == max_frames or (seconds is not None and sum(durations) >= seconds):
                 break
-    note = f"{Path(source).name}: {left_out} pages of another size than the first are left out" if left_out else ""
-    return Animation(alike(frames), durations if timed else None, note, count - skipped)
+    notes = [f"{Path(source).name}: {left_out} pages of another size than the first are left out"] if left_out else []
+    if untold and timed:
+        notes.append(f"{Path(source).name} names no time for {untold} frames: {STILL_SECONDS:g} s each are taken")
+    return Animation(alike(frames), durations if timed else None, "; ".join(notes), count - skipped)
 
 
 def alike(frames: list[np.ndarray]) -> np.ndarray:

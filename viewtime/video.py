@@ -33,6 +33,7 @@ from viewtime.timing import even_times
 from viewtime.where import refuse_address
 
 DEFAULT_FPS = 12.0
+NO_RATE = f"{{}} no frame rate: {DEFAULT_FPS:g} a second are taken for it"
 LOST_BY_EDITING = 2  # frames that a container counts and its edit list leaves out
 ALPHA_FORMATS = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya", "pal8")
 
@@ -116,7 +117,8 @@ def _read_images(paths: list[Path], source: Path, max_frames: int | None, max_si
             raise UserError(f"{path} {_has(image)} transparency, unlike the first image; give them all alike")
         check_memory(2 * image.nbytes * (len(frames) + 1), f"{source} (use --frames)")
         frames.append(_shrink(image, max_side))
-    return Video(np.stack(frames), DEFAULT_FPS, whole=len(wanted) / DEFAULT_FPS)
+    note = NO_RATE.format("images have") if len(wanted) > 1 else ""
+    return Video(np.stack(frames), DEFAULT_FPS, note, len(wanted) / DEFAULT_FPS)
 
 
 def _has(image: np.ndarray) -> str:
@@ -127,7 +129,8 @@ def _read_animation(source: Path, max_frames: int | None, max_side: int | None, 
     animation = read_animation(source, max_frames, seconds)
     frames = np.stack([_shrink(frame, max_side) for frame in animation.frames])
     if animation.durations is None:
-        return Video(frames, DEFAULT_FPS, animation.note)
+        untimed = NO_RATE.format(f"{source.name} says") if animation.count > 1 else ""
+        return Video(frames, DEFAULT_FPS, "; ".join(filter(None, [animation.note, untimed])))
     starts = np.concatenate([[0.0], np.cumsum(animation.durations[:-1])])
     even = _even(source, frames, starts, animation.durations[-1], DEFAULT_FPS, max_frames, animation.note)
     return replace(even, whole=animation.count * sum(animation.durations) / len(animation.durations))
@@ -159,7 +162,7 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None, secon
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise UserError(f"{source} holds a video of a format that nothing here decodes; convert it to mp4")
-            fps = float(stream.average_rate or DEFAULT_FPS)
+            fps = float(stream.average_rate or 0)
             expected = stream.frames
             whole = (container.duration or 0) / av.time_base
             if stream.duration and stream.time_base:  # sound may go on after the film
@@ -171,7 +174,8 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None, secon
                 hdr |= frame.color_trc in (PQ, HLG)
                 last = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
                 check_memory(2 * frames[0].nbytes * len(frames), f"{source} (use --frames)")
-                if len(frames) == max_frames or (seconds is not None and _shows(times, fps, last) >= seconds):
+                shown = _shows(times, fps if fps > 0 else DEFAULT_FPS, last)
+                if len(frames) == max_frames or (seconds is not None and shown >= seconds):
                     stopped = True
                     break
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -189,8 +193,11 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None, secon
         notes.append(f"{source.name} is HDR: highlights above 203 cd/m² are cut to white")
     known = [time for time in times if time is not None]
     rising = len(known) == len(times) and all(a < b for a, b in pairwise(known))
+    if not rising and fps <= 0 and len(frames) > 1:
+        notes.append(NO_RATE.format(f"{source.name} says"))
+    fps = fps if fps > 0 else DEFAULT_FPS
     if not rising:
-        return Video(np.stack(frames), fps if fps > 0 else DEFAULT_FPS, "; ".join(notes), whole)
+        return Video(np.stack(frames), fps, "; ".join(notes), whole)
     usual = last if last is not None and len(known) > 1 and last < 10 * (known[-1] - known[0]) else None
     even = _even(source, np.stack(frames), np.array(known), usual, fps, max_frames, "; ".join(notes))
     return replace(even, whole=whole)
@@ -198,10 +205,9 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None, secon
 
 def _shows(times: list[float | None], fps: float, last: float | None) -> float:
     """Seconds that the frames decoded so far are shown."""
-    usual = 1 / fps if fps > 0 else 1 / DEFAULT_FPS
     if times[0] is None or times[-1] is None:
-        return len(times) * usual
-    return times[-1] - times[0] + (last or usual)
+        return len(times) / fps
+    return times[-1] - times[0] + (last or 1 / fps)
 
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream, transparent: bool) -> Iterator:

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from skimage.measure import marching_cubes
+from skimage.measure import marching_cubes, mesh_surface_area
 
 from viewtime.errors import UserError
 from viewtime.recon.render.moving import MovingGaussians
 
 from .manifold import decimated
 
+FRAMES_TRIED, TRIED_RESOLUTION = 7, 64  # in the search for the frame in which parts touch least
 THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
 
 
@@ -89,18 +90,33 @@ def surface(volume: np.ndarray, level: float) -> np.ndarray:
     return np.where(filled, np.maximum(volume, 2 * level), volume)
 
 
+def most_open(asset: MovingGaussians, level: float = 0.5) -> int:
+    """The frame of the largest surface, of some.
+
+    What touches in one frame must not be one surface in all: a web would hang between legs that part. Where parts
+    touch, the surface is smaller.
+    """
+    areas = {}
+    for frame in range(0, asset.frames, max(1, asset.frames // FRAMES_TRIED)):
+        volume, _, spacing = density_volume(asset, frame, TRIED_RESOLUTION)
+        if volume.max() > level:
+            vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
+            areas[frame] = mesh_surface_area(vertices, triangles) * spacing**2
+    return max(areas, key=lambda frame: areas[frame], default=0)
+
+
 def extract_mesh(
-    asset: MovingGaussians, *, level: float = 0.5, resolution: int = 128, faces: int = 10000
+    asset: MovingGaussians, *, level: float = 0.5, resolution: int = 128, faces: int = 10000, base: int = 0
 ) -> MovingMesh:
-    """Marching cubes on the density of the canonical frame; vertices are carried by the Gaussians around them.
+    """Marching cubes on the density of one frame; vertices are carried by the Gaussians around them.
 
     Args:
-        level: density of the surface. faces: number of triangles to decimate to.
+        level: density of the surface. faces: number of triangles to decimate to. base: that frame.
 
     Raises:
         UserError: no voxel reaches the level.
     """
-    volume, low, spacing = density_volume(asset, 0, resolution)
+    volume, low, spacing = density_volume(asset, base, resolution)
     if volume.max() <= level:
         raise UserError(
             f"the density of the Gaussians never reaches {level:g} (largest {volume.max():.3g}): no surface to extract"
@@ -108,7 +124,7 @@ def extract_mesh(
     vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
     vertices, triangles = largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
     vertices, triangles = decimated(vertices, triangles, faces)
-    positions, colour = carry(asset, vertices)
+    positions, colour = carry(asset, vertices, base=base)
     return MovingMesh(positions, triangles[:, ::-1].astype(np.int64), colour, asset.fps)
 
 
@@ -126,20 +142,22 @@ def largest_parts(vertices: np.ndarray, triangles: np.ndarray, share: float = 0.
     return vertices[used], flat.reshape(-1, 3)
 
 
-def carry(asset: MovingGaussians, vertices: np.ndarray, neighbours: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """Move canonical vertices [P, 3] with the Gaussians around them: positions [F, P, 3] and colours [P, 3].
+def carry(
+    asset: MovingGaussians, vertices: np.ndarray, neighbours: int = 24, base: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move a frame's vertices [P, 3] with the Gaussians around them: positions [F, P, 3] and colours [P, 3].
 
     Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear; it weighs what its
     density weighs at the vertex.
     """
-    canonical = asset.means[0]
+    canonical = asset.means[base]
     _, index = cKDTree(canonical.numpy()).query(vertices, k=min(neighbours, len(canonical)))
     index = torch.from_numpy(index)
-    inverse = torch.linalg.inv(torch.from_numpy(covariance_of(asset, 0)))[index]
+    inverse = torch.linalg.inv(torch.from_numpy(covariance_of(asset, base)))[index]
     offset = torch.from_numpy(vertices).float()[:, None] - canonical[index]
     square = (offset[..., None, :] @ inverse @ offset[..., None])[..., 0, 0]
     weight = torch.softmax(asset.opacity[index].clamp_min(1e-6).log() - 0.5 * square, dim=1)
-    to_canonical = torch.linalg.inv(asset.linear[0])
+    to_canonical = torch.linalg.inv(asset.linear[base])
     positions = []
     for frame in range(asset.frames):
         turn = asset.linear[frame] @ to_canonical

@@ -11,7 +11,7 @@ from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.render.moving import MovingGaussians
 from viewtime.recon.render.splats import Viewpoints
 
-from .mesh import MovingMesh, extract_mesh
+from .mesh import MovingMesh, extract_mesh, most_open
 from .paint import paint
 from .refine import refine
 from .silhouette import silhouettes
@@ -61,9 +61,10 @@ def best_mesh(
         cameras: of the targets.
     """
     F = targets.shape[1]
+    base = most_open(asset)
     some = sorted({0, F // 2, F - 1})
     candidates = [
-        extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces)
+        extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces, base=base)
         for level in LEVELS
         if level < 0.8 * float(asset.opacity.max()) * 2
     ]

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from viewtime.errors import UserError
-from viewtime.video import DEFAULT_FPS, Video, read_video
+from viewtime.video import DEFAULT_FPS, NO_RATE, Video, read_video
 
 ROUNDING = 1e-3  # by which resampling may pass the ends of a range
 READ_SIDE = 1024  # videos are shrunk to this longer side while they are decoded
@@ -47,11 +47,17 @@ def as_video(
             raise UserError(f"a list of frames of shapes {shapes}; needed: frames [H, W, 3 or 4], at least one")
         if len(shapes) > 1:
             raise UserError(f"a list of frames of shapes {shapes}; give frames of one size, all with alpha or none")
-        return Video(np.stack(parts), DEFAULT_FPS, whole=len(video) / DEFAULT_FPS)
+        return _untimed(np.stack(parts), len(video))
     array = _array(video)
     if array.ndim != 4 or array.shape[-1] not in (3, 4) or not len(array):
         raise UserError(f"frames have shape {array.shape}; needed: [F, H, W, 3 or 4] with F at least 1")
-    return Video(as_pixels(array[:enough]), DEFAULT_FPS, whole=len(array) / DEFAULT_FPS)
+    return _untimed(as_pixels(array[:enough]), len(array))
+
+
+def _untimed(frames: np.ndarray, given: int) -> Video:
+    """Frames that nobody gave a rate, the first of `given`."""
+    note = NO_RATE.format("frames as an array have") if given > 1 else ""
+    return Video(frames, DEFAULT_FPS, note, given / DEFAULT_FPS)
 
 
 def read_beginning(video: str | Path, frames: int | None, fps: float | None, side: int) -> Video:

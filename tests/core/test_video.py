@@ -295,6 +295,19 @@ def test_a_video_is_read_for_some_seconds_and_says_how_long_it_is(tmp_path, name
         (write_gif if name == "in.gif" else write_video)(path, frames, 12.5 if name == "in.gif" else 12.0)
     beginning = read_video(path, seconds=1.0)
     assert len(beginning.frames) == (13 if name == "in.gif" else 12)
-    assert beginning.note == ""
+    assert beginning.note == ("images have no frame rate: 12 a second are taken for it" if name == "folder" else "")
     assert beginning.whole == pytest.approx(2.4 if name == "in.gif" else 2.5, rel=0.01)
     assert len(read_video(path, seconds=9.0).frames) == 30
+
+
+def test_a_rate_that_nobody_named_is_said(tmp_path):
+    frames = counting_frames(4)
+    pages = [Image.fromarray(frame) for frame in frames]
+    for name, words in {
+        "in.gif": "names no time for 4 frames: 0.1 s each",
+        "in.tiff": "says no frame rate: 12 a",
+    }.items():
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        assert words in read_video(tmp_path / name).note
+    pages[0].save(tmp_path / "one.png")
+    assert read_video(tmp_path / "one.png").note == ""
