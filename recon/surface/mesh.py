@@ -91,18 +91,18 @@ def surface(volume: np.ndarray, level: float) -> np.ndarray:
 
 
 def most_open(asset: MovingGaussians, level: float = 0.5) -> int:
-    """The frame of the largest surface, of some.
+    """The frame, of some, whose surface is the largest for its volume.
 
     What touches in one frame must not be one surface in all: a web would hang between legs that part. Where parts
-    touch, the surface is smaller.
+    touch, there is less surface and more volume.
     """
-    areas = {}
+    openness = {}
     for frame in range(0, asset.frames, max(1, asset.frames // FRAMES_TRIED)):
-        volume, _, spacing = density_volume(asset, frame, TRIED_RESOLUTION)
+        volume = surface(density_volume(asset, frame, TRIED_RESOLUTION)[0], level)
         if volume.max() > level:
-            vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
-            areas[frame] = mesh_surface_area(vertices, triangles) * spacing**2
-    return max(areas, key=lambda frame: areas[frame], default=0)
+            vertices, triangles, _, _ = marching_cubes(volume, level)
+            openness[frame] = mesh_surface_area(vertices, triangles) / (volume > level).sum() ** (2 / 3)
+    return max(openness, key=lambda frame: openness[frame], default=0)
 
 
 def extract_mesh(

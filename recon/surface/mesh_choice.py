@@ -1,6 +1,11 @@
-"""Which density is the surface? The level whose silhouettes agree best with the training masks."""
+"""Which density is the surface? The level whose silhouettes agree best with the training masks.
+
+It is taken from the first frame, or from the one in which its parts touch least where that agrees better.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,23 +57,39 @@ def with_views_between(asset: MovingGaussians, targets: Targets, cameras: Camera
     )
 
 
+class Candidate(NamedTuple):
+    """A surface at a density level, and how well it agrees with the masks in some frames, mean IoU."""
+
+    mesh: MovingMesh
+    level: float
+    agreement: float
+
+
+def _candidate(asset: MovingGaussians, targets: Targets, options: MeshOptions, level: float, base: int) -> Candidate:
+    F = targets.shape[1]
+    frames = sorted({0, F // 2, F - 1})
+    mesh = extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces, base=base)
+    return Candidate(mesh, level, float(np.nanmean(mesh_iou(mesh, targets, frames))))
+
+
+def _agreement(candidate: Candidate) -> float:
+    return candidate.agreement
+
+
 def best_mesh(
     asset: MovingGaussians, targets: Targets, cameras: Cameras, options: MeshOptions
 ) -> tuple[MovingMesh, float]:
-    """The mesh at the best level, refined against the masks and painted from the pictures; its mean training IoU.
+    """The best candidate, refined against the masks and painted from the pictures; its mean training IoU.
 
     Args:
         cameras: of the targets.
     """
     F = targets.shape[1]
-    base = most_open(asset)
-    some = sorted({0, F // 2, F - 1})
-    candidates = [
-        extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces, base=base)
-        for level in LEVELS
-        if level < 0.8 * float(asset.opacity.max()) * 2
-    ]
-    mesh = max(candidates, key=lambda candidate: float(np.nanmean(mesh_iou(candidate, targets, some))))
+    levels = [level for level in LEVELS if level < 0.8 * float(asset.opacity.max()) * 2]
+    best = max((_candidate(asset, targets, options, level, 0) for level in levels), key=_agreement)
+    if opened := most_open(asset):
+        best = max(best, _candidate(asset, targets, options, best.level, opened), key=_agreement)
+    mesh = best.mesh
     painted = options.colours != "gaussians"
     more = with_views_between(asset, targets, cameras) if options.refine_iterations or painted else targets
     if options.refine_iterations:

@@ -6,7 +6,7 @@ import torch
 from viewtime.cameras import regular_orbit
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
-from viewtime.recon.surface.mesh import THINNEST, carry, density_volume
+from viewtime.recon.surface.mesh import THINNEST, carry, density_volume, extract_mesh, most_open
 from viewtime.recon.surface.mesh_choice import with_views_between
 
 QUARTER_TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -51,3 +51,17 @@ def test_views_between_are_what_the_asset_shows_there():
     between = make_targets(asset.render_grid(regular_orbit(4, 2, elevation=15.0, azimuth_start=45.0), 32, 32))
     torch.testing.assert_close(more.images[4:], between.images)
     torch.testing.assert_close(more.views.world_to_camera[8:], between.views.world_to_camera)
+
+
+def test_what_touches_in_one_frame_is_not_one_surface_in_all():
+    """Two balls that touch in the first frame and part then: two parts, each a ball in every frame."""
+    means = torch.tensor([[[-0.12, 0, 0], [0.12, 0, 0]], [[-0.5, 0, 0], [0.5, 0, 0]], [[-0.12, 0, 0], [0.12, 0, 0]]])
+    covariance = (0.1**2 * torch.eye(3)).expand(2, 3, 3).contiguous()
+    linear = torch.eye(3).expand(3, 2, 3, 3).contiguous()
+    asset = GaussianAsset(means, covariance, torch.tensor([0.9, 0.9]), torch.rand(2, 3), linear, 10.0)
+    assert most_open(asset) == 1
+    mesh = extract_mesh(asset, resolution=40, base=most_open(asset))
+    assert (np.abs(mesh.positions[1, :, 0]) > 0.36).all()
+    np.testing.assert_allclose(np.abs(mesh.positions[0, :, 0]).mean(), 0.12, atol=0.01)
+    webbed = extract_mesh(asset, resolution=40)
+    assert (np.abs(webbed.positions[1, :, 0]) < 0.3).any()
