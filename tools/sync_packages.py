@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = ("model", "configs", "data", "sample", "train", "recon", "app")
 MAPPED = {"viewtime.render_objaverse": "tools/render_objaverse"}
 DATA_FILES = (
-    *("*.json", "*.yaml", "*.safetensors", "*.md", "*.cpp", "*.html", "py.typed"),
+    *("*.json", "*.yaml", "*.safetensors", "*.md", "*.cpp", "*.h", "*.html", "py.typed"),
     *("assets/*", "cards/*", "families/*.yaml", "heldout/*.yaml", "launch/*"),
 )
 

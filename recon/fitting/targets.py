@@ -40,6 +40,11 @@ class Targets:
         """Flat index of cells, as `views` counts them."""
         return view * self.images.shape[1] + frame
 
+    def elements(self, cells: int) -> int:
+        """Numbers in the pictures of so many cells."""
+        _, _, H, W = self.shape
+        return cells * 4 * H * W
+
     def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""
         return Targets(self.images.to(device), self.usable.to(device), self.views.to(device), self.reach)

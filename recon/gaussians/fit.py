@@ -17,6 +17,7 @@ from viewtime.recon.fitting.points import farthest_points
 from viewtime.recon.fitting.schedule import Schedule, pick_views
 from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.render.renderer import render
+from viewtime.recon.render.splats import spread
 
 from .canonical import Gaussians
 from .compensation import Compensation
@@ -147,13 +148,11 @@ class GaussianFit:
         return torch.where(seen, (median / self.cell_error.clamp(min=1e-8)).clamp(max=1.0), torch.ones(()))
 
     def loss(self, frame_of: Tensor, view_of: Tensor, frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of the cells (view_of[b], frame_of[b]) and their squared errors [B]."""
+        """Loss of the cells (view_of[b], frame_of[b]), frame after frame, and their squared errors [B]."""
         cells = self.targets.cell(view_of, frame_of)
-        means, covariance = self.pose(frame_of, frames, view_of)
-        g = self.gaussians
-        picture = render(
-            means, covariance, g.opacity()[None], g.colour[None], self.compensation.views(self.targets.views, cells)
-        )
+        means, covariance, linear = self.pose(frames, view_of)
+        g, views = self.gaussians, self.compensation.views(self.targets.views, cells)
+        picture = render(means, covariance, g.opacity()[None], g.colour[None], views, linear=linear)
         target = self.targets.images.flatten(0, 1).index_select(0, cells.to(self.device))
         colour = self.compensation.expose(picture.rgb, picture.alpha, cells) - target[:, :3]
         mask = picture.alpha - target[:, 3:]
@@ -170,19 +169,21 @@ class GaussianFit:
             total = total + self.compensation.regulariser()
         return total, per_cell.detach()
 
-    def pose(self, frame_of: Tensor, frames: Tensor, view_of: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Means [B, N, 3] and covariances [1 or B, N, ...] of the Gaussians at each cell's frame."""
-        position, covariance = self.gaussians.position, self.gaussians.covariance()[None]
-        slot = (frame_of[:, None] == frames[None]).int().argmax(dim=1)
+    def pose(self, frames: Tensor, view_of: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Means [K or B, N, 3], covariances [1, N, ...] and what the motion does to them [K, N, 3, 3] or None.
+
+        Args:
+            frames: [K]. view_of: [B], the views of the first frame, then those of the second, ...
+        """
+        position, covariance, linear = self.gaussians.position, self.gaussians.covariance()[None], None
         if self.motion is None:
-            means = position[None].expand(len(frame_of), -1, -1)
+            means = position[None]
         else:
-            linear, moved = self.motion.affine(position, frames)
-            means = moved[slot]
-            if not self.gaussians.isotropic and linear.shape[0] > 1:
-                covariance = linear[slot] @ covariance @ linear[slot].transpose(-1, -2)
-        bend = None if view_of is None else self.compensation.displacement(position, view_of)
-        return (means if bend is None else means + bend), covariance
+            linear, means = self.motion.affine(position, frames)
+            if self.gaussians.isotropic or not self.motion.turns:
+                linear = None
+        bend = self.compensation.displacement(position, view_of)
+        return (means if bend is None else spread(means, len(view_of)) + bend), covariance, linear
 
     @torch.no_grad()
     def _prune(self) -> None:

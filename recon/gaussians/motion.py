@@ -15,9 +15,15 @@ from viewtime.errors import UserError
 
 
 class Motion(nn.Module):
-    """Carries N canonical points to each of F frames by an affine map per point and frame."""
+    """Carries N canonical points to each of F frames by an affine map per point and frame.
+
+    Attributes:
+        frames: F.
+        turns: whether the linear part is other than the identity.
+    """
 
     frames: int
+    turns: bool = False
 
     def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Canonical [N, 3], frame numbers [K] -> linear parts [K, N, 3, 3] (or [1, 1, 3, 3]) and moved [K, N, 3]."""
@@ -74,6 +80,8 @@ class ControlPointMotion(Motion):
     Every Gaussian hangs on its 4 nearest control points by softmax weights that are learned. Energy: ARAP (each
     control point's rotation explains how its neighbours moved), like rotations at neighbours, small accelerations.
     """
+
+    turns = True
 
     def __init__(self, centres: Tensor, position: Tensor, frames: int, neighbours: int = 4, ring: int = 8) -> None:
         super().__init__()

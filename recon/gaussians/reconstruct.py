@@ -22,6 +22,7 @@ from viewtime.recon.fitting.loop import run_fit, scene_info
 from viewtime.recon.fitting.resume import close_states, open_states
 from viewtime.recon.fitting.score import held_out_scores, scores, write_scores
 from viewtime.recon.fitting.targets import Targets, make_targets, split_views
+from viewtime.recon.render.threads import one_thread
 from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.run_folder import start_run
 
@@ -76,7 +77,8 @@ def write_folder(
     if held_out is not None:
         record["held_out"] = held_out_scores(asset.render_grid(held_out.orbit, *held_out.shape[3:]), held_out)
     if config.mesh.enabled:
-        mesh, iou = best_mesh(asset, targets, train.orbit, config.mesh)
+        with one_thread(targets.elements(targets.shape[0])):
+            mesh, iou = best_mesh(asset, targets, train.orbit, config.mesh)
         record["mesh"] = {"train_iou": iou, "vertices": mesh.positions.shape[1], "triangles": len(mesh.triangles)}
         paths += [save_mesh(mesh, out), write_animated(mesh, out / "asset.glb", config.mesh)]
     else:
@@ -130,14 +132,17 @@ def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, fol
 def _iterate(targets: Targets, grid: FrameGrid, config: ReconstructConfig, state: Path | None) -> GaussianFit:
     """One fit from its first Gaussians to its last iteration."""
     fit = GaussianFit(targets.to(fitting_device(config)), first_gaussians(targets, config), config)
-    run_fit(
-        fit,
-        config,
-        config.gaussians.static_iterations,
-        status=lambda: f"{len(fit.gaussians)} Gaussians",
-        state=state,
-        preview=lambda path: write_preview(bake(fit, grid), grid, path),
-    )
+    frames, views = config.gaussians.frames_per_step, config.gaussians.views_per_step
+    affine_maps = 12 * frames * config.gaussians.count
+    with one_thread(max(targets.elements(frames * views), affine_maps)):
+        run_fit(
+            fit,
+            config,
+            config.gaussians.static_iterations,
+            status=lambda: f"{len(fit.gaussians)} Gaussians",
+            state=state,
+            preview=lambda path: write_preview(bake(fit, grid), grid, path),
+        )
     return fit
 
 

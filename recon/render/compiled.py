@@ -38,8 +38,9 @@ def _processor() -> str:
 
 
 def library_path(source: Path = SOURCE) -> Path:
-    """File name of the built library; changes with the source, the flags and the processor."""
-    key = "\n".join([source.read_text(), *FLAGS, platform.machine(), _processor()])
+    """File name of the built library; changes with the source, its folder's headers, the flags and the processor."""
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    key = "\n".join([*texts, *FLAGS, platform.machine(), _processor()])
     return cache_folder() / f"{source.stem}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from viewtime.errors import UserError
+
 from .compiled import SOURCE
-from .fast_cpu import composite_fast_cpu
-from .fast_world import draw_isotropic
+from .fast_cpu import draw_compiled
 from .gsplat_cuda import gsplat_works, render_gsplat
 from .reference import composite_reference
-from .splats import SCREEN_BLUR, Splats, Viewpoints, project
+from .splats import SCREEN_BLUR, Splats, Viewpoints, posed, project, spread
 from .warp_kernels import choose_kernel
 
 
@@ -38,8 +39,6 @@ def choose_backend(device: torch.device | str) -> str:
 
 
 def _composite(backend: str, splats: Splats, height: int, width: int) -> Tensor:
-    if backend == "compiled":
-        return composite_fast_cpu(splats, height, width)
     if backend == "warp" and splats.mean.dtype == torch.float32:
         from .splat_warp import composite_warp
 
@@ -57,26 +56,35 @@ def render(
     with_depth: bool = False,
     backend: str | None = None,
     screen_blur: float = SCREEN_BLUR,
+    linear: Tensor | None = None,
 ) -> Picture:
     """Draw N Gaussians into B pictures.
 
     Args:
-        means: [B, N, 3] world. covariance: [B or 1, N, 1] variances or [B or 1, N, 3, 3]. opacity: [B or 1, N].
-        colour: [B or 1, N, 3].
+        means: [R, N, 3] world. covariance: [R, N, 1] variances or [R, N, 3, 3]. opacity: [R, N]. colour: [R, N, 3].
+            R may differ: 1, B, or a divisor of B, whose rows serve runs of consecutive pictures.
         backend: compiled, warp, gsplat or reference; default by device.
         screen_blur: square pixels added to every 2D covariance.
+        linear: [R, N, 3, 3], what the motion does to the neighbourhood of each Gaussian that is no ball: its covariance
+            becomes linear · covariance · linear^T.
+
+    Raises:
+        UserError: the tensors do not have these shapes.
     """
-    backend = backend or choose_backend(means.device)
+    if linear is not None and covariance.shape[-1] == 1:
+        raise UserError("Gaussians of one size each stay balls: no `linear`")
+    backend, B = backend or choose_backend(means.device), len(views)
     if backend == "gsplat":
+        means, opacity, colour = (spread(value, B) for value in (means, opacity, colour))
+        covariance = posed(covariance, linear, B)
         return Picture(*render_gsplat(means, covariance, opacity, colour, views, with_depth, screen_blur))
-    shared = covariance.shape[0] == opacity.shape[0] == colour.shape[0] == 1
-    if backend == "compiled" and covariance.shape[-1] == 1 and shared and not with_depth:
-        out = draw_isotropic(means, covariance[0, :, 0], opacity[0], colour[0], views, screen_blur)
-        return Picture(out[:, :3], out[:, -1:])
-    feature = colour.expand(len(views), -1, -1)
+    feature = colour
     if with_depth:
-        z = (means @ views.world_to_camera[:, 2, :3, None])[..., 0] + views.world_to_camera[:, 2, 3, None]
-        feature = torch.cat([feature, z[..., None]], dim=-1)
-    splats = project(means, covariance, opacity, feature, views, screen_blur)
-    out = _composite(backend, splats, views.height, views.width)
+        z = (spread(means, B) @ views.world_to_camera[:, 2, :3, None])[..., 0] + views.world_to_camera[:, 2, 3, None]
+        feature = torch.cat([spread(colour, B), z[..., None]], dim=-1)
+    if backend == "compiled":
+        out = draw_compiled(means, covariance, opacity, feature, views, screen_blur, linear)
+    else:
+        splats = project(means, covariance, opacity, feature, views, screen_blur, linear)
+        out = _composite(backend, splats, views.height, views.width)
     return Picture(out[:, :3], out[:, -1:], out[:, 3:4] if with_depth else None)

@@ -68,6 +68,43 @@ class Splats:
     feature: Tensor
 
 
+def rows_of(
+    means: Tensor, covariance: Tensor, opacity: Tensor, feature: Tensor, linear: Tensor | None, images: int
+) -> None:
+    """Check that N Gaussians fit each other, and that each input has 1 row, or as many as divide the images.
+
+    With R rows, images b·B/R to (b+1)·B/R - 1 show row b: one for all, one for each run of views of the same frame, or
+    one for each image.
+
+    Raises:
+        UserError: they do not.
+    """
+    N = means.shape[1]
+    square = covariance.shape[1:] in ((N, 1), (N, 3, 3)) and (linear is None or linear.shape[1:] == (N, 3, 3))
+    fits = means.shape[1:] == (N, 3) and opacity.shape[1:] == (N,) and feature.shape[1:-1] == (N,) and square
+    shapes = [tuple(value.shape) for value in (means, covariance, opacity, feature, linear) if value is not None]
+    if not fits or any(images % max(1, shape[0]) or not shape[0] for shape in shapes):
+        raise UserError(
+            f"means, covariance, opacity, feature and linear {shapes} do not fit each other and {images} images"
+        )
+
+
+def spread(rows: Tensor, images: int) -> Tensor:
+    """[R, ...] -> [B, ...], each row for its run of images."""
+    if len(rows) == 1:
+        return rows.expand(images, *rows.shape[1:])
+    return rows if len(rows) == images else rows.repeat_interleave(images // len(rows), dim=0)
+
+
+def posed(covariance: Tensor, linear: Tensor | None, images: int) -> Tensor:
+    """[B, N, 1], or [B, N, 3, 3] after `linear`."""
+    covariance = spread(covariance, images)
+    if linear is None:
+        return covariance
+    linear = spread(linear, images)
+    return linear @ covariance @ linear.transpose(-1, -2)
+
+
 def project(
     means: Tensor,
     covariance: Tensor,
@@ -75,23 +112,23 @@ def project(
     feature: Tensor,
     views: Viewpoints,
     screen_blur: float = SCREEN_BLUR,
+    linear: Tensor | None = None,
 ) -> Splats:
     """Local affine projection (EWA splatting, as 3D Gaussian Splatting), with opacity kept over the screen blur.
 
     Args:
-        means: [B, N, 3] world positions.
-        covariance: variances [B or 1, N, 1] of isotropic Gaussians, or matrices [B or 1, N, 3, 3].
-        opacity: [B or 1, N]. feature: [B or 1, N, C].
+        means: [R, N, 3] world positions; rows as `rows_of` counts them.
+        covariance: variances [R, N, 1] of isotropic Gaussians, or matrices [R, N, 3, 3].
+        opacity: [R, N]. feature: [R, N, C].
+        linear: [R, N, 3, 3], what is done to each matrix: linear · covariance · linear^T.
 
     Raises:
         UserError: the tensors do not have these shapes.
     """
-    B, N = len(views), means.shape[1]
-    if means.shape != (B, N, 3) or opacity.shape[-1] != N or feature.shape[-2] != N:
-        raise UserError(
-            f"means {tuple(means.shape)}, opacity {tuple(opacity.shape)}, feature {tuple(feature.shape)} "
-            f"do not fit {B} images"
-        )
+    B = len(views)
+    rows_of(means, covariance, opacity, feature, linear, B)
+    means, opacity, feature = (spread(value, B) for value in (means, opacity, feature))
+    covariance = posed(covariance, linear, B)
     rotation, translation = views.world_to_camera[:, :3, :3], views.world_to_camera[:, :3, 3]
     x, y, z = torch.baddbmm(translation[:, None], means, rotation.transpose(1, 2)).unbind(-1)
     depth = z.clamp(min=NEAR)
@@ -115,7 +152,7 @@ def project(
     return Splats(
         mean,
         conic,
-        (opacity * (sharp / determinant).sqrt()).expand(B, N),
+        opacity * (sharp / determinant).sqrt(),
         torch.where(z > NEAR, z, torch.zeros_like(z)),
-        feature.expand(B, N, feature.shape[-1]),
+        feature,
     )

@@ -17,6 +17,7 @@ from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
 
 from .mesh import MovingMesh, Texture
+from .silhouette import SOURCE
 
 SUPERSAMPLE = 3
 
@@ -31,7 +32,7 @@ class Hits:
 
 def nearest_triangles(corners: np.ndarray, height: int, width: int) -> Hits:
     """Nearest triangle at every pixel centre; corners [T, 3, 3] are x, y (pixels) and depth (world units)."""
-    library = load_library()
+    library = load_library(SOURCE)
     if library is None:
         return nearest_triangles_reference(corners, height, width)
     corners = np.ascontiguousarray(corners, dtype=np.float32)

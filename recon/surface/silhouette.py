@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,12 +12,13 @@ from viewtime.recon.fitting.hull import view_pixels
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
 
+SOURCE = Path(__file__).with_name("mesh_cpu.cpp")
 SUPERSAMPLE = 2
 
 
 def cover(corners: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [H, W]: 1 where a pixel centre lies in one of the triangles [T, 3, 2] (pixel coordinates)."""
-    library = load_library()
+    library = load_library(SOURCE)
     if library is None:
         return cover_reference(corners, height, width)
     corners = np.ascontiguousarray(corners, dtype=np.float32)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from viewtime.cameras import regular_orbit
+from viewtime.errors import UserError
 from viewtime.recon.render.compiled import load_library
-from viewtime.recon.render.fast_cpu import composite_fast_cpu
+from viewtime.recon.render.fast_cpu import draw_compiled
 from viewtime.recon.render.gsplat_cuda import render_gsplat
-from viewtime.recon.render.reference import composite_reference
 from viewtime.recon.render.renderer import render
-from viewtime.recon.render.splat_warp import Tiles, composite_warp, raster_kernels
-from viewtime.recon.render.splats import Splats, Viewpoints, project
+from viewtime.recon.render.splat_warp import Tiles, raster_kernels
+from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.render.warp_kernels import build_for_cuda
 
 needs_compiler = pytest.mark.skipif(load_library() is None, reason="no C++ compiler on this machine")
@@ -35,17 +35,17 @@ def cloud(count, anisotropic, dtype=torch.float32):
     return [value.requires_grad_() for value in (means, covariance, 0.3 + 0.65 * draw(count), draw(count, 3))]
 
 
-@pytest.mark.parametrize("fast_way", [pytest.param(composite_fast_cpu, marks=needs_compiler), composite_warp])
+@pytest.mark.parametrize("backend", [pytest.param("compiled", marks=needs_compiler), "warp"])
 @pytest.mark.parametrize("anisotropic", [False, True])
-def test_the_kernels_equal_the_reference_in_value_and_gradient(anisotropic, fast_way):
+def test_the_kernels_equal_the_reference_in_value_and_gradient(anisotropic, backend):
     views = Viewpoints.of(regular_orbit(3, 1), 40, 56)
     parameters = cloud(150, anisotropic)
+    means, covariance, opacity, colour = (value[None] for value in parameters)
     target = torch.rand(3, 4, 40, 56, generator=torch.Generator().manual_seed(1))
     results = []
-    for composite in (fast_way, composite_reference):
-        means, covariance, opacity, colour = parameters
-        splats = project(means.expand(3, -1, -1), covariance[None], opacity[None], colour[None], views)
-        out = composite(splats, 40, 56)
+    for way in (backend, "reference"):
+        picture = render(means, covariance, opacity, colour, views, backend=way)
+        out = torch.cat([picture.rgb, picture.alpha], dim=1)
         results.append((out, torch.autograd.grad((out * target).sum(), parameters)))
     (fast, fast_grads), (slow, slow_grads) = results
     assert slow[:, 3].max() > 0.9
@@ -55,25 +55,59 @@ def test_the_kernels_equal_the_reference_in_value_and_gradient(anisotropic, fast
 
 
 @needs_compiler
-def test_drawing_from_the_world_equals_projecting_and_compositing():
-    """In value and in the gradient of everything, cameras that are being fitted included."""
-    views = Viewpoints.of(regular_orbit(3, 1), 40, 56)
-    views = Viewpoints(
-        views.world_to_camera.double(), views.focal.double().requires_grad_(), views.centre.double().requires_grad_(),
-        40, 56,
-    )  # fmt: skip
-    parameters = cloud(150, False, torch.float64)
-    target = torch.rand(3, 4, 40, 56, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("shape", ["balls", "ellipsoids", "moved ellipsoids"])
+def test_the_compiled_projection_equals_the_reference_to_double_precision(shape, rows):
+    """In value and in the gradient of everything, cameras that are being fitted included; rows serve runs of views."""
+    views = Viewpoints.of(regular_orbit(4, 1), 40, 56).to("cpu", torch.float64)
+    views.focal.requires_grad_(), views.centre.requires_grad_()
+    means, covariance, opacity, colour = cloud(150, shape != "balls", torch.float64)
+    generator = torch.Generator().manual_seed(2)
+    shifts = 0.1 * torch.rand(rows, 1, 3, generator=generator, dtype=torch.float64)
+    turns = torch.eye(3, dtype=torch.float64) + 0.3 * torch.randn(rows, 150, 3, 3, generator=generator).double()
+    linear = turns.requires_grad_() if shape == "moved ellipsoids" else None
+    target = torch.rand(4, 5, 40, 56, generator=generator, dtype=torch.float64)
+    inputs = [means, covariance, opacity, colour, views.focal, views.centre, *([] if linear is None else [linear])]
     results = []
     for backend in ("compiled", "reference"):
-        means, covariance, opacity, colour = parameters
-        picture = render(means.expand(3, -1, -1), covariance[None], opacity[None], colour[None], views, backend=backend)
-        out = torch.cat([picture.rgb, picture.alpha], dim=1)
-        results.append((out, torch.autograd.grad((out * target).sum(), [*parameters, views.focal, views.centre])))
+        shown = (means + shifts, covariance[None], opacity[None], colour[None], views)
+        picture = render(*shown, backend=backend, linear=linear, with_depth=True)
+        out = torch.cat([picture.rgb, picture.depth, picture.alpha], dim=1)
+        results.append((out, torch.autograd.grad((out * target).sum(), inputs)))
     (fast, fast_grads), (slow, slow_grads) = results
     torch.testing.assert_close(fast, slow, atol=1e-10, rtol=0)
     for fast_grad, slow_grad in zip(fast_grads, slow_grads):
+        assert slow_grad.norm() > 0.01
         assert (fast_grad - slow_grad).norm() < 1e-8 * slow_grad.norm()
+
+
+@needs_compiler
+def test_wide_and_slanted_gaussians_equal_the_reference():
+    """Wider than a vector of pixels, cut by the picture's edges, and thin ones that cross it slantwise."""
+    views = Viewpoints.of(regular_orbit(2, 1, elevation=10.0), 64, 96)
+    generator = torch.Generator().manual_seed(4)
+    axes = torch.linalg.qr(torch.randn(1, 60, 3, 3, generator=generator))[0] * torch.tensor([0.3, 0.02, 0.02])
+    covariance = (axes @ axes.transpose(-1, -2)).requires_grad_()
+    means = (torch.rand(1, 60, 3, generator=generator) - 0.5).requires_grad_()
+    opacity, colour = 0.1 + 0.5 * torch.rand(1, 60, generator=generator), torch.rand(1, 60, 3, generator=generator)
+    results = []
+    for backend in ("compiled", "reference"):
+        picture = render(means, covariance, opacity, colour, views, backend=backend)
+        grads = torch.autograd.grad((picture.rgb**2).sum() + picture.alpha.sum(), [means, covariance])
+        results.append((torch.cat([picture.rgb, picture.alpha], dim=1), grads))
+    (fast, fast_grads), (slow, slow_grads) = results
+    torch.testing.assert_close(fast, slow, atol=5e-6, rtol=0)
+    for fast_grad, slow_grad in zip(fast_grads, slow_grads):
+        assert (fast_grad - slow_grad).norm() < 1e-4 * slow_grad.norm()
+
+
+def test_rows_that_fit_no_run_of_pictures_are_refused():
+    views = Viewpoints.of(regular_orbit(4, 1), 8, 8)
+    means, covariance, opacity, colour = (value[None] for value in cloud(5, True))
+    with pytest.raises(UserError, match="do not fit"):
+        render(means.expand(3, -1, -1), covariance, opacity, colour, views)
+    with pytest.raises(UserError, match="stay balls"):
+        render(means, covariance[..., :1, 0], opacity, colour, views, linear=torch.eye(3).expand(1, 5, 3, 3))
 
 
 @needs_compiler
@@ -92,14 +126,14 @@ def test_gradients_against_finite_differences():
     def draw(*shape):
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
-    mean = 3 + 4 * draw(1, 4, 2)
-    conic = torch.stack([0.02 + 0.02 * draw(1, 4), 0.01 * (draw(1, 4) - 0.5), 0.02 + 0.02 * draw(1, 4)], dim=-1)
-    opacity, feature = 0.5 + 0.4 * draw(1, 4), draw(1, 4, 3)
-    depth = 1 + draw(1, 4)
-    inputs = [value.requires_grad_() for value in (mean, conic, opacity, feature)]
+    views = Viewpoints.of(regular_orbit(2, 1), 9, 11).to("cpu", torch.float64)
+    half = 0.3 * (draw(1, 4, 3, 3) - 0.5)
+    linear, opacity, feature = torch.eye(3) + 0.2 * draw(2, 4, 3, 3), 0.5 + 0.4 * draw(1, 4), draw(1, 4, 3)
+    inputs = [value.requires_grad_() for value in (0.5 * (draw(2, 4, 3) - 0.5), half, opacity, feature, linear)]
 
-    def function(m, c, o, f):
-        return composite_fast_cpu(Splats(m, c, o, depth, f), 9, 11)
+    def function(m, h, o, f, turn):
+        covariance = h @ h.transpose(-1, -2) + 0.02 * torch.eye(3)
+        return draw_compiled(m, covariance, o, f, views, 0.1, turn)
 
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
 
