@@ -31,7 +31,7 @@ class _Draw(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         *tensors, height, width, screen_blur = arguments
-        inputs = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+        inputs: list[Any] = [None if tensor is None else tensor.contiguous() for tensor in tensors]
         means, covariance, linear, opacity, feature, _, focal, _ = inputs
         B, N, C = len(focal), means.shape[1], feature.shape[-1]
         rows = [0 if tensor is None else len(tensor) for tensor in (means, covariance, linear, opacity, feature)]
