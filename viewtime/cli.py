@@ -14,7 +14,7 @@ from viewtime.configs.load import suggest
 from viewtime.errors import Stopped, UserError, machine_failure
 from viewtime.files import clear_stale
 from viewtime.log import log, set_up_logging
-from viewtime.where import next_command, refuse_address
+from viewtime.where import next_command, refuse_address, refuse_empty
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def run_command(name: str, argv: list[str], prog: str) -> int:
 
     started = time.monotonic()
     try:
+        refuse_empty(argv)
         for argument in argv:
             refuse_address(argument.partition("=")[2] if argument.startswith("--") and "=" in argument else argument)
         if asks_for_many(name, argv):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from viewtime.errors import UserError
@@ -10,6 +12,7 @@ from viewtime.errors import UserError
 SHOWN = 5
 
 
+MAY_BE_EMPTY = ("prompt", "negative")
 ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://\S+")
 
 
@@ -25,6 +28,21 @@ def refuse_address(text: str) -> None:
     if match["scheme"].lower() == "file":
         raise UserError(f"{text} is an address: give the path without file://")
     raise UserError(f"{text} is an address, and only files of this machine are read: download it and give its path")
+
+
+def refuse_empty(argv: Sequence[str]) -> None:
+    """Refuse an empty word where a value belongs: mostly a shell's variable that is not set, and no path means it.
+
+    Raises:
+        UserError: names the option.
+    """
+    for before, word in pairwise(["", *argv]):
+        name, equals, value = word.partition("=")
+        if word and not (name.startswith("--") and equals and not value):
+            continue
+        flag = name or (before if before.startswith("--") and "=" not in before else "")
+        if not flag.startswith("--data.") and flag.rpartition(".")[2].lstrip("-") not in MAY_BE_EMPTY:
+            raise UserError(f"{flag or 'an argument'} is empty: give a value, or leave it out")
 
 
 def is_grid(folder: Path) -> bool:

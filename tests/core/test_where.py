@@ -9,7 +9,7 @@ from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.video import read_video
-from viewtime.where import find_asset, find_grid, grids_in, next_command, refuse_address
+from viewtime.where import find_asset, find_grid, grids_in, next_command, refuse_address, refuse_empty
 
 
 def small_grid():
@@ -36,6 +36,28 @@ def asset_at(folder):
 def test_addresses_are_no_paths(argv, words, capsys):
     assert run_command(argv[0], argv[1:], "viewtime") == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["sample", "--video", ""], "--video is empty: give a value, or leave it out"),
+        (["sample", "--video", "a.mp4", "--weights="], "--weights is empty"),
+        (["sample", "--video", "a.mp4", "--reference.orbit", ""], "--reference.orbit is empty"),
+        (["sample", "--videos", "", "--jobs", "2"], "--videos is empty"),
+        (["reconstruct", ""], "an argument is empty"),
+        (["reconstruct", "--out=x", ""], "an argument is empty"),
+    ],
+)
+def test_an_empty_word_is_no_path(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(argv[0], argv[1:], "viewtime") == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_may_be_empty():
+    refuse_empty(["--text.prompt", "", "--data.options.assets=", "--negative", "", "--out", "x"])
 
 
 def test_hub_references_and_paths_are_no_addresses():

@@ -1,5 +1,7 @@
 """Closed surfaces: what counts as a wrong edge, decimation that leaves none, and normals against the analytic ones."""
 
+import sys
+
 import igl
 import manifold3d
 import numpy as np
@@ -74,3 +76,9 @@ def test_normals_follow_the_motion():
 def test_normals_where_there_is_no_area_are_still_of_length_one(empty):
     positions = np.array([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]])
     np.testing.assert_allclose(np.linalg.norm(vertex_normals(positions, np.array(empty)), axis=2), 1, atol=1e-6)
+
+
+def test_of_libigl_nothing_under_another_licence_is_imported():
+    """Its wheel has such modules; README says that none of them is used."""
+    assert "igl" in sys.modules
+    assert not [name for name in sys.modules if name.startswith(("igl.copyleft", "igl.triangle", "igl.embree"))]
