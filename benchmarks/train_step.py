@@ -118,14 +118,14 @@ def main(argv: list[str]) -> None:
             cpu_start = time.process_time()
         times = StepTimes(device, synchronise=True)
         with times.measure("data"):
-            batch = trainer.next_batch(batches)
+            batch = trainer.next_batch(batches, loss, first=True)
         shape = batch.x0.shape
         with times.measure("forward"):
             value, _, _ = trainer.loss_of(batch, loss, stage, 0)
         with times.measure("backward"):
             trainer.accelerator.backward(value)
         with times.measure("optimizer"):
-            trainer.update(True)
+            trainer.update()
         if step >= WARM_UP:
             totals = {part: totals[part] + times.seconds[part] for part in PARTS}
     cpu = time.process_time() - cpu_start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -28,13 +29,16 @@ def make_accelerator(config: TrainConfig) -> Any:
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     if cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise UserError("FSDP was asked for, but accelerate shards on a GPU only; use DDP or DeepSpeed on the CPU")
-    handlers = []
+    wait = timedelta(minutes=config.wait_minutes)
+    handlers: list[Any] = []
     if cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed looks for a GPU, and says so, at every save
     if cpu and world > 1:
-        handlers.append(accelerate.InitProcessGroupKwargs(backend="gloo"))
+        handlers.append(accelerate.InitProcessGroupKwargs(backend="gloo", timeout=wait))
         if not deepspeed:
             os.environ["ACCELERATE_USE_CPU"] = "true"
+    elif world > 1:
+        handlers.append(accelerate.InitProcessGroupKwargs(timeout=wait))
     if cpu and config.precision == "fp16":
         raise UserError("precision fp16 needs a GPU; use bf16 or fp32 on the CPU")
     precision = "no" if config.precision == "fp32" else config.precision

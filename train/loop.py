@@ -28,7 +28,13 @@ from viewtime.train.distributed import (
 from viewtime.train.objective.adversarial import Adversary, adversarial_stages
 from viewtime.train.objective.conditioning import apply_conditioning, check_conditioning
 from viewtime.train.objective.drafts import with_drafts
-from viewtime.train.objective.losses import denoising_loss, noised_batch, sample_generator, stage_loss
+from viewtime.train.objective.losses import (
+    denoising_loss,
+    masks_from_stream,
+    noised_batch,
+    sample_generator,
+    stage_loss,
+)
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
 from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
@@ -130,7 +136,7 @@ class Trainer:
     def run_stage(self, stage: Stage, state: dict | None) -> None:
         """Train one stage to its end. Raises StopRequested at a signal."""
         accelerator = self.accelerator
-        with self.signals.interrupting():
+        with self.signals.interrupting(), accelerator.main_process_first():  # one renders, the others find it done
             stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
         if state is not None:
             stream.load_state_dict(state)
@@ -141,14 +147,16 @@ class Trainer:
         while stage_share(stage, self.progress) < 1 and run_share(self.config, self.progress) < 1:
             self.step(stage, loss, batches)
             now = time.monotonic()
-            passed = agreed_maximum(accelerator, [now - self.tick])[0]
+            late = now - self.saved_at >= (self.config.checkpoint.every_seconds or math.inf)
+            passed, late, signalled = agreed_maximum(accelerator, [now - self.tick, late, self.signals.number])
             self.tick = now
             self.progress.seconds += passed
             self.progress.stage_seconds += passed
-            self.signals.check()
+            self.signals.heed(int(signalled))
             if self.validator.due(self.progress):
                 self.validate()
-            if self.save_due():
+            every = self.config.checkpoint.every_steps
+            if late or (every and self.progress.step % every == 0):
                 self.save()
         close = getattr(stream, "close", None)
         if close is not None:
@@ -163,23 +171,19 @@ class Trainer:
         lr = stage.lr * lr_factor(config.schedule, progress.step, share)
         set_learning_rate(self.optimizer, lr)
         times = StepTimes(accelerator.device)
-        losses, finite = [], True
+        losses = []
         for micro in range(config.optimizer.accumulate):
             with times.measure("data"):
-                batch = self.next_batch(batches, micro == 0)
+                batch = self.next_batch(batches, loss, micro == 0)
             with accelerator.accumulate(*self.models(loss)):
                 with times.measure("forward"):
                     value, per_sample, level = self.loss_of(batch, loss, stage, micro)
                 losses.append((per_sample, level))
-                finite = finite and agreed_maximum(accelerator, [float(not math.isfinite(value.item()))])[0] == 0
-                if not finite and not self.engine_steps:
-                    accelerator.step = 0  # the next step begins a new accumulation
-                    break
                 with times.measure("backward"):
-                    # DeepSpeed's engine alone can discard what earlier micro-batches left in it: on NaN gradients.
-                    accelerator.backward(value if finite else value * math.nan)
+                    # A bad loss makes every gradient NaN, and so the norm, on all processes: nothing is read before.
+                    accelerator.backward(value * torch.where(value.detach().isfinite(), 1.0, math.nan))
         with times.measure("optimizer"):
-            norm = self.update(finite)
+            norm = self.update()
             if self.adversary is not None:
                 self.adversary.update(math.isfinite(norm))
         grids = stage.batch_size * accelerator.num_processes * config.optimizer.accumulate
@@ -193,7 +197,7 @@ class Trainer:
             self.ema_samples = 0
         self.report.step(progress, losses, norm, lr, grids, times)
 
-    def next_batch(self, batches: Iterator[Any], first: bool) -> Batch:
+    def next_batch(self, batches: Iterator[Any], loss: LossSection, first: bool) -> Batch:
         """The stream's next batch, checked and on the device; a signal interrupts the wait for a step's first one."""
         if first:
             self.stream_state = self.stream.state_dict() if self.stream is not None else {}
@@ -201,7 +205,7 @@ class Trainer:
             with self.signals.interrupting() if first else contextlib.nullcontext():
                 raw = next(batches)
             self.stream_state = None
-            return read_batch(raw, self.accelerator.device)
+            return read_batch(raw, self.accelerator.device, masked=masks_from_stream(self.config, loss))
         except StopIteration as error:
             raise UserError("the data stream ended; a stream must be endless") from error
 
@@ -234,16 +238,13 @@ class Trainer:
             return [self.model]
         return [self.model, self.adversary.critic]
 
-    def update(self, finite: bool) -> float:
+    def update(self) -> float:
         """Clip and step; returns the gradient norm, or NaN for a skipped step."""
         accelerator = self.accelerator
         if self.engine_steps:  # accelerate's backward has already clipped and stepped, or left the step out
             norm = self.model.get_global_grad_norm()
             self.optimizer.zero_grad()
-            return math.nan if norm is None or not finite else float(norm)
-        if not finite:
-            self.optimizer.zero_grad()
-            return math.nan
+            return math.nan if norm is None else float(norm)
         limit = self.config.optimizer.clip_norm or math.inf
         trained = [p for p in self.model.parameters() if p.requires_grad]
         norm = float(accelerator.clip_grad_norm_(trained, limit))
@@ -267,14 +268,6 @@ class Trainer:
                 f"{self.progress.skipped_in_a_row} steps in a row had a non-finite {reason} (optimizer.skip_limit); "
                 "lower the learning rate, or look at the data; the newest checkpoint is from before"
             )
-
-    def save_due(self) -> bool:
-        """Whether a checkpoint is due; the same answer on every process."""
-        section = self.config.checkpoint
-        if section.every_steps and self.progress.step % section.every_steps == 0:
-            return True
-        late = section.every_seconds > 0 and time.monotonic() - self.saved_at >= section.every_seconds
-        return bool(section.every_seconds and agreed_maximum(self.accelerator, [float(late)])[0])
 
     def save(self) -> None:
         """Write a checkpoint and the weights for inference."""

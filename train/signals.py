@@ -56,9 +56,10 @@ class StopSignals:
 
     def check(self) -> None:
         """Raise StopRequested if a signal came to any of the processes; every process must call it (a collective)."""
-        number = self.number
-        if self.several:
-            number = int(agreed_maximum(self.accelerator, [float(number)])[0])
+        self.heed(int(agreed_maximum(self.accelerator, [self.number])[0]) if self.several else self.number)
+
+    def heed(self, number: int) -> None:
+        """Raise StopRequested for the signal on which the processes have agreed; 0: none."""
         if number:
             self.number = number
             raise StopRequested

@@ -298,6 +298,8 @@ class TrainConfig:
         seed: of noise, masks and data.
         precision: of the forward pass; weights and optimiser state stay float32 (except under DeepSpeed).
         max_seconds: wall-clock budget of the whole run; the learning-rate decay ends with it.
+        wait_minutes: how long processes wait for one another before the run is given up; one renders a family while
+            the others wait.
         device: "auto" takes CUDA where there is one.
         dry_run: print the resolved config, parameter counts, memory estimate, the first batch's shapes, and exit.
         allow_config_change: resume although the config differs from the checkpoint's.
@@ -311,6 +313,7 @@ class TrainConfig:
     seed: int = 0
     precision: Precision = "fp32"
     max_seconds: float | None = None
+    wait_minutes: float = 120.0
     device: Literal["auto", "cpu"] = "auto"
     loss: LossSection = field(default_factory=LossSection)
     conditioning: ConditioningSection = field(default_factory=ConditioningSection)
@@ -329,6 +332,8 @@ class TrainConfig:
             raise UserError("stages is empty; a run needs at least one stage")
         if len({stage.steps is None for stage in self.stages}) > 1:
             raise UserError("stages mix steps and seconds; limit all of them the same way")
+        if self.wait_minutes <= 0:
+            raise UserError(f"wait_minutes is {self.wait_minutes:g}; processes need some time, so give more than 0")
         if self.ema.export is not None and self.ema.export not in self.ema.lengths:
             raise UserError(f"ema.export {self.ema.export} is not in ema.lengths {self.ema.lengths}")
 

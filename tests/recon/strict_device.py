@@ -150,6 +150,8 @@ class StrictDevice(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func is Tensor.pin_memory:  # a driver's
+            return args[0]
         if func is Tensor.cuda:
             return self.moved(args[0], True)
         if func is Tensor.cpu:

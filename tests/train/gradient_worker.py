@@ -21,8 +21,9 @@ def main(batch_size: int, path: str, folder: str) -> None:
     trainer = Trainer(config)
     accelerator, stage = trainer.accelerator, config.stages[0]
     stream = open_stream(config, stage, accelerator.process_index, accelerator.num_processes)
-    batch = trainer.next_batch(iter(stream), first=True)
-    value, _, _ = trainer.loss_of(batch, stage_loss(config, stage), stage, 0)
+    loss = stage_loss(config, stage)
+    batch = trainer.next_batch(iter(stream), loss, first=True)
+    value, _, _ = trainer.loss_of(batch, loss, stage, 0)
     accelerator.backward(value)
     gradients = {n: p.grad.contiguous() for n, p in trainer.module.named_parameters() if p.grad is not None}
     assert len(gradients) > 20

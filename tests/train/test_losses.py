@@ -21,6 +21,7 @@ from viewtime.train.objective.losses import (
     stage_loss,
     weight,
 )
+from viewtime.train.streams.batches import read_batch
 
 
 def levels(loss: LossSection, count: int = 4000) -> torch.Tensor:
@@ -114,10 +115,16 @@ def test_a_sample_gets_the_same_noise_in_any_batch():
     assert not torch.equal(whole.x[0] - x0[0], whole.x[1] - x0[1])
 
 
+def known_batch(full: bool) -> dict:
+    known = torch.ones(2, 1, 2, dtype=torch.bool)
+    known[0, 0, 1], known[1, 0, 1] = False, full
+    return {"x0": torch.zeros(2, 1, 2, 1, 2, 2), "cond": {"known": known}, "ids": ["fox", "owl"]}
+
+
 def test_nothing_to_learn_is_an_error():
-    with pytest.raises(UserError, match="all known"):
-        noised_batch(torch.zeros(1, 1, 1, 1, 2, 2), torch.ones(1, 1, 1, dtype=torch.bool), LossSection(),
-                     [sample_generator(0, 0)])  # fmt: skip
+    with pytest.raises(UserError, match=r"all known.*\(samples owl\)"):
+        read_batch(known_batch(True), torch.device("cpu"), masked=True)
+    assert read_batch(known_batch(False), torch.device("cpu"), masked=True).ids == ["fox", "owl"]
 
 
 @pytest.mark.parametrize("kind", ["flow", "edm"])

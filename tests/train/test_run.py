@@ -165,7 +165,8 @@ def test_a_skipped_step_leaves_out_its_other_micro_batches(tiny):
 
     trainer.step = watched  # type: ignore[method-assign]
     assert trainer.run().skipped == 1
-    assert len(seen) == 7
+    finite = [all(bool(gradient.isfinite().all()) for gradient in gradients) for gradients in seen]
+    assert finite == [True, False, *[True] * 6]
     assert all(gradient is None for gradients in before for gradient in gradients)
 
 

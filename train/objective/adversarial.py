@@ -22,6 +22,7 @@ from viewtime.errors import UserError
 from viewtime.model.critic import PATCH, Critic
 from viewtime.train.distributed import strategy
 from viewtime.train.schedule import Progress
+from viewtime.train.transfer import to_device
 
 from .losses import Cond, stage_loss
 
@@ -103,7 +104,8 @@ class Adversary:
             (gradient of the model's adversarial loss at `denoised`, like it; mean logit of real cells over made ones).
         """
         made = torch.where(unknown[..., None, None, None], denoised.detach().float(), x0).requires_grad_()
-        noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators]).to(x0)
+        noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators])
+        noise = to_device(noise, x0.device, x0.dtype)
         judged = conditions(cond, unknown)
         real = novel(x0)
         grids = torch.cat([real, novel(made), real + self.section.penalty_noise * novel(noise)])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from viewtime.configs.schema.loss import LossSection
+from viewtime.train.transfer import to_device
 
 from .losses import Cond, Noised, add_noise, draw_level, draw_noise
 
@@ -36,7 +37,8 @@ def with_drafts(
     chosen = [float(torch.rand((), generator=generator)) < loss.drafted for generator in generators]
     free = replace(loss, point_mass=0.0)
     levels = torch.tensor([draw_level(free, generator) for generator in generators])
-    noise = torch.stack([draw_noise(noised.x.shape[1:], loss, generator) for generator in generators]).to(noised.x)
+    noise = torch.stack([draw_noise(noised.x.shape[1:], loss, generator) for generator in generators])
+    noise = to_device(noise, noised.x.device, noised.x.dtype)
     hidden = noised.unknown[..., None, None, None]
     with torch.no_grad():
         highest = noised.unknown.to(noised.sigma)

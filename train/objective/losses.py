@@ -16,6 +16,7 @@ from viewtime.configs.schema.loss import LossSection
 from viewtime.configs.schema.train import Stage, TrainConfig
 from viewtime.errors import UserError
 from viewtime.run_folder import plain
+from viewtime.train.transfer import to_device
 
 Cond = dict[str, Tensor]
 
@@ -58,6 +59,11 @@ def stage_loss(config: TrainConfig, stage: Stage) -> LossSection:
     return loss
 
 
+def masks_from_stream(config: TrainConfig, loss: LossSection) -> bool:
+    """Whether the stream's own `known` cells are those without loss."""
+    return loss.known_cells != "ignored" and not config.conditioning.masking
+
+
 def draw_level(loss: LossSection, generator: torch.Generator) -> float:
     """One noise level: t in (0, 1] for flow, sigma for EDM (log-normal; EDM, table 1)."""
     normal = torch.randn((), generator=generator, dtype=torch.float64)
@@ -93,22 +99,18 @@ def noised_batch(
         generators: one for each sample.
         level: this noise level for every sample instead of drawn ones.
 
-    Raises:
-        UserError: a sample's cells are all known, so that nothing is left to learn.
     """
     levels, noises = [], []
     for generator in generators:
         drawn = draw_level(loss, generator)
         levels.append(drawn if level is None else level)
         noises.append(draw_noise(x0.shape[1:], loss, generator))
-    per_sample = torch.tensor(levels, dtype=torch.float32).to(x0.device, non_blocking=True)
-    noise = torch.stack(noises).to(x0, non_blocking=True)
+    per_sample = to_device(torch.tensor(levels, dtype=torch.float32), x0.device)
+    noise = to_device(torch.stack(noises), x0.device, x0.dtype)
     if loss.known_cells == "ignored" or known is None:
         unknown = torch.ones(x0.shape[:3], dtype=torch.bool, device=x0.device)
     else:
         unknown = ~known
-        if not bool(unknown.flatten(1).any(1).all()):
-            raise UserError("a sample's cells are all known; mask fewer cells or give larger grids")
     cell_sigma = per_sample[:, None, None] * unknown
     x = add_noise(x0, cell_sigma[..., None, None, None], noise, loss.kind)
     return Noised(x, per_sample if loss.known_cells == "ignored" else cell_sigma, per_sample, unknown)

@@ -35,7 +35,10 @@ from .shards import master_part, whole
 RECORD = "run.json"
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError)
 # Sections and keys that do not change what is computed.
-FREE_KEYS = ("config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device")
+FREE_KEYS = (
+    "config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device",
+    "wait_minutes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from viewtime.configs.load import build
 from viewtime.configs.schema.data import DataConfig
 from viewtime.errors import UserError
+from viewtime.train.transfer import to_device
 
 
 class Batch(NamedTuple):
@@ -20,12 +21,15 @@ class Batch(NamedTuple):
     ids: list[str]
 
 
-def read_batch(raw: Any, device: torch.device) -> Batch:
+def read_batch(raw: Any, device: torch.device, masked: bool = False) -> Batch:
     """Check a batch and move it to the device.
 
+    Args:
+        masked: its cells marked `known` carry no loss.
+
     Raises:
-        UserError: wrong number of axes, a condition of another batch size, or a value that is not finite; names the
-            sample and the key.
+        UserError: wrong number of axes, a condition of another batch size, a value that is not finite, or a sample
+            whose cells are all known, so that nothing is left to learn; names the sample and the key.
     """
     fields = raw if isinstance(raw, dict) else vars(raw)
     x0, cond = fields["x0"], fields["cond"]
@@ -38,8 +42,11 @@ def read_batch(raw: Any, device: torch.device) -> Batch:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             bad = [i for i in range(len(value)) if not bool(torch.isfinite(value[i]).all())]
             raise UserError(f"{key} has values that are not finite{_names([ids[i] for i in bad] if ids else [])}")
-    moved = {key: value.to(device, non_blocking=True) for key, value in cond.items()}
-    return Batch(x0.to(device, torch.float32, non_blocking=True), moved, ids)
+    if masked and "known" in cond and bool((full := cond["known"].flatten(1).all(1)).any()):
+        names = [name for name, is_full in zip(ids, full.tolist()) if is_full]
+        raise UserError(f"a sample's cells are all known; mask fewer cells or give larger grids{_names(names)}")
+    moved = {key: to_device(value, device) for key, value in cond.items()}
+    return Batch(to_device(x0, device, torch.float32), moved, ids)
 
 
 def _names(ids: list[str]) -> str:

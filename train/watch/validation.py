@@ -62,11 +62,12 @@ class Validator:
         section, accelerator = self.config.validation, self.accelerator
         factory = resolve(section.factory or self.config.data.factory, STREAMS, "stream")
         options = {**self.config.data.options, **section.data}
-        with signals.interrupting():
+        with signals.interrupting(), accelerator.main_process_first():
             stream = factory(options, batch_size=section.batch_size, seed=VALIDATION_SEED,
                              rank=accelerator.process_index, world=accelerator.num_processes)  # fmt: skip
             raw = iter(stream)
-            return [read_batch(next(raw), accelerator.device) for _ in range(section.batches)]
+            masked = self.config.loss.known_cells != "ignored"
+            return [read_batch(next(raw), accelerator.device, masked) for _ in range(section.batches)]
 
     @torch.no_grad()
     def __call__(
