@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,14 @@ from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
 from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
 from viewtime.train.signals import StopRequested, StopSignals
-from viewtime.train.state.checkpoint import checkpoints, export_weights, load_checkpoint, prune, save_checkpoint
+from viewtime.train.state.checkpoint import checkpoints, gathered_weights, load_checkpoint, prune, weight_record
 from viewtime.train.state.ema import PowerEma
+from viewtime.train.state.parts import Trained
+from viewtime.train.state.saving import Saver
 from viewtime.train.streams.batches import Batch, read_batch
 from viewtime.train.watch.report import Report, StepTimes
 from viewtime.train.watch.validation import Validator
+from viewtime.weights import save_weights
 
 
 class Trainer:
@@ -80,6 +83,11 @@ class Trainer:
         if adversarial_stages(config):
             self.adversary = Adversary(config, self.module.in_channels, self.accelerator)
         self.ema = PowerEma(self.module, config.ema.lengths)
+        models, optimizers = {"model": self.module}, {"model": self.optimizer}
+        if self.adversary is not None:
+            models["critic"] = self.accelerator.unwrap_model(self.adversary.critic)
+            optimizers["critic"] = self.adversary.optimizer
+        self.trained, self.saver = Trained(models, optimizers, self.ema), Saver(self.accelerator, config)
         self.progress = Progress()
         self.stream: BatchStream | None = None
         self.ema_samples = 0
@@ -104,6 +112,7 @@ class Trainer:
             except StopRequested:
                 if self.progress.step != self.saved_step:
                     self.save()
+                self.saver.finish()
                 self.stopped_by = self.signals.number
         return self.progress
 
@@ -124,9 +133,10 @@ class Trainer:
         if self.validator.on and self.progress.validated != self.progress.step:
             self.validate()
         if complete:
-            self.export()
+            self.exporter()()
             return
         self.save()
+        self.saver.finish()
         self.report.end(self.progress)
 
     def is_complete(self) -> bool:
@@ -137,7 +147,8 @@ class Trainer:
         """Train one stage to its end. Raises StopRequested at a signal."""
         accelerator = self.accelerator
         with self.signals.interrupting(), accelerator.main_process_first():  # one renders, the others find it done
-            stream = open_stream(self.config, stage, accelerator.process_index, accelerator.num_processes)
+            rank, world, starts = accelerator.process_index, accelerator.num_processes, self.progress.data_starts
+            stream = open_stream(self.config, stage, rank, world, starts)
         if state is not None:
             stream.load_state_dict(state)
         self.stream = stream
@@ -153,6 +164,7 @@ class Trainer:
             self.progress.seconds += passed
             self.progress.stage_seconds += passed
             self.signals.heed(int(signalled))
+            self.saver.check()
             if self.validator.due(self.progress):
                 self.validate()
             every = self.config.checkpoint.every_steps
@@ -274,18 +286,17 @@ class Trainer:
         state = self.stream_state  # before a batch that was waited for in vain
         if state is None:
             state = self.stream.state_dict() if self.stream is not None else {}
-        folder = self.folder / "checkpoints"
-        save_checkpoint(folder, self.accelerator, self.progress, self.ema, state, self.config)
-        self.export()
+        self.saver.save(self.folder / "checkpoints", self.trained, self.progress, state, self.exporter())
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
 
-    def export(self) -> None:
-        """Write `weights.safetensors`: the chosen average, or the weights themselves without averages."""
+    def exporter(self) -> Callable[[], None]:
+        """Writes `weights.safetensors` as they are now: the chosen average, or the weights themselves without."""
         lengths = self.config.ema.lengths
         length = self.config.ema.export if self.config.ema.export is not None else (lengths[0] if lengths else None)
         main = self.accelerator.is_main_process
-        path = self.folder / "weights.safetensors"
-        export_weights(path, self.module, self.ema, length, self.config, self.progress, write=main)
+        tensors = gathered_weights(self.module, self.ema, length, self.config, keep=main)
+        record = weight_record(self.module, self.config, length, self.progress)
+        return lambda: save_weights(self.folder / "weights.safetensors", tensors, record) if main else None
 
     def resume(self) -> dict | None:
         """Restore the newest checkpoint; returns this process's stream position, or None for a fresh start."""
@@ -294,10 +305,11 @@ class Trainer:
         found = checkpoints(self.folder / "checkpoints")
         if not found:
             return None
-        self.progress, state = load_checkpoint(found[-1], self.accelerator, self.ema, self.config)
+        path, group = found[-1], self.saver.group
+        self.progress, state = load_checkpoint(path, self.accelerator, self.trained, self.config, group)
         self.saved_step = self.progress.step
         self.validator.last_seconds = self.progress.validated_seconds
-        log.info("resumed from %s: step %d, %d samples", found[-1], self.progress.step, self.progress.samples)
+        log.info("resumed from %s: step %d, %d samples", path, self.progress.step, self.progress.samples)
         at_start = self.progress.stage_step == 0
         return None if at_start else state
 
@@ -308,9 +320,9 @@ class Trainer:
         self.progress.validated, self.progress.validated_seconds = self.progress.step, self.progress.seconds
 
 
-def open_stream(config: TrainConfig, stage: Stage, rank: int, world: int) -> BatchStream:
-    """The stream of a stage for one process."""
+def open_stream(config: TrainConfig, stage: Stage, rank: int, world: int, starts: int = 0) -> BatchStream:
+    """The stream of a stage for one process; `starts`: see `Progress.data_starts`."""
     factory = resolve(stage.factory or config.data.factory, STREAMS, "stream")
     options = {**config.data.options, **stage.data}
-    seed = config.seed + 7919 * config.stages.index(stage)
+    seed = config.seed + 7919 * config.stages.index(stage) + 15485863 * starts
     return factory(options, batch_size=stage.batch_size, seed=seed, rank=rank, world=world)

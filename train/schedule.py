@@ -24,6 +24,7 @@ class Progress:
         stage_step, stage_seconds: within the stage.
         skipped, skipped_in_a_row: non-finite steps.
         validated, validated_seconds: step and seconds of the newest validation.
+        data_starts: how often the data have started anew, in another order, for another number of processes.
     """
 
     step: int = 0
@@ -36,6 +37,7 @@ class Progress:
     skipped_in_a_row: int = 0
     validated: int = -1
     validated_seconds: float = 0.0
+    data_starts: int = 0
 
 
 def stage_share(stage: Stage, progress: Progress) -> float:

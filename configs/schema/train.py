@@ -207,12 +207,15 @@ class CheckpointSection:
         every_seconds: the same in seconds, whichever comes first; 0: only `every_steps` counts.
         keep_last: newest checkpoints kept.
         keep_every: checkpoints at multiples of this many steps are kept for ever; 0 keeps none.
+        background: write while the training goes on; takes host memory for a copy of the state, which the processes
+            share. Not under DeepSpeed, which writes its own shards.
     """
 
     every_steps: int = 1000
     every_seconds: float = 0.0
     keep_last: int = 2
     keep_every: int = 0
+    background: bool = False
 
 
 @dataclass(frozen=True)

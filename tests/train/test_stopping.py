@@ -126,7 +126,7 @@ def test_checkpoints_that_a_kill_left_unthinned_are_thinned_by_the_complete_run(
     Trainer(config).run()
     folder = tmp_path / "run" / "checkpoints"
     shutil.copytree(folder / "step_00000008", folder / "step_00000004")
-    shutil.copytree(folder / "step_00000008" / "accelerate", folder / ".step_00000002.partial")
+    shutil.copytree(folder / "step_00000008" / "shards", folder / ".step_00000002.partial")
     AcceleratorState._reset_state(True)
     assert Trainer(config).run().step == 8
     assert [path.name for path in folder.iterdir()] == ["step_00000008"]

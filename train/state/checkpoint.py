@@ -1,39 +1,47 @@
-"""Checkpoints: whole or absent, the last K and every N kept, refused when the config changed; and exported weights."""
+"""Checkpoints: the last K and every N kept, refused when the config changed; and weights for inference."""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from viewtime.configs.schema.train import CheckpointSection, TrainConfig
 from viewtime.errors import UserError
-from viewtime.files import replace_folder
 from viewtime.json_files import read_json
+from viewtime.log import log
 from viewtime.run_folder import plain
 from viewtime.train.objective.losses import stage_loss
 from viewtime.train.prepare import merge_lora
 from viewtime.train.registry import network_of
 from viewtime.train.schedule import Progress
-from viewtime.weights import save_weights
 
 from .ema import PowerEma
+from .parts import Trained
 from .shards import master_part, whole
 
 RECORD = "run.json"
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError)
+SHARDS, ACCELERATE = "shards", "accelerate"  # folders: our own format, and what accelerate asks DeepSpeed to write
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    EOFError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    CheckpointException,
+)
 # Sections and keys that do not change what is computed.
 FREE_KEYS = (
     "config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device",
@@ -48,47 +56,13 @@ class CheckpointRecord:
     progress: Progress
     world: int
     config: dict[str, Any]
+    scaler: dict[str, Any] | None = None
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     found = (path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name))
     return sorted(path for path in found if (path / RECORD).is_file())
-
-
-@contextmanager
-def shared_folder(final: Path, accelerator: Any) -> Iterator[Path]:
-    """A temporary folder that all processes write into; the main one renames it once all have finished."""
-    temporary = final.with_name(f".{final.name}.partial")
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    yield temporary
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        replace_folder(temporary, final)
-    accelerator.wait_for_everyone()
-
-
-def save_checkpoint(
-    folder: Path, accelerator: Any, progress: Progress, ema: PowerEma, stream_state: dict, config: TrainConfig
-) -> Path:
-    """Write model, optimiser, averages, stream position and counters of this step. Called by every process."""
-    final = folder / f"step_{progress.step:08d}"
-    rank, sharded = accelerator.process_index, is_sharded(accelerator)
-    with shared_folder(final, accelerator) as temporary:
-        accelerator.save_state(str(temporary / "accelerate"))
-        if ema.lengths and (sharded or accelerator.is_main_process):
-            state = {key: value.contiguous() for key, value in ema.state_dict().items()}
-            save_file(state, temporary / f"ema_{rank if sharded else 0}.safetensors")
-        (temporary / f"stream_{rank}.json").write_text(json.dumps(stream_state))
-        if accelerator.is_main_process:
-            record = {"progress": asdict(progress), "world": accelerator.num_processes, "config": plain(config)}
-            (temporary / RECORD).write_text(json.dumps(record, indent=1))
-    if accelerator.is_main_process:
-        prune(folder, config.checkpoint)
-    return final
 
 
 def is_sharded(accelerator: Any) -> bool:
@@ -109,28 +83,50 @@ def prune(folder: Path, section: CheckpointSection) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def load_checkpoint(path: Path, accelerator: Any, ema: PowerEma, config: TrainConfig) -> tuple[Progress, dict]:
+def load_checkpoint(
+    path: Path, accelerator: Any, trained: Trained, config: TrainConfig, group: Any
+) -> tuple[Progress, dict | None]:
     """Restore everything; returns the counters and this process's stream position.
 
+    Another number of processes than wrote it reads it too, but for DeepSpeed's; there is no position then, and the
+    counters say that the data start anew.
+
+    Args:
+        group: see `viewtime.train.state.saving.Saver`.
+
     Raises:
-        UserError: another config or number of processes than the checkpoint's.
+        UserError: another config, or DeepSpeed's of another number of processes.
     """
     record = read_json(path / RECORD, CheckpointRecord)
     if not config.allow_config_change:
         check_config(record.config, plain(config), path)
-    if record.world != accelerator.num_processes:
+    world, rank, own = accelerator.num_processes, accelerator.process_index, (path / SHARDS).is_dir()
+    if record.world != world and not own:
         raise UserError(
-            f"{path} was written by {record.world} processes, this run has {accelerator.num_processes}; "
+            f"{path} was written by {record.world} processes under DeepSpeed, this run has {world}; "
             "launch as many, or start from its exported weights (model.weights)"
         )
-    rank = accelerator.process_index
     try:
-        accelerator.load_state(str(path / "accelerate"))
-        if ema.lengths:
-            ema.load_state_dict(load_file(path / f"ema_{rank if is_sharded(accelerator) else 0}.safetensors"))
+        if own:
+            trained.load(path / SHARDS, group)
+            if accelerator.scaler is not None and record.scaler:
+                accelerator.scaler.load_state_dict(record.scaler)
+        else:
+            accelerator.load_state(str(path / ACCELERATE))
+            if trained.ema.lengths:
+                averages = load_file(path / f"ema_{rank if is_sharded(accelerator) else 0}.safetensors")
+                trained.ema.load_state_dict(averages)
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}); delete it to resume from the one before") from error
+    if record.world != world:
+        record.progress.data_starts += 1
+        log.warning(
+            "%s was written by %d processes, this run has %d: the data start anew in another order, and a step has "
+            "%.3g times as many grids (optimizer.accumulate, batch_size)", path, record.world, world,
+            world / record.world,
+        )  # fmt: skip
+        return record.progress, None
     return record.progress, read_json(path / f"stream_{rank}.json", dict)
 
 
@@ -162,11 +158,11 @@ def check_config(old: dict, new: dict, path: Path) -> None:
         )
 
 
-def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float | None, config: TrainConfig,
-                   progress: Progress, write: bool) -> None:  # fmt: skip
-    """One safetensors file of the network for inference, averaged weights if `length` is given.
+def gathered_weights(module: nn.Module, ema: PowerEma, length: float | None, config: TrainConfig,
+                     keep: bool) -> dict[str, torch.Tensor]:  # fmt: skip
+    """The network for inference in host memory, averaged weights if `length` is given; empty without `keep`.
 
-    Called by every process (sharded parameters are gathered); only the one with `write` writes.
+    Called by every process, as sharded parameters are gathered one by one; the tensors are copies.
     """
     network = network_of(module)
     averages = ema.of(length) if length is not None else {}
@@ -177,15 +173,15 @@ def export_weights(path: Path, module: nn.Module, ema: PowerEma, length: float |
     for name, parameter in parameters.items():
         part = averages[prefix + name] if prefix + name in averages else master_part(parameter).detach()
         full = whole(parameter, part)
-        if write:
-            tensors[name] = full.detach().to("cpu", torch.float32)
-    if write:
-        tensors |= {k: v.detach().cpu() for k, v in network.state_dict().items() if k not in parameters}
-        if config.model.lora is not None:
-            tensors = merge_lora(tensors, config.model.lora)
-        outer = getattr(module, "export_prefix", "")
-        named = {f"{outer}{name}": tensor for name, tensor in tensors.items()}
-        save_weights(path, named, weight_record(module, config, length, progress))
+        if keep:
+            tensors[name] = full.detach().to("cpu", torch.float32, copy=True)
+    if not keep:
+        return {}
+    tensors |= {k: v.detach().cpu().clone() for k, v in network.state_dict().items() if k not in parameters}
+    if config.model.lora is not None:
+        tensors = merge_lora(tensors, config.model.lora)
+    outer = getattr(module, "export_prefix", "")
+    return {f"{outer}{name}": tensor for name, tensor in tensors.items()}
 
 
 def weight_record(module: nn.Module, config: TrainConfig, length: float | None, progress: Progress) -> dict[str, Any]:

@@ -54,11 +54,17 @@ def whole(parameter: Tensor, part: Tensor) -> Tensor:
         torch.distributed.all_gather(pieces, part.contiguous())
         flat = torch.cat(pieces)[: parameter.ds_numel]  # type: ignore[attr-defined]
         return flat.view(parameter.ds_shape)  # type: ignore[attr-defined]
-    if isinstance(parameter, DTensor):
-        return DTensor.from_local(
-            part, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
-        ).full_tensor()
-    return part
+    part = as_sharded(parameter, part)
+    return part.full_tensor() if isinstance(part, DTensor) else part
+
+
+def as_sharded(parameter: Tensor, part: Tensor) -> Tensor:
+    """`part` of this process as a DTensor laid out as FSDP2's parameter; as it is where others shard or nobody does."""
+    if not isinstance(parameter, DTensor):
+        return part
+    return DTensor.from_local(
+        part, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+    )
 
 
 def full_numel(parameter: Tensor) -> int:

@@ -1,0 +1,129 @@
+"""Checkpoints by shares: written behind the training, read by another number of processes, exported."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from viewtime.files import read_jsonl
+from viewtime.train.loop import Trainer
+from viewtime.train.state import parts, saving
+from viewtime.train.state.checkpoint import checkpoints
+
+from .conftest import ROOT, environment, write_config
+from .test_distributed import free_port
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
+
+
+def test_what_is_written_behind_the_training_is_the_state_of_its_step(tiny, tmp_path, monkeypatch):
+    """The write of step 4 begins once step 6 is done; resumed from there, the rest is as undisturbed."""
+    Trainer(tiny(output=str(tmp_path / "whole"))).run()
+    AcceleratorState._reset_state(True)
+    config = tiny(checkpoint={"every_steps": 4, "background": True, "keep_last": 9})
+    trainer, later = Trainer(config), threading.Event()
+    writing, stepping = saving.write, trainer.step
+
+    def late(*arguments):
+        later.wait(60)
+        writing(*arguments)
+
+    def step(*arguments):
+        stepping(*arguments)
+        if trainer.progress.step == 6:
+            assert not checkpoints(tmp_path / "run" / "checkpoints")
+            later.set()
+
+    monkeypatch.setattr(saving, "write", late)
+    trainer.step = step  # type: ignore[method-assign]
+    trainer.run()
+    folder = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in checkpoints(folder)] == ["step_00000004", "step_00000008"]
+    (folder / "step_00000008").rename(tmp_path / "last")
+    AcceleratorState._reset_state(True)
+    assert Trainer(config).run().step == 8
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_write_that_fails_behind_the_training_stops_it(tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saving, "write", full)
+    trainer = Trainer(tiny(checkpoint={"every_steps": 2, "background": True}))
+    with pytest.raises(OSError, match="No space left"):
+        trainer.run()
+    assert trainer.progress.step < 8
+    assert not checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_every_tensor_has_one_writer_where_all_hold_it():
+    tensors = {f"t{i}": torch.full((2,), float(i)) for i in range(7)}
+    shares = [parts.own_share(tensors, rank, 3) for rank in range(3)]
+    assert sorted(name for share in shares for name in share) == sorted(tensors)
+    copy = parts.copied(tensors)
+    tensors["t3"].add_(1)
+    assert copy["t3"].tolist() == [3.0, 3.0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_four_processes_write_and_two_and_one_read(tmp_path, kind: str):
+    """Every weight, moment and average is the same; then training goes on."""
+    settings = {"device": "auto", "ema": {"lengths": [0.05, 0.1]}}
+    config = write_config(tmp_path, **settings, checkpoint={"every_steps": 4, "background": True})
+    found = {}
+    for world in (4, 2, 1) if kind == "ddp" else (4, 2):
+        file, run = tmp_path / f"{world}.safetensors", ["--config", str(config), "--output", str(tmp_path / "run")]
+        launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port", str(free_port())]
+        command = [sys.executable, *(launch if world > 1 else []), "-m", "tests.train.state_worker", kind, str(file)]
+        done = subprocess.run(
+            [*command, *run], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert ("was written by 4 processes" in done.stderr) == (world < 4)
+        found[world] = load_file(file)
+    written = list((tmp_path / "run" / "checkpoints" / "step_00000008" / "shards").glob("*.distcp"))
+    assert len({path.name.split("_")[2] for path in written}) == 4
+    first = found.pop(4)
+    assert sum("optimizer/" in name for name in first) > 40
+    for other in found.values():
+        assert first.keys() == other.keys()
+        assert [name for name in first if not torch.equal(first[name], other[name])] == []
+
+
+def test_resuming_with_another_number_of_processes_says_what_changes(tiny, tmp_path, caplog):
+    """A record that says four: the weights are read, the data start in another order, the warning gives the factor."""
+    Trainer(tiny()).run()
+    saved = checkpoints(tmp_path / "run" / "checkpoints")
+    whole = losses(tmp_path / "run")
+    saved[-1].rename(tmp_path / "last")
+    record = saved[0] / "run.json"
+    record.write_text(record.read_text().replace('"world": 1', '"world": 4'))
+    AcceleratorState._reset_state(True)
+    with caplog.at_level(logging.WARNING):
+        progress = Trainer(tiny()).run()
+    assert "0.25 times as many grids" in caplog.text
+    assert (progress.step, progress.data_starts) == (8, 1)
+    again = losses(tmp_path / "run")
+    assert [again[step] == whole[step] for step in range(1, 9)] == [True] * 4 + [False] * 4
