@@ -39,12 +39,17 @@ class Framing:
     """A clip that stays below this at its largest step is rejected."""
 
 
+Device = Literal["cpu", "optix", "cuda", "hip", "metal", "oneapi"]
+
+
 @dataclass(frozen=True)
 class Quality:
     """Cycles only, except depth and normals."""
 
     samples: int = 16
     """Camera rays a pixel."""
+    device: Device = "cpu"
+    """Where Cycles renders. Workers take the machine's GPUs in turn: set --workers.count to how many there are."""
     denoise: bool = True
     """Run Blender's denoiser on each image."""
     world: str = "all"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from viewtime.cameras import Cameras, opengl_from_opencv
+from viewtime.configs.schema.render import Device
 from viewtime.errors import UserError, require_installed
 from viewtime.images import read_image
 
@@ -49,11 +50,16 @@ class BlenderError(AssetError):
 class Blender:
     """One Blender process. `cpus` pins it (the denoiser ignores thread limits, only affinity holds it).
 
+    Args:
+        device: cpu, or the kind of GPU that Cycles renders on: that of the first of `cpus`, counted round.
+
     Raises:
-        UserError: bpy is not installed.
+        UserError: bpy is not installed, or there is no such device.
     """
 
-    def __init__(self, cpus: Sequence[int] = (), threads: int = 1, log_file: Path | None = None) -> None:
+    def __init__(
+        self, cpus: Sequence[int] = (), threads: int = 1, log_file: Path | None = None, device: Device = "cpu"
+    ) -> None:
         require_installed("bpy", "render")
         self._log = open(os.devnull if log_file is None else log_file, "ab")  # noqa: SIM115 - closed by close()
         parent = os.getpid()
@@ -68,6 +74,14 @@ class Blender:
         self.path: Path | None = None
         self.posed: Posed | None = None
         self.clips: list[dict[str, Any]] = []
+        self.device = {"device": device, "device_number": min(cpus, default=0)}
+        if device != "cpu":
+            try:
+                self.ask({"op": "device", **self.device})
+            except BlenderError as error:
+                self.close()
+                reason = str(error).partition(": ")[2] or error
+                raise UserError(f"--quality.device {device}: {reason}") from error
 
     @property
     def process_id(self) -> int:
@@ -176,6 +190,7 @@ class Blender:
                 "world_strength": quality.world_strength,
                 "samples": quality.samples,
                 "denoise": quality.denoise,
+                **self.device,
                 "seed": seed,
                 "folder": str(folder.resolve()),
                 "depth": depth,

@@ -20,6 +20,34 @@ from blender_asset import FileAsset, PosedAsset  # beside this file, which is ru
 SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 
 
+def use_device(bpy: Any, kind: str, number: int) -> str:
+    """Let Cycles render on the CPU, or on one GPU of a kind, counted round; returns its name.
+
+    Raises:
+        RuntimeError: there is none; names those that there are.
+    """
+    cycles = bpy.context.scene.cycles
+    cycles.device = "CPU" if kind == "cpu" else "GPU"
+    cycles.denoising_use_gpu = kind != "cpu"
+    if kind == "cpu":
+        return "cpu"
+    settings = bpy.context.preferences.addons["cycles"].preferences
+    known = [name for name, *_ in settings.get_device_types(bpy.context) if name != "NONE"]
+    every = {name: [d for d in settings.get_devices_for_type(name) if d.type == name] for name in known}
+    found = every.get(kind.upper(), [])
+    if not found:
+        others = [
+            f"{name.lower()} ({', '.join(d.name for d in devices)})" for name, devices in every.items() if devices
+        ]
+        raise RuntimeError(f"Cycles finds no {kind} device here; it finds {', '.join([*others, 'cpu'])}")
+    settings.compute_device_type = kind.upper()
+    for device in settings.devices:
+        device.use = False
+    chosen = found[number % len(found)]
+    chosen.use = True
+    return chosen.name
+
+
 def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:
     """Settings by measurement: MANUAL importance map, BALANCED denoiser with FAST prefilter, persistent data."""
     scene = bpy.context.scene
@@ -35,7 +63,8 @@ def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:
     scene.render.image_settings.compression = 0
     scene.view_settings.view_transform = "Standard"  # the default, AgX, washes colours out
     cycles = scene.cycles
-    cycles.device, cycles.samples, cycles.seed = "CPU", request["samples"], request["seed"]
+    use_device(bpy, request["device"], request["device_number"])
+    cycles.samples, cycles.seed = request["samples"], request["seed"]
     cycles.use_adaptive_sampling = False
     cycles.transparent_max_bounces = 64  # every layer of hidden backs and translucent cards is one
     # A pixel is the mean over its own square, as in the GL engine; the default blurs it over its neighbours, which
@@ -177,6 +206,8 @@ def answer(state: dict[str, FileAsset | PosedAsset], request: dict[str, Any], th
         state.clear()
         state["asset"] = PosedAsset(bpy, Path(request["looks"]), Path(request["poses"]))
         return {}
+    if operation == "device":
+        return {"name": use_device(bpy, request["device"], request["device_number"])}
     if operation == "worlds":
         folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
         return {"worlds": sorted(str(path) for path in Path(folder).glob("*.exr"))}

@@ -205,6 +205,8 @@ def _same_settings(folder: Path, config: RenderConfig) -> None:
     values = {name: value for name, value in plain(asdict(config)).items() if name not in FREE_OPTIONS}
     if not config.clips_per_asset:
         del values["clips_per_asset"]  # runs of before there was this option go on
+    if config.quality.device == "cpu":
+        del values["quality"]["device"]
     text = json.dumps(values, sort_keys=True)
     digest, path = hashlib.sha256(text.encode()).hexdigest(), folder / "settings.json"
     if path.is_file():

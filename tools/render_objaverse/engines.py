@@ -73,7 +73,8 @@ class AssetRenderer:
     def blender(self) -> Blender:
         """The Blender process, started when first needed and again after a crash."""
         if self._blender is None:
-            self._blender = Blender(self.cpus, threads=max(1, len(self.cpus)))
+            threads = max(1, len(self.cpus))
+            self._blender = Blender(self.cpus, threads, device=self.config.quality.device)
         return self._blender
 
     def open(self, asset: AssetFile) -> list[Sample]:

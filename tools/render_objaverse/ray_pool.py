@@ -44,7 +44,8 @@ def run_ray(assets: Sequence[AssetFile], config: RenderConfig, done: frozenset[s
         config = replace(config, out=Path(config.out).resolve())
         assets = [replace(asset, path=asset.path.resolve()) for asset in assets]
         size = max(1, len(assets) // (cpus * BATCHES_PER_CPU))
-        task = ray.remote(num_cpus=1, max_retries=2)(render_batch)
+        gpus = int(config.quality.device != "cpu")
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=2)(render_batch)
         batches = {
             task.remote(list(assets[start : start + size]), config, done): assets[start : start + size]
             for start in range(0, len(assets), size)
