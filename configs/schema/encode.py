@@ -30,7 +30,10 @@ class EncodeConfig:
     """Images encoded at a time; changes memory, not results."""
     device: str | None = None
     """Where VAE and CLIP run: cpu, cuda, cuda:1, …; default: cuda where there is one."""
-    workers: int = 2
-    """Processes for pixels; latents are made by one."""
+    workers: int = 0
+    """Processes, which take this machine's GPUs in turn for latents; 0: one a GPU (or one) for latents, two for pixels;
+    with --ray all that the cluster has."""
+    ray: str | None = None
+    """Address of a Ray cluster (or "local") whose nodes share this file system."""
     max_failed_share: float = 0.05
     """Exit with failure when more than this share of the grids could not be encoded."""

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.device import choose_device
-from viewtime.errors import UserError, machine_failure
+from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.json_files import read_json
 from viewtime.log import log, progress_bar
-from viewtime.processes import end_with_parent
 from viewtime.run_folder import start_run
 from viewtime.run_lock import alone_in
 
-from .encode import LatentEncoder, encode_grid, sample_key
-from .shards import ShardIndex, is_whole, read_index, shard_name, write_shard
+from .shards import is_whole, read_index, shard_name
+from .spread import encode_all
 
 PLAN_VERSION = 2
 
@@ -55,7 +49,7 @@ def _run(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Path]
     if len(todo) < len(numbers):
         log.info("continuing: %d of %d shards are there", len(numbers) - len(todo), len(numbers))
     with progress_bar("encoding shards", len(todo)) as bar:
-        for index in _encode_all(config, plan, todo):
+        for index in encode_all(config, plan, todo):
             bar.advance(note=f"{index.bytes / 1e6:.1f} MB")
     return _finish(config, output, plan)
 
@@ -63,10 +57,10 @@ def _run(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Path]
 def _check(config: EncodeConfig) -> None:
     if config.kind == "latents" and config.weights is None:
         raise UserError("latents need --weights: SVD, SV3D or SV4D weights with a VAE and CLIP; or use --kind pixels")
-    if config.samples_per_shard < 1 or config.workers < 1:
-        raise UserError(
-            f"--samples-per-shard {config.samples_per_shard}, --workers {config.workers}; both must be at least 1"
-        )
+    if config.samples_per_shard < 1:
+        raise UserError(f"--samples-per-shard {config.samples_per_shard}; must be at least 1")
+    if config.workers < 0:
+        raise UserError(f"--workers {config.workers}; must be at least 1, or 0 for as many as there are GPUs")
 
 
 def make_plan(config: EncodeConfig) -> dict[str, Any]:
@@ -114,54 +108,6 @@ def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
         return
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(plan, indent=1))
-
-
-def _encode_all(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> Iterator[ShardIndex]:
-    """Indices of the shards as they become ready."""
-    if config.kind == "latents":
-        from .latents import PublishedLatents
-
-        device = choose_device(config.device)
-        encoder = PublishedLatents(config.weights or "", device, config.chunk) if todo else None
-        for number in todo:
-            yield encode_shard(config, plan, number, encoder)
-        return
-    if config.workers == 1 or len(todo) < 2:
-        for number in todo:
-            yield encode_shard(config, plan, number)
-        return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(config.workers, len(todo)), context, initializer=end_with_parent) as pool:
-        try:
-            for future in as_completed([pool.submit(encode_shard, config, plan, number) for number in todo]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "an encoding process was killed (out of memory?); run again with fewer --workers"
-            ) from error
-
-
-def encode_shard(
-    config: EncodeConfig, plan: dict[str, Any], number: int, latents: LatentEncoder | None = None
-) -> ShardIndex:
-    """Make one shard of the plan; grids that cannot be encoded are recorded in its index."""
-    source, failed = Path(config.source), []
-
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for place, id in enumerate(plan["shards"][number]):
-            try:
-                members = encode_grid(
-                    source / id, id, resolution=config.resolution, quality=config.quality, latents=latents
-                )
-            except Exception as error:
-                if machine_failure(error) is not None:
-                    raise
-                told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-                failed.append((id, told))
-                continue
-            yield sample_key(number * config.samples_per_shard + place, id), members
-
-    return write_shard(Path(config.out) / shard_name(number), samples(), failed)
 
 
 def _finish(config: EncodeConfig, output: Path, plan: dict[str, Any]) -> list[Path]:

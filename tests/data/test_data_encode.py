@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from data_samples import save_grids, shard_digests
 from viewtime.configs.schema.data import DataConfig, KnownCells
 from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data.build import build_loader
-from viewtime.data.stored import encode_command, schema
+from viewtime.data.stored import encode_command, schema, spread
 from viewtime.data.stored.shard_source import read_record
 from viewtime.data.stored.shards import find_shards, read_index, read_sample
 from viewtime.errors import UserError
@@ -131,6 +132,42 @@ def test_latents_and_embeddings_are_those_of_the_model_whatever_the_chunk(tmp_pa
     np.testing.assert_allclose(_array(members, schema.CLIP)[1, 1].astype(np.float32), embedding[0].numpy(), atol=2e-3)
 
 
+def test_latents_are_the_same_bytes_by_several_processes_after_a_kill_between(tmp_path, tiny_weights):
+    """One process makes three shards; two make the others of a run that had made one."""
+    save_grids(tmp_path / "grids", 3, views=2, frames=2, size=32)
+    config = EncodeConfig(
+        str(tmp_path / "grids"), str(tmp_path / "one"), "latents", weights=str(tiny_weights), samples_per_shard=1
+    )
+    encode_command.run(config)
+    config = replace(config, out=str(tmp_path / "two"), workers=2)
+    plan = encode_command.make_plan(config)
+    (tmp_path / "two").mkdir()
+    list(spread.encode_all(config, plan, [1]))
+    assert [path.name for path in find_shards(config.out)] == ["shard-000001.tar"]
+    encode_command.run(config)
+    assert shard_digests(tmp_path / "one") == shard_digests(tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_nodes_of_a_ray_cluster_make_the_same_bytes(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    save_grids(tmp_path / "grids", 5)
+    for name, options in (("one", {"workers": 1}), ("ray", {"ray": "local"})):
+        encode_command.run(EncodeConfig("grids", name, samples_per_shard=1, **options))
+    assert shard_digests(tmp_path / "one") == shard_digests(tmp_path / "ray")
+
+
+@pytest.mark.parametrize(("device", "cards", "places"), [
+    (None, 3, ["cuda:0", "cuda:1", "cuda:2"]), ("cuda:1", 3, ["cuda:1"]), ("cpu", 3, ["cpu"]), (None, 0, ["cpu"]),
+])  # fmt: skip
+def test_latents_are_spread_over_the_gpus(monkeypatch, device, cards: int, places: list[str]):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert spread._devices(EncodeConfig("grids", kind="latents", weights="w", device=device)) == places
+
+
 def test_latent_shards_feed_the_loader_without_augmentation_of_pixels(tmp_path, tiny_weights):
     save_grids(tmp_path / "grids", 2, views=3, frames=4, size=32)
     encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "a"), "latents", weights=str(tiny_weights)))
@@ -175,14 +212,14 @@ def test_one_bad_grid_is_recorded_and_the_others_are_encoded(tmp_path):
 
 def test_an_exception_of_any_kind_is_one_grids(tmp_path, monkeypatch):
     save_grids(tmp_path / "grids", 3)
-    real = encode_command.encode_grid
+    real = spread.encode_grid
 
     def failing(folder, id, **options):
         if id == "grid_01":
             raise TypeError("what nobody foresaw")
         return real(folder, id, **options)
 
-    monkeypatch.setattr(encode_command, "encode_grid", failing)
+    monkeypatch.setattr(spread, "encode_grid", failing)
     config = EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "out"), workers=1, max_failed_share=0.5)
     encode_command.run(config)
     assert "TypeError: what nobody foresaw" in (tmp_path / "out" / "failed.jsonl").read_text()
@@ -190,7 +227,7 @@ def test_an_exception_of_any_kind_is_one_grids(tmp_path, monkeypatch):
     def full(folder, id, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(encode_command, "encode_grid", full)
+    monkeypatch.setattr(spread, "encode_grid", full)
     with pytest.raises(OSError, match="No space left"):  # the machine's fault is no grid's
         encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "other"), workers=1))
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from viewtime.configs.schema.render import RenderConfig
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError
+from viewtime.ray_cluster import ray_cluster
 
 from .assets import AssetFile
 from .pool import Event, run_pool
@@ -29,16 +30,7 @@ def run_ray(assets: Sequence[AssetFile], config: RenderConfig, done: frozenset[s
     Raises:
         UserError: Ray is not installed or there is no cluster at the address.
     """
-    ray = require("ray", "render")
-    address = None if config.ray == "local" else config.ray
-    try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray has no narrower class for a cluster whose processes do not come up
-        raise UserError(
-            f"no Ray cluster at {config.ray!r}: {str(error)[:150]}; start one with `ray start --head` and give its "
-            "address, or render without --ray"
-        ) from error
-    try:
+    with ray_cluster(str(config.ray)) as ray:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         # Paths of this machine's working directory mean nothing on another.
         config = replace(config, out=Path(config.out).resolve())
@@ -62,5 +54,3 @@ def run_ray(assets: Sequence[AssetFile], config: RenderConfig, done: frozenset[s
                     for asset in batches[reference]:
                         message = f"{type(error).__name__}: {str(error)[:200]}"
                         yield {"event": "failed", "asset": asset.id, "reason": "ray", "message": message}
-    finally:
-        ray.shutdown()
