@@ -9,11 +9,16 @@ import yaml
 from torch import nn
 
 from viewtime.configs.schema.train import TrainConfig
+from viewtime.errors import UserError
 from viewtime.run_folder import plain
+from viewtime.train.cost import step_cost
+from viewtime.train.distributed import reduced_dtype
 from viewtime.train.loop import open_stream
+from viewtime.train.objective.losses import stage_loss
 from viewtime.train.optimizers import build_optimizer, select_parameters
 from viewtime.train.prepare import prepare_model
 from viewtime.train.registry import network_of
+from viewtime.train.scale import counts_of, memory_table, roofline
 from viewtime.train.streams.batches import read_batch
 
 BYTES_FLOAT32 = 4
@@ -47,7 +52,7 @@ def state_bytes(denoiser: nn.Module, optimizer: torch.optim.Optimizer, lengths: 
 
 
 def describe(config: TrainConfig) -> str:
-    """The resolved config, parameter counts by part, the memory of the state, and the first batch's shapes."""
+    """The resolved config, parameters by part, memory, each stage's first batch and what its step costs."""
     denoiser = prepare_model(config.model)
     scales = select_parameters(denoiser, config.model.train)
     optimizer = build_optimizer(denoiser, config.optimizer, scales)
@@ -57,9 +62,23 @@ def describe(config: TrainConfig) -> str:
     memory = state_bytes(denoiser, optimizer, len(config.ema.lengths))
     lines += ["", "memory of the state per process, unsharded, float32, without activations:"]
     lines += [f"  {name:24s} {size / 1e9:>10.3f} GB" for name, size in memory.items()]
-    lines += [f"  {'sum':24s} {sum(memory.values()) / 1e9:>10.3f} GB", "", "first batch of each stage:"]
+    lines += [f"  {'sum':24s} {sum(memory.values()) / 1e9:>10.3f} GB"]
+    counts = counts_of(denoiser, memory["optimiser"] // BYTES_FLOAT32, len(config.ema.lengths))
+    kept = 0
     for stage in config.stages:
         batch = read_batch(next(iter(open_stream(config, stage, 0, 1))), torch.device("cpu"))
         shapes = {"x0": batch.x0, **batch.cond}
-        lines.append(f"  {stage.name}: " + ", ".join(f"{key} {list(value.shape)}" for key, value in shapes.items()))
-    return "\n".join(lines)
+        lines += ["", f"stage {stage.name}, first batch:"]
+        lines += [f"  {key} {list(value.shape)}" for key, value in shapes.items()]
+        loss = stage_loss(config, stage)
+        sigma = torch.ones(batch.x0.shape[: 1 if loss.known_cells == "ignored" else 3])
+        try:
+            cost = step_cost(denoiser, batch, sigma, reduced_dtype(config))
+        except UserError as error:
+            lines.append(f"  {error}")
+            continue
+        lines += roofline(cost, config.precision, config.optimizer.accumulate, stage.steps)
+        lines.append(f"  {cost.kept / 1e9:.3f} GB of activations kept for the backward pass")
+        kept = max(kept, cost.kept)
+    lines += ["", "GB of each process by strategy and number of GPUs, with those activations, without workspaces:"]
+    return "\n".join(lines + memory_table(counts, kept, config.precision))

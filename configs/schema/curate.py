@@ -40,13 +40,19 @@ class CurateConfig:
     """Decide which assets may train a model; write a manifest with every decision and its reason."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """Folder of glb, gltf, fbx or blend files; or objaverse:ID,ID… or objaverse:FILE with one id a line."""
+    """Folder of glb, gltf, fbx or blend files; objaverse:ID,ID… or objaverse:FILE with one id a line; or
+    objaverse-xl:TABLE, a parquet or CSV file in the layout of Objaverse-XL's annotations."""
     out: str = "runs/curate"
     """Folder for manifest.jsonl and summary.json; a run that was cut off continues there."""
     licence: str | None = None
     """Licence of the folder's files that no table names."""
     licence_table: str | None = None
     """JSON table of licences by file; licences.json or INDEX.json in the folder where not given."""
+    animated: str | None = None
+    """List of the animated objects of Objaverse-XL, one fileIdentifier, sha256 or uid a line: no others are
+    downloaded."""
+    limit: int = 0
+    """At most so many assets, in the source's order; 0: all. A larger one goes on."""
     workers: int = 2
     """Files read at the same time, each in a process of its own."""
     max_failed_share: float = 0.5

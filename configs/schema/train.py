@@ -304,7 +304,8 @@ class TrainConfig:
         wait_minutes: how long processes wait for one another before the run is given up; one renders a family while
             the others wait.
         device: "auto" takes CUDA where there is one.
-        dry_run: print the resolved config, parameter counts, memory estimate, the first batch's shapes, and exit.
+        dry_run: print the resolved config, parameter counts, the first batch's shapes, a step's work beside what an
+            H100 and an H200 do, memory of each process on 8, 16 and 64 GPUs by strategy, and exit.
         allow_config_change: resume although the config differs from the checkpoint's.
     """
 

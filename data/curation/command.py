@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from viewtime.data.curation.decide import Duplicates, decide_alone
 from viewtime.data.curation.examine import examine
 from viewtime.data.curation.guard import GuardedWorker
 from viewtime.data.curation.objaverse_source import PREFIX, objaverse_candidates, read_ids
+from viewtime.data.curation.objaverse_xl_source import PREFIX as XL_PREFIX
+from viewtime.data.curation.objaverse_xl_source import read_animated, read_annotations, xl_candidates
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
 from viewtime.json_files import read_json
@@ -41,7 +44,9 @@ def run(config: CurateConfig) -> list[Path]:
     """
     if config.workers < 1:
         raise UserError(f"--workers {config.workers}; must be at least 1")
-    candidates = list(_candidates(config))
+    if config.limit < 0:
+        raise UserError(f"--limit {config.limit}; must be at least 1, or 0 for all")
+    candidates = list(islice(_candidates(config), config.limit or None))
     with alone_in(config.out):
         return _curate(config, candidates, Path(config.out))
 
@@ -79,6 +84,11 @@ def _curate(config: CurateConfig, candidates: list[Candidate], output: Path) -> 
 
 
 def _candidates(config: CurateConfig) -> Iterator[Candidate]:
+    if config.source.startswith(XL_PREFIX):
+        animated = read_animated(config.animated) if config.animated else None
+        return xl_candidates(read_annotations(config.source), animated)
+    if config.animated:
+        raise UserError("--animated is for objaverse-xl: alone, whose annotations do not say what moves")
     if config.source.startswith(PREFIX):
         return objaverse_candidates(read_ids(config.source))
     table = Path(config.licence_table) if config.licence_table else None
@@ -88,6 +98,8 @@ def _candidates(config: CurateConfig) -> Iterator[Candidate]:
 def _fingerprint(config: CurateConfig) -> str:
     """Of what decides; an output folder holds the decisions of one source under one set of limits."""
     decisive = {"source": config.source, "licence": config.licence, "table": config.licence_table}
+    if config.animated:
+        decisive["animated"] = config.animated
     text = json.dumps(decisive | asdict(config.limits), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 
 # Sketchfab's and Objaverse's short names.
 SHORT_NAMES = {name: f"CC-{name.upper()}" for name in ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd")}
+LONG_NAMES = {
+    "PUBLIC DOMAIN": "0", "ATTRIBUTION": "BY", "SHARE ?ALIKE": "SA", "NON-?COMMERCIAL": "NC",
+    "NO ?DERIV(ATIVE)?S": "ND",
+}  # fmt: skip
 _VERSION = re.compile(
     r"(-LICEN[CS]E)?(-V?\d[\d.]*)?(-CLAUSE)?$"
 )  # nothing after it: a further word may be a restriction
@@ -20,6 +24,9 @@ def family(licence: str | None) -> str | None:
         return None
     text = SHORT_NAMES.get(text.lower(), text).upper()
     text = re.sub(r"^CREATIVE COMMONS\s*", "CC ", text)
+    if text.startswith("CC"):  # Sketchfab's long names, as in Objaverse-XL
+        for words, short in LONG_NAMES.items():
+            text = re.sub(words, short, text)
     text = re.sub(r"\s*[-\s]\s*", "-", text.partition("(")[0].strip())
     text = text.replace("CC-0", "CC0")
     match = _FAMILY.match(text)

@@ -375,6 +375,8 @@ def test_dry_run_tells_parameters_memory_and_shapes(tiny):
     text = describe(tiny(stages=two_stages()))
     assert "layers" in text
     assert "x0 [2, 3, 2, 4, 16, 16]" in text
+    assert "H200: at least" in text
+    assert "fsdp2" in text
     assert "x0 [1, 3, 3, 4, 16, 16]" in text
     trained = sum(p.numel() for p in build_model(tiny().model).parameters())
     assert f"{trained * 4 / 1e9:.3f} GB" in text

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.files import append_jsonl
 from viewtime.images import read_image
 from viewtime.log import log
 from viewtime.run_folder import plain
+from viewtime.train.cost import flop_counter
 from viewtime.train.schedule import Progress
 
 BACKWARD_FLOPS = 2  # a backward pass costs twice its forward pass
@@ -91,7 +91,7 @@ class Report:
         self.count_next = False
         cuda = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         eager = torch.compiler.set_stance("force_eager")
-        with torch.random.fork_rng(cuda), torch.no_grad(), eager, FlopCounterMode(display=False) as counter:
+        with torch.random.fork_rng(cuda), torch.no_grad(), eager, flop_counter() as counter:
             forward()
         forward_flops = counter.get_total_flops()
         self.flops_per_step = forward_flops * (1 + BACKWARD_FLOPS) * self.config.optimizer.accumulate

@@ -1,0 +1,127 @@
+"""What a training step computes, moves and keeps, counted on shapes alone: nothing is calculated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    flop_registry,
+    register_flop_formula,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+
+from viewtime.errors import UserError
+from viewtime.train.streams.batches import Batch
+
+aten = torch.ops.aten
+
+if aten._scaled_dot_product_flash_attention_for_cpu not in flop_registry:  # PyTorch has only CUDA's
+
+    @register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu)
+    def _attention(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    @register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu_backward)
+    def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return sdpa_backward_flop_count(grad, query, key, value)
+
+
+def flop_counter() -> FlopCounterMode:
+    """PyTorch's counter, silent, with attention on the CPU."""
+    return FlopCounterMode(display=False)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one micro-batch in one process, forward and backward, recomputed activations included.
+
+    Attributes:
+        flops: of matrix products, convolutions and attention.
+        traffic: bytes that the operators read and write one by one; fused kernels move less.
+        kept: bytes of activations that the forward pass keeps for the backward pass.
+    """
+
+    flops: int
+    traffic: int
+    kept: int
+
+
+class _Traffic(TorchDispatchMode):
+    """Sums the bytes of every operator's tensors, but for those that only look at memory differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        looks = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        if not looks:
+            tensors = [value for value in tree_flatten((args, kwargs, out))[0] if isinstance(value, Tensor)]
+            self.bytes += sum(value.numel() * value.element_size() for value in tensors)
+        return out
+
+
+class _Step(nn.Module):
+    """Forward and backward of a denoiser in one call, so that its parameters stay replaced until the end."""
+
+    def __init__(self, denoiser: nn.Module, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.denoiser, self.dtype = denoiser, dtype
+        self.kept: dict[int, int] = {}
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: dict[str, Tensor]) -> None:
+        own = {parameter.untyped_storage()._cdata for parameter in self.denoiser.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                self.kept[storage._cdata] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            if self.dtype is None:
+                denoised = self.denoiser(x, sigma, cond)
+            else:
+                with torch.autocast("cpu", self.dtype):
+                    denoised = self.denoiser(x, sigma, cond)
+            loss = (denoised.float() - x).square().mean()
+        trained = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+        torch.autograd.grad(loss, trained, allow_unused=True)
+
+
+def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dtype | None) -> StepCost:
+    """Count one micro-batch.
+
+    Args:
+        sigma: noise levels as the denoiser takes them, [B] or [B, V, F].
+        dtype: of the products, as under autocast; None: float32.
+
+    Raises:
+        UserError: the network reads numbers that it has computed, so that shapes alone do not tell its way.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def pretended(value: Any) -> Any:
+        return mode.from_tensor(value) if isinstance(value, Tensor) else value
+
+    step = _Step(denoiser, dtype)
+    state = {**dict(step.named_parameters()), **dict(step.named_buffers())}
+    with mode:
+        made = {name: pretended(value).requires_grad_(value.requires_grad) for name, value in state.items()}
+        inputs = tree_map(pretended, (batch.x0, sigma, batch.cond))
+        with flop_counter() as flops, _Traffic() as traffic, torch.compiler.set_stance("force_eager"):
+            try:
+                torch.func.functional_call(step, made, inputs)
+            except (torch._subclasses.fake_tensor.DataDependentOutputException, RuntimeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise UserError(f"the step cannot be counted by its shapes alone: {reason}") from error
+    return StepCost(flops.get_total_flops(), traffic.bytes, sum(step.kept.values()))
