@@ -34,7 +34,7 @@ def first_words(
     size = pipeline.traits.cell
     frames, first = problem.frames, job.prepared.source_frames[0]
     last, fps = job.prepared.source_frames[-1], job.prepared.fps
-    windows = [window for window in job.plan.windows if window.stage != "reference"]
+    windows = [window for window in job.plan.windows if window.denoised]
     steps = job.settings.schedule.steps * len(windows)
     long = len(windows) > MANY_WINDOWS
     plural = "" if len(windows) == 1 else "s"

@@ -104,13 +104,20 @@ class PlanOptions:
 
     Attributes:
         kind: default: the plan the model was made for. sv4d-apart: sv4d with dense windows that do not wait for each
-            other, for several GPUs.
+            other, for several GPUs. anchors-linear, anchors-flow: the paper's comparison, every few frames sampled and
+            the rest interpolated.
         overlap: views or frames that consecutive sliding windows share.
         window_views: most views in a window; default: what the model takes, or what its own plan does.
         window_frames: most frames in a window; default: likewise.
     """
 
-    kind: Literal["joint", "sv4d", "sv4d-apart", "independent", "interleaved", "sv4d2", "autoregressive"] | None = None
+    kind: (
+        Literal[
+            "joint", "sv4d", "sv4d-apart", "independent", "interleaved", "sv4d2", "autoregressive", "anchors-linear",
+            "anchors-flow",
+        ]
+        | None
+    ) = None  # fmt: skip
     overlap: int = 1
     window_views: int | None = None
     window_frames: int | None = None

@@ -15,6 +15,7 @@ from viewtime.errors import UserError
 
 Cell = tuple[int, int]  # (view, frame)
 GIVEN = -1  # producer of a cell that is there before the first window
+INTERPOLATED = ("linear", "flow")  # stages of windows whose cells come from those that condition them, by no network
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Window:
 
     Attributes:
         index: position in the plan.
-        stage: "reference", "anchor", "dense", "window"; for people.
+        stage: "reference", "anchor", "dense", "window", or how it is interpolated: "linear", "flow".
         views, frames: the rectangle of cells that the network denoises, in the network's order.
         sampled: the cells of the rectangle whose result is kept.
         directions: step i uses `directions[i % len(directions)]`.
@@ -105,6 +106,11 @@ class Window:
     frames: tuple[int, ...]
     sampled: frozenset[Cell]
     directions: tuple[Direction, ...]
+
+    @property
+    def denoised(self) -> bool:
+        """Whether the network of the grid samples it."""
+        return self.stage != "reference" and self.stage not in INTERPOLATED
 
     def direction(self, step: int) -> Direction:
         """The direction of a sampler step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise, product
 
 from viewtime.errors import UserError
@@ -62,6 +63,16 @@ class _Builder:
             return
         self.windows.append(Window(len(self.windows), stage, rows, tuple(frames), frozenset(sampled), directions))
         self.existing |= sampled
+
+    def interpolate(self, stage: str, views: Sequence[int], frames: Sequence[int]) -> None:
+        """Append a window whose inner frames come from its first and last, unless everything in it is there."""
+        rows = self.rectangle_views(views)
+        ends = set(product(rows, (frames[0], frames[-1])))
+        sampled = set(product(rows, frames)) - ends - self.existing
+        if sampled:
+            direction = Direction("", tuple(frames), tuple(sorted(ends)))
+            self.windows.append(Window(len(self.windows), stage, rows, tuple(frames), frozenset(sampled), (direction,)))
+            self.existing |= sampled
 
     def _direction(
         self, name: str, rows: tuple[int, ...], frames: tuple[int, ...], references: Sequence[int]
@@ -184,6 +195,30 @@ def _mixed(builder: _Builder, views: tuple[int, ...], frames: list[int], keep_an
         builder.add("dense", views, span, [("", span)] if builder.problem.inside else alternating, kept=kept)
 
 
+def anchors_between(problem: Problem, stage: str) -> Plan:
+    """SV4D's anchors alone, and what an interpolation makes between them (SV4D, tables 5 and 6).
+
+    Anchors that do not fit into one window are sampled by mixed sampling, as in `sv4d`.
+
+    Args:
+        stage: "linear" or "flow", see `viewtime.sample.run.between`.
+
+    Raises:
+        UserError: windows of fewer than 3 frames leave none between two anchors.
+    """
+    if problem.window_frames < 3 and problem.frames > problem.window_frames:
+        raise UserError(
+            f"windows of {problem.window_frames} frames leave nothing between two anchors; give --plan.window-frames 3"
+        )
+    builder = _start(problem)
+    for views in builder.view_groups():
+        anchors = _anchors(problem.frames, max(problem.window_frames, 2))
+        _mixed(builder, views, anchors)
+        for first, last in pairwise(anchors):
+            builder.interpolate(stage, views, range(first, last + 1))
+    return builder.plan(f"anchors-{stage}")
+
+
 def _anchors(length: int, width: int) -> list[int]:
     """Positions of the anchors: 0, every (width − 1)-th, and the last."""
     return sorted({*range(0, length, width - 1), length - 1})
@@ -227,6 +262,8 @@ PLANS: dict[str, Callable[[Problem], Plan]] = {
     "interleaved": interleaved,
     "sv4d2": sv4d2,
     "autoregressive": autoregressive,
+    "anchors-linear": partial(anchors_between, stage="linear"),
+    "anchors-flow": partial(anchors_between, stage="flow"),
 }
 
 

@@ -13,13 +13,14 @@ from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.log import Bar
 from viewtime.sample.models.grid_model import GridModel, Request
-from viewtime.sample.plan.plan import Plan, Window, consecutive
+from viewtime.sample.plan.plan import INTERPOLATED, Plan, Window, consecutive
 from viewtime.sample.solver.cache import CacheKind, StepCache
 from viewtime.sample.solver.guidance import Guidance
 from viewtime.sample.solver.noise import cell_noise
 from viewtime.sample.solver.samplers import EVALUATIONS_PER_STEP, get_sampler
 from viewtime.sample.solver.schedules import Schedule
 
+from .between import interpolated
 from .processes import Half, Processes
 from .store import CellStore
 from .window_denoiser import WindowDenoiser
@@ -78,7 +79,8 @@ def run_plan(
         mine, half = _share(wave, settings, processes)
         waiting = [window for window in mine if not store.finished(window)]
         if bar is not None:
-            bar.advance((len(mine) - len(waiting)) * settings.schedule.steps)
+            finished = sum(window.denoised and window not in waiting for window in mine)
+            bar.advance(finished * settings.schedule.steps)
         for batch in _batches(waiting, settings.batch_windows):
             made = _sample(plan, model, store, cameras, settings, batch, make_reference, bar, half)
             for window, cells in zip(batch, made):
@@ -89,7 +91,7 @@ def run_plan(
 
 def _share(wave: Sequence[Window], settings: Settings, processes: Processes) -> tuple[list[Window], Half | None]:
     """The windows of a wave that this process samples, and its half where it does so in a pair."""
-    guided = settings.guidance.kind != "none" and all(window.stage != "reference" for window in wave)
+    guided = settings.guidance.kind != "none" and all(window.denoised for window in wave)
     teams, team, half = processes.share(len(wave), guided)
     return [window for position, window in enumerate(wave) if position % teams == team], half
 
@@ -97,14 +99,14 @@ def _share(wave: Sequence[Window], settings: Settings, processes: Processes) -> 
 def own_steps(plan: Plan, settings: Settings, processes: Processes) -> int:
     """Sampling steps that this process does, alone or in a pair."""
     mine = [window for wave in plan.waves for window in _share(wave, settings, processes)[0]]
-    return settings.schedule.steps * sum(window.stage != "reference" for window in mine)
+    return settings.schedule.steps * sum(window.denoised for window in mine)
 
 
 def _batches(windows: Sequence[Window], size: int) -> Iterator[tuple[Window, ...]]:
     """Windows of equal shape, frame order and number of directions together, at most `size`."""
     groups: dict[tuple, list[Window]] = {}
     for window in windows:
-        key = (window.stage == "reference", len(window.views), len(window.frames), _orders(window))
+        key = ("" if window.denoised else window.stage, len(window.views), len(window.frames), _orders(window))
         groups.setdefault(key, []).append(window)
     for group in groups.values():
         yield from consecutive(group, size)
@@ -130,6 +132,8 @@ def _sample(
         if make_reference is None:
             raise ValueError(f"plan {plan.name} has a reference stage but nothing makes the reference views")
         return [make_reference(window) for window in batch]
+    if batch[0].stage in INTERPOLATED:
+        return [interpolated(window, store) for window in batch]
     try:
         with torch.no_grad():
             return _denoise(plan, model, store, cameras, settings, batch, bar, half)
@@ -222,4 +226,4 @@ def evaluations(plan: Plan, settings: Settings) -> int:
     """Network evaluations of a whole run, for benchmarks and estimates (guidance's two branches count two)."""
     per_step = EVALUATIONS_PER_STEP[settings.sampler]
     guided = [settings.guidance.active(float(sigma)) for sigma in settings.schedule.sigmas[:-1]]
-    return len(plan.windows) * per_step * sum(1 + on for on in guided)
+    return sum(window.stage not in INTERPOLATED for window in plan.windows) * per_step * sum(1 + on for on in guided)
