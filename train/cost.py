@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import (
@@ -121,7 +121,7 @@ def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dty
         with flop_counter() as flops, _Traffic() as traffic, torch.compiler.set_stance("force_eager"):
             try:
                 torch.func.functional_call(step, made, inputs)
-            except (torch._subclasses.fake_tensor.DataDependentOutputException, RuntimeError) as error:
+            except (DataDependentOutputException, RuntimeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise UserError(f"the step cannot be counted by its shapes alone: {reason}") from error
     return StepCost(flops.get_total_flops(), traffic.bytes, sum(step.kept.values()))

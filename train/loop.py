@@ -296,7 +296,12 @@ class Trainer:
         main = self.accelerator.is_main_process
         tensors = gathered_weights(self.module, self.ema, length, self.config, keep=main)
         record = weight_record(self.module, self.config, length, self.progress)
-        return lambda: save_weights(self.folder / "weights.safetensors", tensors, record) if main else None
+
+        def export() -> None:
+            if main:
+                save_weights(self.folder / "weights.safetensors", tensors, record)
+
+        return export
 
     def resume(self) -> dict | None:
         """Restore the newest checkpoint; returns this process's stream position, or None for a fresh start."""

@@ -105,9 +105,9 @@ def _download(row: Row) -> Path:
     import pandas
 
     name = row["fileIdentifier"]
-    options = {"save_repo_format": "files"} if row["source"] == "github" else {}
     try:
-        found = objaverse.xl.download_objects(pandas.DataFrame([row]), DOWNLOADS, processes=1, **options)
+        # GitHub's repositories are thrown away again unless a format is named; the other sources ignore it.
+        found = objaverse.xl.download_objects(pandas.DataFrame([row]), DOWNLOADS, 1, save_repo_format="files")
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"cannot download {name}: {error}") from error
     if name not in found:

@@ -138,4 +138,5 @@ def _by_ray(config: EncodeConfig, plan: dict[str, Any], todo: list[int]) -> Iter
         kind = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=2, max_task_retries=2)(ShardEncoder)
         shared = ray.put(plan)
         actors = ActorPool([kind.remote(config, shared) for _ in range(count)])
-        yield from actors.map_unordered(lambda actor, number: actor.encode.remote(number), todo)
+        made: Any = actors.map_unordered(lambda actor, number: actor.encode.remote(number), todo)
+        yield from made

@@ -55,8 +55,8 @@ def straight(cell: Tensor) -> Tensor:
 
 def linear(first: Tensor, last: Tensor, times: Tensor) -> Tensor:
     """Cross-fades [N, C, H, W] of two cells [C, H, W] at `times` [N], 0 the first and 1 the last."""
-    ends = [premultiplied(first), premultiplied(last)]
-    return straight(torch.stack([torch.lerp(*ends, float(time)) for time in times]))
+    first, last = premultiplied(first), premultiplied(last)
+    return straight(torch.stack([torch.lerp(first, last, time) for time in times.tolist()]))
 
 
 def by_flow(first: Tensor, last: Tensor, times: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def table(tmp_path, monkeypatch):
         (row,) = objects.to_dict("records")
         name = row["fileIdentifier"]
         downloaded.append(name)
-        assert options == ({"save_repo_format": "files"} if row["source"] == "github" else {})
+        assert options == {"save_repo_format": "files"}
         path = tmp_path / "files" / f"{Path(name).stem}.glb"
         if "gone" not in name:
             write_box(path, shift=1.0 + 0.1 * len(downloaded))
