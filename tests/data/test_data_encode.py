@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_samples import save_grids, shard_digests
+from data_samples import coded_frames, save_grids, shard_digests
 
+from viewtime.cameras import regular_orbit
 from viewtime.configs.schema.data import DataConfig, KnownCells
 from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.data.build import build_loader
@@ -77,6 +78,19 @@ def test_smaller_resolution_and_the_record(tmp_path):
     assert (record.views, record.frames, record.height, record.width) == (6, 5, 16, 16)
     assert record.frame_times == pytest.approx([0, 1 / 12, 2 / 12, 3 / 12, 4 / 12])
     assert record.provenance == {"asset": "a0"}
+
+
+@pytest.mark.parametrize(("told", "kept"), [([0.0, 0.5, 2.0], [0.0, 0.5, 2.0]), ([0.0, 0.5], [0.0, 0.25, 0.5])])
+def test_a_grids_own_times_are_kept_where_there_is_one_a_frame(tmp_path, told, kept, monkeypatch):
+    said = []
+    monkeypatch.setattr(encode_command.log, "info", lambda text, *values: said.append(text % values))
+    pixels = coded_frames(2, 3, 16).float() / 255
+    known = torch.zeros(2, 3, dtype=torch.bool)
+    FrameGrid(pixels, known, regular_orbit(2, 3), 4.0, {"times": told}).save(tmp_path / "grids/a", lossless=True)
+    encode_command.run(EncodeConfig(str(tmp_path / "grids"), str(tmp_path / "e"), workers=1))
+    shard = find_shards(str(tmp_path / "e"))[0]
+    assert read_record(read_sample(shard, read_index(shard).entries[0])).frame_times == pytest.approx(kept)
+    assert f" {shard.stat().st_size / 1000:.0f} kB a sample" in said[-1]
 
 
 def test_nothing_to_encode_and_missing_weights_say_so(tmp_path):

@@ -1,5 +1,7 @@
 """Sub-grids, known cells, augmentation and the batch form."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,13 @@ def test_hue_rotation_keeps_grey():
         matrix, offset = colour_matrix(generator_for(seed), 1.0)
         grey = matrix @ torch.full((3,), 0.5) + offset
         assert float(grey.max() - grey.min()) < 1e-5
+
+
+def test_a_third_of_a_turn_of_hue_makes_red_green_green_blue_and_blue_red():
+    drawn = iter([2 * np.pi / 3, np.zeros(2), 0.0])
+    matrix, offset = colour_matrix(SimpleNamespace(uniform=lambda *_, **__: next(drawn)), 1.0)
+    torch.testing.assert_close(matrix, torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), atol=1e-6, rtol=0)
+    assert not offset.any()
 
 
 def test_one_augmentation_never_shifts_the_draws_of_another():

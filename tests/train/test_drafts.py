@@ -107,5 +107,8 @@ def test_every_sample_of_a_run_draws_from_numbers_of_its_own(tiny, monkeypatch):
 
     monkeypatch.setattr("viewtime.train.loop.sample_generator", noted)
     stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 2}]
-    Trainer(tiny(loss__drafted=0.5, optimizer__accumulate=2, stages=stages)).run()
-    assert drawn == {0: list(range(8)), 1: [0, 2, 4, 6], 5: list(range(8))}
+    Trainer(tiny(
+        loss={"drafted": 0.5, "adversarial": 0.5}, critic={"width": 4}, optimizer__accumulate=2, stages=stages
+    )).run()  # fmt: skip
+    every = list(range(8))
+    assert drawn == {0: every, 1: [0, 2, 4, 6], 4: every, 5: every}
