@@ -12,7 +12,7 @@ import torch
 from tests.core.small_hub import SmallHub, served
 from viewtime.errors import UserError
 from viewtime.hub import HubFile, parse_reference
-from viewtime.model.weight_names import SHIPPED
+from viewtime.model.weight_names import PUBLISHED, SHIPPED, published
 from viewtime.weights import open_weights, read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,3 +133,11 @@ def test_a_pipeline_is_pushed_and_read_back(hub, fetched, tmp_path):
     pushed, shipped = (dict(read_tensors(open_weights(path))) for path in (again, SHIPPED["mini"]))
     assert pushed.keys() == shipped.keys()
     assert all(torch.equal(pushed[name], shipped[name]) for name in shipped)
+
+
+def test_published_models_have_a_name_and_their_repositorys():
+    for name in ("sv4d2", "SV4D2", "sv4d2.0", "stabilityai/sv4d2.0", "hf://stabilityai/sv4d2.0"):
+        assert published(name) is PUBLISHED["sv4d2"], name
+    assert published("sv3d_p") is PUBLISHED["sv3d-p"]
+    assert published("stabilityai/sv3d") is None  # it holds two models
+    assert published("stabilityai/another") is None

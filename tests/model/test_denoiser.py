@@ -64,3 +64,8 @@ def test_a_cell_without_noise_is_returned_unchanged():
 def test_a_sigma_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="sigma has shape"):
         NetworkDenoiser(Oracle(torch.zeros(1)), VScaling(), 1)(grid(4), torch.ones(2, 4, 3), {})
+
+
+def test_rectified_flows_network_sees_a_thousandth_as_one():
+    sigma = torch.tensor([0.0, 0.25, 1.0])
+    assert FlowScaling().coefficients(sigma).noise_label.tolist() == [0.0, 250.0, 1000.0]

@@ -1,10 +1,12 @@
 """One model in three file formats: loading, exporting, describing."""
 
+import json
 import shutil
 import time
 
 import pytest
 import torch
+from PIL import Image
 from published_files import write_published
 
 from viewtime.errors import UserError
@@ -81,6 +83,8 @@ def test_svd_to_diffusers_and_back_keeps_every_byte(tmp_path):
     path, _, _ = write_published(tmp_path, "svd-xt")
     own = export_weights(path, "viewtime", tmp_path / "own.safetensors")
     folder = export_weights(own, "diffusers", tmp_path / "folder")
+    scaled = json.loads((folder / "feature_extractor" / "preprocessor_config.json").read_text())["resample"]
+    assert Image.Resampling(scaled) is Image.Resampling.BICUBIC
     back = export_weights(folder, "stability", tmp_path / "back.safetensors", preset="svd-xt-debug")
     used = {key: value for key, value in raw(path).items() if not is_unused(key)}
     assert raw(back) == used

@@ -113,3 +113,12 @@ def test_reference_views_are_asked_for():
     prompt = ClipPrompt("", *(getattr(clip(2, 1, 4), name) for name in ("frames", "camera")), torch.rand(2, 1, 4, 4))
     assert guidance.predict(noisy, timesteps, cameras(2, 2), prompt).conditional.shape == noisy.shape
     assert isinstance(prompt.camera, Cameras)
+
+
+def test_a_prior_is_drawn_in_as_many_evaluations_from_pure_noise_down(tmp_path, monkeypatch):
+    guidance = GridGuidance(load_model(str(mini_weights(tmp_path)), CPU, torch.float32), SCHEDULE, views=3, frames=1)
+    seen, real = [], guidance.predict
+    monkeypatch.setattr(guidance, "predict", lambda x, t, *rest: seen.append(int(t[0, 0, 0])) or real(x, t, *rest))
+    draw_prior(guidance, clip(1, 4, 16), cameras(3, 1), SeededDraws(0), steps=4)
+    last = len(SCHEDULE) - 1
+    assert seen == [last, round(0.75 * last), round(0.5 * last), round(0.25 * last)]

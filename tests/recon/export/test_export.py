@@ -159,7 +159,8 @@ def test_a_kept_texture_is_read_again_or_told_to_be_damaged(tmp_path):
     again = load_mesh(tmp_path).texture
     for name in ("vertex", "triangles", "uv", "picture"):
         np.testing.assert_array_equal(getattr(again, name), getattr(texture, name))
-    for change in ({"uv": texture.uv + 2}, {"vertex": np.roll(texture.vertex, 1)}, {"picture": texture.picture[:, :9]}):
+    uv, vertex, picture = texture.uv, texture.vertex, texture.picture
+    for change in ({"uv": uv + 1}, {"uv": uv - 1}, {"vertex": np.roll(vertex, 1)}, {"picture": picture[:, :9]}):
         save_mesh(dataclasses.replace(mesh, texture=dataclasses.replace(texture, **change)), tmp_path)
         with pytest.raises(UserError, match="its texture does not belong to its mesh"):
             load_mesh(tmp_path)

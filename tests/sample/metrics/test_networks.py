@@ -93,6 +93,9 @@ def test_lpips_runs_on_a_backbone_from_the_cache(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     metric = Lpips("squeeze", offline=True)
     images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        wanted = metric.module(images * 2 - 1, 1 - images * 2).flatten()  # the library's own range
+    torch.testing.assert_close(metric(images, 1 - images), wanted)
     assert metric(images, images).abs().max() == 0
     assert (metric(images, images.flip(-1)) > 0).all()
     assert "squeeze, sha256" in metric.protocol

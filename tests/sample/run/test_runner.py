@@ -5,10 +5,13 @@ import torch
 from gaussian_model import GaussianModel, covariance
 
 from viewtime.cameras import regular_orbit
+from viewtime.configs.schema.sample import PlanOptions
 from viewtime.errors import UserError
+from viewtime.sample.models.grid_model import ModelTraits
 from viewtime.sample.plan.plan import Problem, input_row
 from viewtime.sample.plan.plans import PLANS, make_plan
 from viewtime.sample.run.runner import Settings, run_plan
+from viewtime.sample.run.settle import settle_plan
 from viewtime.sample.run.store import CellStore
 from viewtime.sample.solver.cache import StepCache
 from viewtime.sample.solver.noise import cell_noise, cell_seed
@@ -137,3 +140,24 @@ def test_a_step_cache_saves_evaluations_and_stays_close(tmp_path):
     assert 0 < difference.pow(2).mean().sqrt() < 0.1
     cache = StepCache("steps", 24)
     assert sum(cache.skips(step) for step in range(24)) == 8
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked", "frames", "kind"),
+    [
+        ("joint", None, 3, "joint"),
+        ("joint", None, 4, "sv4d2"),
+        ("joint", "joint", 3, "joint"),
+        ("sv4d", None, 4, "sv4d"),
+    ],
+)
+def test_a_long_video_slides_where_the_models_own_plan_is_joint(plan, asked, frames, kind):
+    traits = ModelTraits("x", window_views=3, window_frames=3, size=8, channels=3, plan=plan)
+    given = frozenset((0, frame) for frame in range(frames))
+    assert settle_plan(traits, 2, frames, given, PlanOptions(kind=asked)).name == kind
+
+
+def test_all_frames_at_once_are_not_more_than_a_window():
+    traits = ModelTraits("x", window_views=3, window_frames=3, size=8, channels=3)
+    with pytest.raises(UserError):
+        settle_plan(traits, 2, 4, frozenset((0, frame) for frame in range(4)), PlanOptions(kind="joint"))
