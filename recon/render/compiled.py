@@ -10,7 +10,11 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from viewtime.files import clear_stale
 from viewtime.log import log
@@ -91,3 +95,14 @@ def load_library(source: Path = SOURCE) -> ctypes.CDLL | None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         log.warning("no compiled %s (%s): slower kernels take its place; install g++ and ninja", source.stem, reason)
         return None
+
+
+def address(array: np.ndarray) -> ctypes.c_void_p:
+    """A contiguous array's memory; the caller keeps the array alive."""
+    assert array.flags.c_contiguous
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def addresses(arrays: Sequence[np.ndarray]) -> Any:
+    """The arrays' memory as a C array of pointers."""
+    return (ctypes.c_void_p * len(arrays))(*[address(array) for array in arrays])

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes, mesh_surface_area
 
 from viewtime.errors import UserError
+from viewtime.recon.render.compiled import address, load_library
 from viewtime.recon.render.moving import MovingGaussians
 
 from .manifold import decimated
+from .silhouette import SOURCE
 
 FRAMES_TRIED, TRIED_RESOLUTION = 7, 64  # in the search for the frame in which parts touch least
 THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
@@ -50,8 +56,17 @@ class MovingMesh:
         return replace(self, positions=positions.astype(np.float32))
 
 
-def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Sum of the Gaussians' densities on a voxel block: values [X, Y, Z], centre of voxel 0 [3], spacing."""
+class Density(NamedTuple):
+    """Values [X, Y, Z] on a voxel block, centre of voxel 0 [3], spacing; of which frame."""
+
+    volume: np.ndarray
+    low: np.ndarray
+    spacing: float
+    frame: int
+
+
+def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> Density:
+    """Sum of the Gaussians' densities at a frame."""
     means = asset.means[frame].numpy()
     covariance = covariance_of(asset, frame)
     extent = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
@@ -67,13 +82,51 @@ def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> tuple
     inverse = np.linalg.inv(covariance)
     centre = np.round((means - low) / spacing).astype(int)
     first, last = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
-    for mean, sharp, opacity, start, end in zip(means, inverse, asset.opacity.numpy(), first, last):
+    add_densities(volume, (means, inverse, asset.opacity.numpy()), (first, last), low, spacing)
+    return Density(volume, low, spacing, frame)
+
+
+def add_densities(
+    volume: np.ndarray,
+    gaussians: tuple[np.ndarray, np.ndarray, np.ndarray],
+    boxes: tuple[np.ndarray, np.ndarray],
+    low: np.ndarray,
+    spacing: float,
+) -> None:
+    """Add each Gaussian's density to the voxels of its box.
+
+    Args:
+        volume: float32 [X, Y, Z], voxel 0 at `low` [3].
+        gaussians: means [N, 3], inverse covariances [N, 3, 3], opacities [N].
+        boxes: first and last voxels (not included) [N, 3] each.
+    """
+    library = load_library(SOURCE)
+    if library is None:
+        add_densities_reference(volume, gaussians, boxes, low, spacing)
+        return
+    means, inverse, opacity = (np.ascontiguousarray(a, kind) for a, kind in zip(gaussians, (float, float, np.float32)))
+    first, last, shape = (np.ascontiguousarray(value, np.int64) for value in (*boxes, volume.shape))
+    low = np.ascontiguousarray(low, float)
+    library.density_volume(
+        ctypes.c_int64(len(means)), *[address(a) for a in (means, inverse, opacity, first, last, low)],
+        ctypes.c_double(spacing), address(shape), address(volume),
+    )  # fmt: skip
+
+
+def add_densities_reference(
+    volume: np.ndarray,
+    gaussians: tuple[np.ndarray, np.ndarray, np.ndarray],
+    boxes: tuple[np.ndarray, np.ndarray],
+    low: np.ndarray,
+    spacing: float,
+) -> None:
+    """As `add_densities`, Gaussian by Gaussian in numpy."""
+    for mean, sharp, opacity, start, end in zip(*gaussians, *boxes):
         x, y, z = (np.arange(a, b) * spacing + origin - m for a, b, origin, m in zip(start, end, low, mean))
         x, y, z = x[:, None, None], y[None, :, None], z[None, None]
         square = sharp[0, 0] * x * x + sharp[1, 1] * y * y + sharp[2, 2] * z * z
         square = square + 2 * (sharp[0, 1] * x * y + sharp[0, 2] * x * z + sharp[1, 2] * y * z)
         volume[start[0] : end[0], start[1] : end[1], start[2] : end[2]] += opacity * np.exp(-0.5 * square)
-    return volume, low, spacing
 
 
 def covariance_of(asset: MovingGaussians, frame: int) -> np.ndarray:
@@ -98,33 +151,49 @@ def most_open(asset: MovingGaussians, level: float = 0.5) -> int:
     """
     openness = {}
     for frame in range(0, asset.frames, max(1, asset.frames // FRAMES_TRIED)):
-        volume = surface(density_volume(asset, frame, TRIED_RESOLUTION)[0], level)
+        volume = surface(density_volume(asset, frame, TRIED_RESOLUTION).volume, level)
         if volume.max() > level:
             vertices, triangles, _, _ = marching_cubes(volume, level)
             openness[frame] = mesh_surface_area(vertices, triangles) / (volume > level).sum() ** (2 / 3)
     return max(openness, key=lambda frame: openness[frame], default=0)
 
 
-def extract_mesh(
-    asset: MovingGaussians, *, level: float = 0.5, resolution: int = 128, faces: int = 10000, base: int = 0
-) -> MovingMesh:
-    """Marching cubes on the density of one frame; vertices are carried by the Gaussians around them.
-
-    Args:
-        level: density of the surface. faces: number of triangles to decimate to. base: that frame.
+def level_surface(density: Density, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices [P, 3], world, and triangles [T, 3] where the density is `level` (marching cubes).
 
     Raises:
         UserError: no voxel reaches the level.
     """
-    volume, low, spacing = density_volume(asset, base, resolution)
+    volume, low, spacing, _ = density
     if volume.max() <= level:
         raise UserError(
             f"the density of the Gaussians never reaches {level:g} (largest {volume.max():.3g}): no surface to extract"
         )
     vertices, triangles, _, _ = marching_cubes(surface(volume, level), level)
-    vertices, triangles = largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
-    vertices, triangles = decimated(vertices, triangles, faces)
-    positions, colour = carry(asset, vertices, base=base)
+    return largest_parts(vertices.astype(np.float32) * spacing + low.astype(np.float32), triangles)
+
+
+def extract_mesh(
+    asset: MovingGaussians,
+    *,
+    level: float = 0.5,
+    resolution: int = 128,
+    faces: int = 10000,
+    base: int = 0,
+    density: Density | None = None,
+) -> MovingMesh:
+    """The surface of one frame, whose vertices are carried by the Gaussians around them.
+
+    Args:
+        level: density of the surface. faces: number of triangles to decimate to. base: that frame.
+        density: of that frame, where it is known already.
+
+    Raises:
+        UserError: no voxel reaches the level.
+    """
+    density = density or density_volume(asset, base, resolution)
+    vertices, triangles = decimated(*level_surface(density, level), faces)
+    positions, colour = carry(asset, vertices, base=density.frame)
     return MovingMesh(positions, triangles[:, ::-1].astype(np.int64), colour, asset.fps)
 
 
@@ -143,9 +212,15 @@ def largest_parts(vertices: np.ndarray, triangles: np.ndarray, share: float = 0.
 
 
 def carry(
-    asset: MovingGaussians, vertices: np.ndarray, neighbours: int = 24, base: int = 0
+    asset: MovingGaussians,
+    vertices: np.ndarray,
+    neighbours: int = 24,
+    base: int = 0,
+    frames: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move a frame's vertices [P, 3] with the Gaussians around them: positions [F, P, 3] and colours [P, 3].
+
+    With `frames` positions at these alone.
 
     Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear; it weighs what its
     density weighs at the vertex.
@@ -155,13 +230,15 @@ def carry(
     index = torch.from_numpy(index)
     inverse = torch.linalg.inv(torch.from_numpy(covariance_of(asset, base)))[index]
     offset = torch.from_numpy(vertices).float()[:, None] - canonical[index]
-    square = (offset[..., None, :] @ inverse @ offset[..., None])[..., 0, 0]
+    square = ((inverse * offset[..., None, :]).sum(-1) * offset).sum(-1)
     weight = torch.softmax(asset.opacity[index].clamp_min(1e-6).log() - 0.5 * square, dim=1)
-    to_canonical = torch.linalg.inv(asset.linear[base])
+    to_canonical, places = torch.linalg.inv(asset.linear[base]), torch.from_numpy(vertices).float()
     positions = []
-    for frame in range(asset.frames):
+    for frame in range(asset.frames) if frames is None else frames:
         turn = asset.linear[frame] @ to_canonical
-        moved = asset.means[frame][index] + (turn[index] @ offset[..., None])[..., 0]
-        positions.append((weight[..., None] * moved).sum(dim=1))
+        shift = asset.means[frame] - (turn * canonical[:, None]).sum(-1)
+        maps = torch.cat([turn.flatten(1), shift], dim=1)
+        blended = F.embedding_bag(index, maps, per_sample_weights=weight, mode="sum")
+        positions.append((blended[:, :9].unflatten(1, (3, 3)) * places[:, None]).sum(-1) + blended[:, 9:])
     colour = (weight[..., None] * asset.colour[index]).sum(dim=1)
     return torch.stack(positions).numpy().astype(np.float32), colour.clamp(0, 1).numpy()

@@ -16,7 +16,7 @@ from viewtime.recon.fitting.targets import Targets
 from viewtime.recon.render.moving import MovingGaussians
 from viewtime.recon.render.splats import Viewpoints
 
-from .mesh import MovingMesh, extract_mesh, most_open
+from .mesh import Density, MovingMesh, carry, density_volume, extract_mesh, level_surface, most_open
 from .paint import paint
 from .refine import refine
 from .silhouette import silhouettes
@@ -25,13 +25,17 @@ from .texture import textured
 LEVELS = (0.25, 0.4, 0.6, 0.8, 1.0)
 
 
-def mesh_iou(mesh: MovingMesh, targets: Targets, frames: list[int]) -> np.ndarray:
-    """IoU [V, len(frames)] of the mesh's silhouettes with the masks; NaN in cells that are left out."""
+def mesh_iou(positions: np.ndarray, triangles: np.ndarray, targets: Targets, frames: list[int]) -> np.ndarray:
+    """IoU [V, len(frames)] of silhouettes with the masks; NaN in cells that are left out.
+
+    Args:
+        positions: [len(frames), P, 3], of the vertices in these frames.
+    """
     V = targets.shape[0]
     result = np.full((V, len(frames)), np.nan)
     for column, frame in enumerate(frames):
         cells = targets.cell(torch.arange(V), torch.tensor(frame))
-        drawn = silhouettes(mesh.positions[frame], mesh.triangles, targets.views[cells]) > 0.5
+        drawn = silhouettes(positions[column], triangles, targets.views[cells]) > 0.5
         mask = targets.images[:, frame, 3].numpy() > 0.5
         union = (drawn | mask).sum(axis=(1, 2))
         value = (drawn & mask).sum(axis=(1, 2)) / np.maximum(union, 1)
@@ -60,16 +64,18 @@ def with_views_between(asset: MovingGaussians, targets: Targets, cameras: Camera
 class Candidate(NamedTuple):
     """A surface at a density level, and how well it agrees with the masks in some frames, mean IoU."""
 
-    mesh: MovingMesh
+    density: Density
     level: float
     agreement: float
 
 
-def _candidate(asset: MovingGaussians, targets: Targets, options: MeshOptions, level: float, base: int) -> Candidate:
+def _candidate(asset: MovingGaussians, targets: Targets, density: Density, level: float) -> Candidate:
+    """Judged before it is decimated, which takes longer than everything else."""
     F = targets.shape[1]
     frames = sorted({0, F // 2, F - 1})
-    mesh = extract_mesh(asset, level=level, resolution=options.resolution, faces=options.faces, base=base)
-    return Candidate(mesh, level, float(np.nanmean(mesh_iou(mesh, targets, frames))))
+    vertices, triangles = level_surface(density, level)
+    positions, _ = carry(asset, vertices, base=density.frame, frames=frames)
+    return Candidate(density, level, float(np.nanmean(mesh_iou(positions, triangles, targets, frames))))
 
 
 def _agreement(candidate: Candidate) -> float:
@@ -86,10 +92,12 @@ def best_mesh(
     """
     F = targets.shape[1]
     levels = [level for level in LEVELS if level < 0.8 * float(asset.opacity.max()) * 2]
-    best = max((_candidate(asset, targets, options, level, 0) for level in levels), key=_agreement)
+    density = density_volume(asset, 0, options.resolution)
+    best = max((_candidate(asset, targets, density, level) for level in levels), key=_agreement)
     if opened := most_open(asset):
-        best = max(best, _candidate(asset, targets, options, best.level, opened), key=_agreement)
-    mesh = best.mesh
+        density = density_volume(asset, opened, options.resolution)
+        best = max(best, _candidate(asset, targets, density, best.level), key=_agreement)
+    mesh = extract_mesh(asset, level=best.level, faces=options.faces, density=best.density)
     painted = options.colours != "gaussians"
     more = with_views_between(asset, targets, cameras) if options.refine_iterations or painted else targets
     if options.refine_iterations:
@@ -98,4 +106,4 @@ def best_mesh(
         mesh = paint(mesh, more)
     if options.colours == "texture":
         mesh = textured(mesh, more, options.texture_size)
-    return mesh, float(np.nanmean(mesh_iou(mesh, targets, list(range(F)))))
+    return mesh, float(np.nanmean(mesh_iou(mesh.positions, mesh.triangles, targets, list(range(F)))))

@@ -8,6 +8,8 @@ silhouettes and needs no soft renderer. Near the true outline the bilinear mask 
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import torch
 from scipy.sparse import coo_matrix, csc_matrix, diags
@@ -15,10 +17,11 @@ from scipy.sparse.linalg import splu
 
 from viewtime.recon.fitting.hull import view_pixels
 from viewtime.recon.fitting.targets import Targets
+from viewtime.recon.render.compiled import address, addresses, load_library
 from viewtime.recon.render.splats import Viewpoints
 
 from .mesh import MovingMesh
-from .silhouette import Outline, bilinear, silhouettes
+from .silhouette import SOURCE, Outline, bilinear, silhouettes
 
 STIFFNESS = 2.0
 LARGEST_STEP = 0.5  # pixels
@@ -36,16 +39,44 @@ def outline_forces(
     vertices: np.ndarray, outline: Outline, masks: np.ndarray, views: Viewpoints
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted world displacements [P, 3] that bring the outline onto masks [B, H, W], and their weights [P]."""
+    library = load_library(SOURCE)
+    if library is None:
+        return outline_forces_reference(vertices, outline, masks, views)
     pull, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
-    points = torch.from_numpy(vertices).float()
-    pixels = view_pixels(points, views).numpy()
-    rotation = views.world_to_camera[:, :3, :3].numpy()
-    depth = (vertices @ rotation[:, 2].T + views.world_to_camera[:, 2, 3].numpy()).T
+    pixels, depth, rotation = _seen(vertices, views)
+    covered, masks = silhouettes(vertices, outline.triangles, views), np.ascontiguousarray(masks, np.float32)
+    numbers = (outline.triangles, outline.edges, outline.opposite, outline.first_face, outline.second_face)
+    index = [np.ascontiguousarray(values, np.int64) for values in numbers]
+    size = (ctypes.c_int64 * 5)(len(vertices), len(index[0]), len(index[1]), views.height, views.width)
+    for b in range(len(views)):
+        place, pictures = [pixels[b], depth[b], rotation[b]], [covered[b], masks[b]]
+        library.outline_forces(
+            size, addresses(index), addresses(place), ctypes.c_double(float(views.focal[b])),
+            ctypes.c_double(LARGEST_STEP), addresses(pictures), address(pull), address(weight),
+        )  # fmt: skip
+    return pull, weight
+
+
+def _seen(vertices: np.ndarray, views: Viewpoints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels [B, P, 2], depths [B, P] and the first two rows [B, 2, 3] of the cameras' rotations, float64."""
+    matrices = views.world_to_camera.double()
+    exact = Viewpoints(matrices, views.focal.double(), views.centre.double(), views.height, views.width)
+    points = torch.from_numpy(np.asarray(vertices, np.float64))
+    depth = matrices[:, 2, :3] @ points.T + matrices[:, 2, 3:]
+    return view_pixels(points, exact).contiguous().numpy(), depth.numpy(), matrices[:, :2, :3].contiguous().numpy()
+
+
+def outline_forces_reference(
+    vertices: np.ndarray, outline: Outline, masks: np.ndarray, views: Viewpoints
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `outline_forces`, in numpy."""
+    pull, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
+    pixels, depth, rotation = _seen(vertices, views)
     covered = silhouettes(vertices, outline.triangles, views)
     for b in range(len(views)):
         edges, middle, normal = outline.visible(pixels[b], covered[b])
         step = np.clip(bilinear(masks[b], middle) - 0.5, -LARGEST_STEP, LARGEST_STEP)
-        world = (normal @ rotation[b, :2]) * step[:, None] / float(views.focal[b])
+        world = (normal @ rotation[b]) * step[:, None] / float(views.focal[b])
         for end in range(2):
             vertex = outline.edges[edges, end]
             np.add.at(pull, vertex, world * depth[b, vertex][:, None])

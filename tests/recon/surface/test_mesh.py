@@ -13,13 +13,17 @@ from viewtime.recon.render.compiled import load_library
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.surface.paint import paint
 from viewtime.recon.surface.raster import mesh_grid, mesh_hits, nearest_triangles, nearest_triangles_reference
-from viewtime.recon.surface.refine import refine
-from viewtime.recon.surface.silhouette import silhouettes
+from viewtime.recon.surface.refine import outline_forces, outline_forces_reference, refine
+from viewtime.recon.surface.silhouette import SOURCE as MESH_SOURCE
+from viewtime.recon.surface.silhouette import Outline, silhouettes
 
 SIZE = 48
 
 
-@pytest.mark.skipif(load_library() is None, reason="no C++ compiler on this machine")
+needs_compiler = pytest.mark.skipif(load_library(MESH_SOURCE) is None, reason="no C++ compiler on this machine")
+
+
+@needs_compiler
 def test_compiled_z_buffer_equals_the_plain_one():
     corners = np.random.default_rng(0).uniform([-4, -4, 1], [36, 28, 3], (60, 3, 3))
     fast, slow = nearest_triangles(corners, 24, 32), nearest_triangles_reference(corners, 24, 32)
@@ -62,6 +66,22 @@ def test_colours_are_recovered_from_pictures():
     seen = np.abs(mesh.positions[0][:, 2]) < 0.2
     assert np.abs(painted.colour - mesh.colour)[seen].mean() < 0.02
     assert np.abs(grey.colour - mesh.colour)[seen].mean() > 0.15
+
+
+@needs_compiler
+def test_compiled_forces_on_the_outline_equal_the_plain_ones():
+    """Of a bumpy shape, partly outside the pictures, against masks that are neither full nor empty."""
+    random = np.random.default_rng(0)
+    mesh = ball(1)
+    vertices = mesh.positions[0].astype(float) * random.uniform(0.8, 1.2, (mesh.positions.shape[1], 1)) + [0.4, 0, 0.2]
+    views = Viewpoints.of(regular_orbit(3, 1, elevation=20.0), SIZE, SIZE + 10)
+    masks = random.uniform(0, 1, (3, SIZE, SIZE + 10)).astype(np.float32)
+    outline = Outline(mesh.triangles)
+    fast = outline_forces(vertices, outline, masks, views)
+    slow = outline_forces_reference(vertices, outline, masks, views)
+    assert (slow[1] > 0).sum() > 20
+    np.testing.assert_array_equal(fast[1], slow[1])
+    np.testing.assert_allclose(fast[0], slow[0], rtol=1e-6, atol=1e-9)
 
 
 def test_refinement_brings_the_outline_onto_the_masks():

@@ -1,13 +1,24 @@
 """From anisotropic Gaussians to a mesh: density, carried vertices, and the views added between the given ones."""
 
 import numpy as np
+import pytest
 import torch
 
 from viewtime.cameras import regular_orbit
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
-from viewtime.recon.surface.mesh import THINNEST, carry, density_volume, extract_mesh, most_open
+from viewtime.recon.render.compiled import load_library
+from viewtime.recon.surface.mesh import (
+    THINNEST,
+    add_densities,
+    add_densities_reference,
+    carry,
+    density_volume,
+    extract_mesh,
+    most_open,
+)
 from viewtime.recon.surface.mesh_choice import with_views_between
+from viewtime.recon.surface.silhouette import SOURCE
 
 QUARTER_TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -22,7 +33,7 @@ def stick_and_ball() -> GaussianAsset:
 
 def test_density_is_that_of_turned_anisotropic_gaussians():
     asset = stick_and_ball()
-    volume, low, spacing = density_volume(asset, 1, 60)
+    volume, low, spacing, _ = density_volume(asset, 1, 60)
     index = np.argwhere(volume > 0.3)
     points = torch.from_numpy(index * spacing + low).float()
     means, covariance = asset.at(1.0)
@@ -33,6 +44,22 @@ def test_density_is_that_of_turned_anisotropic_gaussians():
     np.testing.assert_allclose(volume[tuple(index.T)], expected, atol=0.02)
     assert len(index) > 100
     torch.testing.assert_close(covariance[0], torch.diag(torch.tensor([0.03, 0.3, 0.05]) ** 2))  # turned
+
+
+@pytest.mark.skipif(load_library(SOURCE) is None, reason="no C++ compiler on this machine")
+def test_compiled_density_equals_the_plain_one():
+    """Thin, slanted Gaussians too, whose density at a row's ends is far below the smallest number."""
+    random = np.random.default_rng(0)
+    axes = np.linalg.qr(random.normal(size=(20, 3, 3)))[0] * np.array([0.4, 0.02, 0.01])
+    gaussians = (random.uniform(0, 1, (20, 3)), np.linalg.inv(axes @ axes.transpose(0, 2, 1)), random.uniform(0, 1, 20))
+    first = random.integers(0, 12, (20, 3))
+    last = np.minimum(first + random.integers(0, 40, (20, 3)), [30, 36, 40])
+    volumes = [np.zeros((30, 36, 40), np.float32) for _ in range(2)]
+    low = np.array([-0.1, 0.0, 0.05], np.float32)
+    for add, volume in zip((add_densities, add_densities_reference), volumes):
+        add(volume, gaussians, (first, last), low, 0.03)
+    assert volumes[1].max() > 0.5
+    np.testing.assert_allclose(*volumes, atol=1e-6)
 
 
 def test_a_vertex_moves_with_the_gaussian_that_covers_it_not_with_the_nearest_centre():
