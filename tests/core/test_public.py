@@ -62,3 +62,7 @@ def test_importing_the_package_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
     assert (ROOT / "viewtime/py.typed").is_file()
+
+
+def test_a_checkout_that_is_not_installed_finds_its_folders():
+    assert {str(ROOT), str(ROOT / "tools")} <= set(viewtime.__path__)

@@ -311,3 +311,12 @@ def test_a_rate_that_nobody_named_is_said(tmp_path):
         assert words in read_video(tmp_path / name).note
     pages[0].save(tmp_path / "one.png")
     assert read_video(tmp_path / "one.png").note == ""
+
+
+def test_a_film_of_larger_pictures_than_any_is_refused_before_one_is_decoded(tmp_path, monkeypatch):
+    path = film(tmp_path / "in.mp4", np.zeros((2, 32, 64, 3), np.uint8))
+    monkeypatch.setattr("viewtime.video.MOST_PIXELS", 32 * 64)
+    assert read_video(path).frames.shape == (2, 32, 64, 3)
+    monkeypatch.setattr("viewtime.video.MOST_PIXELS", 32 * 64 - 1)
+    with pytest.raises(UserError, match="pixels; at most"):
+        read_video(path)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from viewtime.errors import UserError
+from viewtime.weight_header import open_weights
 from viewtime.weights import load_weights, read_header, save_weights
 
 
@@ -98,3 +99,13 @@ def test_a_wrong_file_gives_one_line_at_once(tmp_path, index):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such weight file"):
         read_header(tmp_path / "absent.safetensors")
+
+
+def test_an_index_whose_shards_lack_a_tensor_says_which(tmp_path):
+    save_weights(tmp_path / "one.safetensors", {"a": torch.zeros(2)}, {})
+    placed = {"a": "one.safetensors"}
+    (tmp_path / "w.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+    assert set(open_weights(tmp_path / "w.safetensors.index.json").entries) == {"a"}
+    (tmp_path / "w.safetensors.index.json").write_text(json.dumps({"weight_map": placed | {"b": "one.safetensors"}}))
+    with pytest.raises(UserError, match="names 1 tensors that its shards lack: b;"):
+        open_weights(tmp_path / "w.safetensors.index.json")

@@ -10,7 +10,7 @@ from small_models import ball
 
 from viewtime.configs.schema.sample import CameraOptions, PreprocessOptions
 from viewtime.errors import UserError
-from viewtime.sample.input.preprocess import prepare_video, resample_frames, write_preview
+from viewtime.sample.input.preprocess import bounding_box, prepare_video, resample_frames, write_preview
 from viewtime.sample.input.published_crop import on_white, published_crop
 from viewtime.sample.plan.trajectory import make_cameras
 from viewtime.sample.solver.guidance import Guidance
@@ -158,3 +158,10 @@ def test_default_orbits():
     assert make_cameras(CameraOptions(elevations=(5, 10, 15)), 2, 1).elevation[:, 0].tolist() == [5, 10, 15]
     with pytest.raises(UserError, match="3 are needed"):
         make_cameras(CameraOptions(elevations=(5.0,)), 2, 1)
+
+
+def test_the_box_of_an_object_ends_behind_its_last_pixel():
+    alpha = np.zeros((40, 60), np.uint8)
+    alpha[5:20, 7:31] = 255
+    assert bounding_box(alpha) == (7, 5, 31, 20)
+    assert bounding_box(alpha * 0) is None

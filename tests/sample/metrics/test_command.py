@@ -15,6 +15,7 @@ from tests.sample.metrics.conftest import ROOT, like
 from viewtime.cli import main
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
+from viewtime.sample.metrics.command import match
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
 from viewtime.sample.metrics.measures.reaction import blur
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
@@ -222,3 +223,11 @@ def test_an_asset_is_seen_by_the_truths_cameras(tmp_path: Path) -> None:
     assert mask_iou(seen.frames, turned.frames).max() < 0.98
     with pytest.raises(UserError, match="animated GLB"):
         render_asset(Path("splats.ply"), empty(0.0))
+
+
+@pytest.mark.parametrize(("lonely", "said"), [(5, "l3, l4; use"), (6, "l3, l4 and 1 more; use")])
+def test_five_grids_without_a_partner_are_named(lonely, said):
+    sides = [Path("p/a"), Path("p/b")], [Path("g/a"), Path("g/b"), *(Path(f"g/l{i}") for i in range(lonely))]
+    with pytest.raises(UserError, match=said):
+        match(*sides)
+    assert match(*sides, intersect=True) == [(Path("p/a"), Path("g/a")), (Path("p/b"), Path("g/b"))]
