@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from viewtime.errors import UserError
 from viewtime.files import read_jsonl
+from viewtime.train.export import export_checkpoint
 from viewtime.train.loop import Trainer
 from viewtime.train.state import parts, saving
 from viewtime.train.state.checkpoint import checkpoints
+from viewtime.weights import read_header
 
 from .conftest import ROOT, environment, write_config
 from .test_distributed import free_port
@@ -83,6 +87,55 @@ def test_every_tensor_has_one_writer_where_all_hold_it():
     copy = parts.copied(tensors)
     tensors["t3"].add_(1)
     assert copy["t3"].tolist() == [3.0, 3.0]
+
+
+def test_an_older_checkpoint_and_another_average_become_weights(tiny, tmp_path):
+    """The last one's file is the run's own; step 4's is another; so is the longer average, and no average at all."""
+    trainer = Trainer(tiny(ema={"lengths": [0.05, 0.2], "export": 0.2}, checkpoint={"every_steps": 4, "keep_last": 9}))
+    trainer.run()
+    folder = tmp_path / "run" / "checkpoints"
+    choices = {"8": (8, "run"), "4": (4, "run"), "short": (8, 0.05), "none": (8, None)}
+    made = {
+        name: load_file(export_checkpoint(folder / f"step_{step:08d}", tmp_path / f"{name}.safetensors", length))
+        for name, (step, length) in choices.items()
+    }
+    own = load_file(tmp_path / "run" / "weights.safetensors")
+    assert own.keys() == made["8"].keys()
+    assert all(torch.equal(own[key], made["8"][key]) for key in own)
+    record, _ = read_header(tmp_path / "4.safetensors")
+    assert (record["training"]["steps"], record["training"]["ema"]) == (4, 0.2)
+    weights = dict(trainer.module.named_parameters())
+    inside = next(name for name in weights if name.endswith("encoder.enter.weight"))
+    assert torch.equal(weights[inside], made["none"]["encoder.enter.weight"])
+    for name in ("4", "short", "none"):
+        assert any(not torch.equal(own[key], made[name][key]) for key in own)
+    with pytest.raises(UserError, match=r"has averages of 0\.05, 0\.2"):
+        export_checkpoint(folder / "step_00000008", tmp_path / "x.safetensors", 0.1)
+    with pytest.raises(UserError, match="is no checkpoint"):
+        export_checkpoint(tmp_path, tmp_path / "x.safetensors")
+
+
+def test_the_flat_pieces_of_averages_that_zero3_wrote_are_put_together(tiny, tmp_path):
+    """Two processes' pieces, the second padded, as ZeRO-3 divides a parameter; ZeRO-2 writes one whole."""
+    trainer = Trainer(tiny())
+    trainer.run()
+    whole = {key: value.contiguous() for key, value in trainer.ema.state_dict().items()}
+    own = load_file(tmp_path / "run" / "weights.safetensors")
+    (folder,) = checkpoints(tmp_path / "run" / "checkpoints")[-1:]
+    shutil.rmtree(folder / "shards")
+    for world in (1, 2):
+        pieces = [dict(whole)] if world == 1 else [{}, {}]
+        for key, value in whole.items() if world == 2 else ():
+            flat = value.flatten()
+            half = -(-len(flat) // 2)
+            pieces[0][key] = flat[:half].clone()
+            pieces[1][key] = torch.cat([flat[half:], torch.full((2 * half - len(flat),), 7.0)])
+        for rank, piece in enumerate(pieces):
+            save_file(piece, folder / f"ema_{rank}.safetensors")
+        made = load_file(export_checkpoint(folder, tmp_path / f"{world}.safetensors"))
+        assert all(torch.equal(own[key], made[key]) for key in own)
+    with pytest.raises(UserError, match=r"zero_to_fp32\.py that DeepSpeed wrote"):
+        export_checkpoint(folder, tmp_path / "x.safetensors", None)
 
 
 @pytest.mark.slow

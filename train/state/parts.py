@@ -27,7 +27,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavai
 
 @dataclass(frozen=True)
 class Trained:
-    """Label -> model (without the strategy's wrapper) and its optimiser; and the averages of the first one."""
+    """Label -> model (without the strategy's wrapper) and its optimiser, if any; and the averages of the first one."""
 
     models: dict[str, nn.Module]
     optimizers: dict[str, Any]
@@ -36,9 +36,9 @@ class Trained:
     def tensors(self) -> dict[str, Tensor]:
         """Name -> the tensor itself, no copy: "LABEL/NAME", "LABEL.optimizer/NAME/KEY", "ema/LENGTH/NAME"."""
         found = self._models_and_averages()
-        for label, model in self.models.items():
-            names = {parameter: name for name, parameter in model.named_parameters()}
-            for parameter, entries in self.optimizers[label].state.items():
+        for label, optimizer in self.optimizers.items():
+            names = {parameter: name for name, parameter in self.models[label].named_parameters()}
+            for parameter, entries in optimizer.state.items():
                 found |= {f"{label}.optimizer/{names[parameter]}/{key}": value for key, value in entries.items()}
         return found
 
@@ -60,7 +60,8 @@ class Trained:
         """
         reader = sharded.FileSystemReader(folder)
         target = self._models_and_averages()
-        states = {label: self._states(label, reader.read_metadata().state_dict_metadata) for label in self.models}
+        stored = reader.read_metadata().state_dict_metadata
+        states = {label: self._states(label, stored) for label in self.optimizers}
         for label, of_model in states.items():
             target |= {f"{label}.optimizer/{n}/{k}": v for n, entries in of_model.items() for k, v in entries.items()}
         sharded.load(target, storage_reader=reader, process_group=group, no_dist=group is None)
