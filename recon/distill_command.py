@@ -48,8 +48,8 @@ def run(config: DistillConfig) -> list[Path]:
     """
     _check(config)
     device = _device(config)
-    check_weights(config)
     reference = None if config.image is None else Reference.read(config.image, config.reference)
+    check_weights(config)
     if not config.preview_prior:
         say_estimate(config, device)
     with alone_in(config.out):

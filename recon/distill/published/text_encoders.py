@@ -20,18 +20,24 @@ from .ldm_files import ldm_text_tower
 MOST_TOKENS = 77
 
 
-def fitting(text: str, tokens: Sequence[int], read: Callable[[Sequence[int]], str]) -> list[int]:
-    """The tokens that fit the tower, with a warning that shows what is lost.
+def fitting(
+    texts: Sequence[str], rows: Sequence[Sequence[int]], read: Callable[[Sequence[int]], str]
+) -> list[list[int]]:
+    """The tokens of each text that fit the tower, with one warning that shows what is lost of the first too long one.
 
     Args:
-        tokens: all of the text's, the last one ends it.
+        texts: the prompt first, then the same with words of view, and the negative prompt.
+        rows: all tokens of each text, the last one ends it.
         read: tokens to words.
     """
-    if len(tokens) <= MOST_TOKENS:
-        return list(tokens)
-    lost = read(tokens[MOST_TOKENS - 1 : -1]).strip()
-    log.warning("the prompt has %d tokens and %d fit; lost: “%s” (of “%s…”)", len(tokens), MOST_TOKENS, lost, text[:40])
-    return [*tokens[: MOST_TOKENS - 1], tokens[-1]]
+    long = next((index for index, tokens in enumerate(rows) if len(tokens) > MOST_TOKENS), None)
+    if long is not None:
+        tokens, text = rows[long], texts[long]
+        lost = read(tokens[MOST_TOKENS - 1 : -1]).strip()
+        log.warning(
+            "the prompt has %d tokens and %d fit; lost: “%s” (of “%s…”)", len(tokens), MOST_TOKENS, lost, text[:40]
+        )
+    return [[*tokens[:-1][: MOST_TOKENS - 1], tokens[-1]] for tokens in rows]
 
 
 class OpenClipText:
@@ -51,9 +57,9 @@ class OpenClipText:
         """See `TextEncoder`."""
         weight = self.tower.token_embedding.weight
         rows = torch.zeros(len(prompts), MOST_TOKENS, dtype=torch.int64)
-        for row, text in zip(rows, prompts):
-            ends = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
-            tokens = fitting(text, [ends[0], *self.tokenizer.encode(text), ends[1]], self.tokenizer.decode)
+        first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
+        found = [[first, *self.tokenizer.encode(text), last] for text in prompts]
+        for row, tokens in zip(rows, fitting(prompts, found, self.tokenizer.decode)):
             row[: len(tokens)] = torch.tensor(tokens)
         x = self.tower.token_embedding(rows.to(weight.device)) + self.tower.positional_embedding
         return self.tower.ln_final(self.tower.transformer(x, attn_mask=self.tower.attn_mask))
@@ -73,7 +79,7 @@ class TransformersText:
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """See `TextEncoder`."""
-        rows = [fitting(text, self.tokenizer(text).input_ids, self.tokenizer.decode) for text in prompts]
+        rows = fitting(prompts, [self.tokenizer(text).input_ids for text in prompts], self.tokenizer.decode)
         pad = self.tokenizer.pad_token_id
         device = self.tower.device
         tokens = torch.tensor([row + [pad] * (MOST_TOKENS - len(row)) for row in rows], device=device)

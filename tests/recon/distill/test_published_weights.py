@@ -267,8 +267,10 @@ def test_prompts_are_embedded_by_a_folders_encoder_and_kept(tmp_path, caplog, mo
     assert (kept.text, kept.negative, kept.words) == ("a cat", "bad", ViewWords(front=30.0))
     assert torch.equal(kept.directions, prompt.directions)
     monkeypatch.setattr(logging.getLogger("viewtime"), "propagate", True)
-    encoder(["a " * 80 + "zebra"])
+    encode_prompt(encoder, "a " * 80 + "zebra", "bad")
     assert "has 87 tokens and 77 fit; lost: “a a a a a zebra”" in caplog.text
+    said = {record.getMessage() for record in caplog.records}
+    assert len(said) == 1, "of the prompt alone, although it is too long in each direction as well"
     with pytest.raises(UserError, match="the prompt is empty"):
         encode_prompt(encoder, "  ")
 
