@@ -101,12 +101,14 @@ def random_batch(config: TrainConfig, stage: Stage) -> dict[str, Any]:
     """What the preset's stream would give, with the conditions that its model reads."""
     o: dict[str, Any] = {**config.data.options, **stage.data}
     latents = o.get("kind") == "latents"
-    side = LATENT_SIDE if latents else o.get("resolution", o.get("size", 16))
+    side = LATENT_SIDE if latents else o.get("resolution", o.get("size", config.model.config.get("size", 16)))
     shape = {"views": o.get("views", 3), "frames": o.get("frames", 2), "channels": o.get("channels", 4), "size": side}
     stream = SyntheticStream(stage.batch_size, 0, 0, 1, **shape, width=None if latents else o.get("width"))
     batch = next(iter(stream))
     if "text" in o:
         batch["cond"]["text"] = torch.zeros(stage.batch_size, 77, o["text"]["width"])
+    if "words" in o:
+        batch["cond"] |= {"words": torch.zeros(stage.batch_size, len(o["words"])), "instant": batch["cond"]["azimuth"]}
     if "factor" in o:
         batch["cond"]["small"] = shrink(batch["x0"], o["factor"])
     if latents:

@@ -26,6 +26,9 @@ MODELS = {
     "mini": ModelEntry(
         "viewtime.model.mini.config:MiniConfig", "viewtime.model.mini.network:MiniNetwork", "flow-clean"
     ),
+    "mini-words": ModelEntry(
+        "viewtime.model.mini.words:WordsConfig", "viewtime.model.mini.words:WordsNetwork", "flow-clean"
+    ),
     "4real-base": ModelEntry(
         "viewtime.model.four_real.config:BaseConfig", "viewtime.model.four_real.base:BaseVideoModel", "flow"
     ),

@@ -17,6 +17,7 @@ from viewtime.weights import load_weights
 STREAMS = {
     "grids": "viewtime.train.streams.batches:grid_loader",
     "family": "viewtime.train.streams.batches:family_loader",
+    "captioned": "viewtime.data.live.captioned:captioned_stream",
     "video-grids": "viewtime.train.video_grids:video_grid_stream",
     "synthetic": "viewtime.train.streams.synthetic:synthetic_stream",
 }

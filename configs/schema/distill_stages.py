@@ -58,7 +58,7 @@ class GuidanceOptions:
     """A frozen denoiser and what is done with its predictions.
 
     Attributes:
-        model: which network, or analytic, the exact denoiser of a scene that ships (a small knight).
+        model: which network; words, our small one of captions; or analytic, the exact denoiser of a small knight.
         weights: file or folder of the network; analytic needs none.
         carrier: file or folder of the network that carries VSD's LoRA; none: the network itself carries it.
         vae: file or folder of another autoencoder.
@@ -89,13 +89,13 @@ class GuidanceOptions:
         time: analytic: own or any.
         blur: analytic: the scene is known at a size so many times smaller.
         size: analytic: pixels, height and width.
-        views: analytic: how many it looks at together.
-        kind: analytic: what it looks at together.
+        views: analytic, words: how many it looks at together.
+        kind: analytic, words: what it looks at together.
     """
 
     model: Literal[
-        "analytic", "grid", "sd-2.1-base", "sd-2.1", "deepfloyd-if", "mvdream", "zeroscope", "modelscope", "zero123",
-        "zero123-xl", "stable-zero123",
+        "analytic", "grid", "words", "sd-2.1-base", "sd-2.1", "deepfloyd-if", "mvdream", "zeroscope", "modelscope",
+        "zero123", "zero123-xl", "stable-zero123",
     ] = "analytic"  # fmt: skip
     weights: Path | None = None
     carrier: Path | None = None

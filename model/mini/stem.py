@@ -66,8 +66,11 @@ class StemDecoder(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, tokens: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
-        """See the class."""
+    def forward(self, tokens: Tensor, half: Tensor, quarter: Tensor, shade: Tensor | None = None) -> Tensor:
+        """See the class; `shade` [N, 2 · widths[0]]: scale and shift of each cell's last features."""
         x = self.block_quarter(F.pixel_shuffle(self.up_quarter(tokens), 2) + quarter)
-        x = self.block_half(F.pixel_shuffle(self.up_half(x), 2) + half)
-        return F.pixel_shuffle(self.leave(F.silu(self.norm(x))), 2)
+        x = self.norm(self.block_half(F.pixel_shuffle(self.up_half(x), 2) + half))
+        if shade is not None:
+            scale, shift = shade[..., None, None].to(x).chunk(2, dim=1)
+            x = x * (1 + scale) + shift
+        return F.pixel_shuffle(self.leave(F.silu(x)), 2)

@@ -30,7 +30,12 @@ def _four_real(path: Path, device: torch.device, dtypes: Dtypes, **options: obje
     return load_four_real(path, device, dtypes["network"])
 
 
-BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini, "4real": _four_real}
+def _words(path: Path, device: torch.device, dtypes: Dtypes, **options: object) -> GridModel:
+    del device, dtypes, options
+    raise UserError(f"{path} holds mini-words, which takes no video: it guides viewtime distill (--config 4d-fy-words)")
+
+
+BUILDERS: dict[str, Callable[..., GridModel]] = {"mini": _mini, "4real": _four_real, "mini-words": _words}
 
 
 def load_model(

@@ -20,6 +20,7 @@ from ..guidance.analytic import AnalyticGuidance, Knowledge, KnownPrompt
 from ..guidance.base import CameraCopy, Guidance, Kind
 from ..guidance.grid import ClipPrompt, GridGuidance
 from ..guidance.prompts import QUALITY_WORDS, TextPrompt, ViewWords, encode_prompt
+from ..guidance.words import open_words, read_config, words_prompt
 from ..guidance.zero123 import Zero123Guidance
 from ..known_scene import KnownGaussians
 from ..noise import scaled_linear_schedule
@@ -47,7 +48,7 @@ def check_weights(config: DistillConfig) -> None:
             f"--weights.{min(unknown)}: no guidance has that name; there are {', '.join(sorted(config.guidances))}"
         )
     for name in used_guidances(config.stages.values()):
-        options = config.guidances[name]
+        options, known = config.guidances[name], None
         try:
             if options.model in CATALOGUE:
                 load = load_options(options, _lora(options, config))
@@ -56,11 +57,15 @@ def check_weights(config: DistillConfig) -> None:
                     _check_text(name, options, weights_of(name, config))
             elif options.model == "grid":
                 find_weights(str(weights_of(name, config)))
+            elif options.model == "words":
+                known = read_config(find_weights(str(weights_of(name, config))))
             if options.loss == "vsd" and options.carrier is not None:
                 open_copy(options.carrier, "meta")
         except UserError as error:
             where = "" if "(--" in str(error) else f" (--weights.{name} PATH)"
             raise UserError(f"guidance {name}: {error}{where}") from error
+        if known is not None:
+            words_prompt(config.prompt, known)
         if options.model == "grid" and options.clip is None:
             raise UserError(f"guidance {name}: a grid model follows a clip: give --guidances.{name}.clip GRID_FOLDER")
     if config.lora is not None and not any(o.model.startswith("sd-") for o in config.guidances.values()):
@@ -92,6 +97,9 @@ def open_guided(
         return analytic_guidance(name, options), KnownPrompt(config.prompt)
     if options.model == "grid":
         return _grid(name, options, path, config, device)
+    if options.model == "words":
+        words = open_words(name, find_weights(str(path)), Kind(options.kind), device, options.views)
+        return words, words_prompt(config.prompt, words.config)
     dtype = DTYPES[options.dtype] if device.type == "cuda" else torch.float32
     guidance = open_guidance(options.model, path, device, dtype, load_options(options, _lora(options, config)))
     if isinstance(guidance, Zero123Guidance):
