@@ -102,6 +102,7 @@ def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dty
     """Count one micro-batch.
 
     Args:
+        denoiser: on the CPU, or on the meta device without any memory.
         sigma: noise levels as the denoiser takes them, [B] or [B, V, F].
         dtype: of the products, as under autocast; None: float32.
 
@@ -111,7 +112,9 @@ def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dty
     mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def pretended(value: Any) -> Any:
-        return mode.from_tensor(value) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
 
     step = _Step(denoiser, dtype)
     state = {**dict(step.named_parameters()), **dict(step.named_buffers())}

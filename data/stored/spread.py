@@ -1,6 +1,6 @@
 """The shards of a plan, each made by one process: of this one, of several here, or of a Ray cluster's nodes.
 
-What is in a shard depends on the plan alone, so that its bytes are the same wherever it was made.
+What is in a shard depends on the plan alone: pixels are the same bytes wherever it was made, latents equal to rounding.
 """
 
 from __future__ import annotations

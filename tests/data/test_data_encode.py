@@ -146,8 +146,12 @@ def test_latents_and_embeddings_are_those_of_the_model_whatever_the_chunk(tmp_pa
     np.testing.assert_allclose(_array(members, schema.CLIP)[1, 1].astype(np.float32), embedding[0].numpy(), atol=2e-3)
 
 
-def test_latents_are_the_same_bytes_by_several_processes_after_a_kill_between(tmp_path, tiny_weights):
-    """One process makes three shards; two make the others of a run that had made one."""
+@pytest.mark.slow
+def test_latents_are_the_same_by_several_processes_after_a_kill_between(tmp_path, tiny_weights):
+    """One process makes three shards; two make the others of a run that had made one.
+
+    To rounding: the CPU's convolutions differ between processes in the last places.
+    """
     save_grids(tmp_path / "grids", 3, views=2, frames=2, size=32)
     config = EncodeConfig(
         str(tmp_path / "grids"), str(tmp_path / "one"), "latents", weights=str(tiny_weights), samples_per_shard=1
@@ -159,7 +163,13 @@ def test_latents_are_the_same_bytes_by_several_processes_after_a_kill_between(tm
     list(spread.encode_all(config, plan, [1]))
     assert [path.name for path in find_shards(config.out)] == ["shard-000001.tar"]
     encode_command.run(config)
-    assert shard_digests(tmp_path / "one") == shard_digests(tmp_path / "two")
+    for first, second in zip(find_shards(str(tmp_path / "one")), find_shards(config.out), strict=True):
+        (alone,), (spread_out,) = read_index(first).entries, read_index(second).entries
+        assert alone.key == spread_out.key
+        one, two = read_sample(first, alone), read_sample(second, spread_out)
+        assert one[schema.META] == two[schema.META]
+        for name in (schema.LATENTS, schema.CLIP):
+            np.testing.assert_allclose(_array(one, name).astype(np.float32), _array(two, name), atol=2e-3)
 
 
 @pytest.mark.slow
