@@ -39,7 +39,7 @@ class Gaussians(nn.Module):
         if self.isotropic:
             return (2 * self.log_scale).exp()
         axes = rotation_from_quaternion(self.quaternion) * self.log_scale.exp()[:, None]
-        return axes @ axes.transpose(1, 2)
+        return (axes[:, :, None] * axes[:, None]).sum(dim=-1)  # torch's batched product takes longer for 3 x 3
 
     def opacity(self) -> Tensor:
         """[N] in (0, 1)."""
@@ -48,13 +48,19 @@ class Gaussians(nn.Module):
 
 def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
     """(w, x, y, z), any length, [..., 4] -> [..., 3, 3]."""
-    w, x, y, z = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=-2)
+    w, v = quaternion[..., :1, None], quaternion[..., 1:]
+    squares = quaternion.square()[..., None]
+    along = squares.sum(dim=-2, keepdim=True)
+    identity = torch.eye(3, device=quaternion.device, dtype=quaternion.dtype)
+    turned = (2 * squares[..., :1, :] - along) * identity + 2 * (w * cross_matrix(v) + v[..., None] * v[..., None, :])
+    return turned / along
+
+
+def cross_matrix(vector: Tensor) -> Tensor:
+    """[..., 3] -> [..., 3, 3], whose product with another vector is the cross product."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
 
 
 def spacing_scale(position: Tensor, factor: float = 0.55) -> Tensor:

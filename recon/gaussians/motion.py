@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from viewtime.errors import UserError
 
+from .canonical import cross_matrix
+
 
 class Motion(nn.Module):
     """Carries N canonical points to each of F frames by an affine map per point and frame.
@@ -59,13 +61,11 @@ class Motion(nn.Module):
 
 def rotation_from_axis_angle(vector: Tensor) -> Tensor:
     """Rodrigues' formula, [..., 3] radians -> [..., 3, 3]."""
-    square = (vector * vector).sum(-1, keepdim=True)[..., None] + 1e-12
+    square = vector.square().sum(-1)[..., None, None] + 1e-12
     angle = square.sqrt()
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    identity = torch.eye(3, device=vector.device, dtype=vector.dtype)
-    return identity + torch.sin(angle) / angle * cross + (1 - torch.cos(angle)) / square * (cross @ cross)
+    cosine, identity = angle.cos(), torch.eye(3, device=vector.device, dtype=vector.dtype)
+    outer = vector[..., None] * vector[..., None, :]
+    return cosine * identity + angle.sin() / angle * cross_matrix(vector) + (1 - cosine) / square * outer
 
 
 def _nearest_motion(tracks: Tensor, points: Tensor) -> Tensor:
