@@ -33,7 +33,9 @@ TIMES = (
     "seconds", "samples_per_second", "images_per_second", "data_wait", "memory_gb", "tflops_per_process", "val/seconds",
     "_this_run",
 )  # fmt: skip
-PICKLES = (".bin", ".pkl")  # optimiser and random states, which differ in nothing that is read
+# Optimiser and random states, and the list of a checkpoint's parts, in which each saving has a random number: pickles
+# that differ in nothing that is read.
+PICKLES = (".bin", ".pkl", ".metadata")
 TOO_LATE = 20  # times as many moments as kills may lie behind a run's end
 
 
@@ -77,7 +79,7 @@ def left_by(folder: Path) -> dict[str, str]:
             found[name] = _digest([(key, tensor.numpy().tobytes()) for key, tensor in sorted(load_file(path).items())])
         elif path.suffix in (".json", ".jsonl"):
             found[name] = _digest([_timeless(json.loads(line)) for line in _records(path)])
-        elif path.suffix in PICKLES:
+        elif path.name.endswith(PICKLES):
             found[name] = ""
         else:
             found[name] = _digest(path.read_bytes())

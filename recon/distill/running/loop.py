@@ -46,8 +46,8 @@ def run_distill(fit: DistillFit, folder: Path | None) -> None:
             if folder and (fit.done % fit.config.save_every == 0 or fit.finished()):
                 append_record(folder / RECORD, fit.records)
                 fit.records.clear()
-                fit.save(folder / STATE)
                 write_sheet(fit.scene, fit.config.result, folder / PREVIEW)
+                fit.save(folder / STATE)  # last: a run that was killed before it makes the rest again
 
 
 def run_fingerprint(config: DistillConfig) -> str:
