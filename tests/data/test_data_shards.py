@@ -62,6 +62,10 @@ def test_a_cut_or_foreign_stream_is_a_corrupt_sample():
             decode_frames(bad, 4, True, [2], [3])
     with pytest.raises(UserError, match="even width and height"):
         encode_frames(coded_frames(1, 1, size=31))
+    for height, width in ((31, 32), (32, 31)):
+        with pytest.raises(UserError, match="even width and height"):
+            encode_frames(coded_frames(1, 1)[..., :height, :width])
+    assert encode_frames(coded_frames(1, 1, size=18))
 
 
 def test_resizing_weights_colour_by_alpha():

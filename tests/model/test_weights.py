@@ -101,6 +101,12 @@ def test_a_missing_file_is_named(tmp_path):
         read_header(tmp_path / "absent.safetensors")
 
 
+def test_a_file_without_tensors_is_one_all_the_same(tmp_path):
+    (tmp_path / "none.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    assert not safetensors.torch.load_file(tmp_path / "none.safetensors")
+    assert not open_weights(tmp_path / "none.safetensors").entries
+
+
 def test_an_index_whose_shards_lack_a_tensor_says_which(tmp_path):
     save_weights(tmp_path / "one.safetensors", {"a": torch.zeros(2)}, {})
     placed = {"a": "one.safetensors"}
