@@ -18,8 +18,8 @@ from viewtime.train.objective.losses import stage_loss
 from viewtime.train.optimizers import build_optimizer, select_parameters
 from viewtime.train.prepare import prepare_model
 from viewtime.train.registry import network_of
-from viewtime.train.scale import counts_of, memory_table, roofline
 from viewtime.train.streams.batches import read_batch
+from viewtime.train.watch.scale import counts_of, memory_table, roofline
 
 BYTES_FLOAT32 = 4
 

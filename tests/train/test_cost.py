@@ -9,8 +9,8 @@ from torch import nn
 from viewtime.errors import UserError
 from viewtime.train.cost import step_cost
 from viewtime.train.prepare import checkpoint_blocks
-from viewtime.train.scale import CARDS, STRATEGIES, Counts, counts_of, memory_table, roofline, state_bytes
 from viewtime.train.streams.batches import Batch
+from viewtime.train.watch.scale import CARDS, STRATEGIES, Counts, counts_of, memory_table, roofline, state_bytes
 
 B, V, F, C, S, WIDTH, DEPTH = 2, 3, 2, 4, 8, 16, 3
 ROWS = B * V * F * S * S
