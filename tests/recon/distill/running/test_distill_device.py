@@ -34,8 +34,14 @@ def test_a_run_on_the_device_mixes_nothing_and_equals_the_one_on_the_cpu(case):
         parameters = dict(there.scene.named_parameters())
         assert all(isinstance(value, OnDevice) for value in parameters.values())
         found = {name: value.detach().cpu() for name, value in parameters.items()}
+        if case == "gaussians":
+            covariance = there.scene.gaussians.covariance().detach().cpu()
         times = torch.tensor([0.0, 0.5], dtype=torch.float64)
         grid = scene_grid(there.scene, regular_orbit(1, 2, distance=2.7), times, (8, 8))
         assert not isinstance(grid.frames, OnDevice)
-    for name, value in here.scene.named_parameters():
+    if case == "gaussians":  # balls: their quaternions' gradient is rounding, which Adam makes steps of
+        torch.testing.assert_close(covariance, here.scene.gaussians.covariance().detach(), rtol=1e-3, atol=1e-6)
+        del found["gaussians.quaternion"]
+    for name in found:
+        value = here.scene.get_parameter(name)
         torch.testing.assert_close(found[name], value.detach(), rtol=1e-3, atol=1e-4, msg=name)
