@@ -80,7 +80,7 @@ def perform(run: Path, stage: str, words: list[str]) -> Iterator[str]:
             stopped = run in _asked_to_stop
             _asked_to_stop.discard(run)
             _running.pop(run, None)
-    if code and stopped:
+    if stopped:
         raise CancelledError("cancelled; the same button goes on from what was finished")
     if code:
         raise UserError(said.lines[-1] if said.lines else f"viewtime {words[0]} ended with {code}")

@@ -158,8 +158,8 @@ class Trainer:
         while stage_share(stage, self.progress) < 1 and run_share(self.config, self.progress) < 1:
             self.step(stage, loss, batches)
             now = time.monotonic()
-            late = now - self.saved_at >= (self.config.checkpoint.every_seconds or math.inf)
-            passed, late, signalled = agreed_maximum(accelerator, [now - self.tick, late, self.signals.number])
+            told = [now - self.tick, self.late(now), self.signals.number]
+            passed, late, signalled = agreed_maximum(accelerator, told)
             self.tick = now
             self.progress.seconds += passed
             self.progress.stage_seconds += passed
@@ -167,8 +167,7 @@ class Trainer:
             self.saver.check()
             if self.validator.due(self.progress):
                 self.validate()
-            every = self.config.checkpoint.every_steps
-            if late or (every and self.progress.step % every == 0):
+            if self.save_due(bool(late)):
                 self.save()
         close = getattr(stream, "close", None)
         if close is not None:
@@ -280,6 +279,15 @@ class Trainer:
                 f"{self.progress.skipped_in_a_row} steps in a row had a non-finite {reason} (optimizer.skip_limit); "
                 "lower the learning rate, or look at the data; the newest checkpoint is from before"
             )
+
+    def late(self, now: float) -> bool:
+        """Whether the last checkpoint is older than `checkpoint.every_seconds` by this process's clock."""
+        return now - self.saved_at >= (self.config.checkpoint.every_seconds or math.inf)
+
+    def save_due(self, late: bool) -> bool:
+        """Whether a checkpoint is written after this step; `late`: in time, as all processes agreed."""
+        every = self.config.checkpoint.every_steps
+        return late or bool(every and self.progress.step % every == 0)
 
     def save(self) -> None:
         """Write a checkpoint and the weights for inference."""

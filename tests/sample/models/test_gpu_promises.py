@@ -7,7 +7,7 @@ from small_models import ball, mini_weights, published_weights
 from viewtime.configs.schema.encode import EncodeConfig
 from viewtime.configs.schema.evaluate import EvaluateConfig
 from viewtime.configs.schema.sample import SamplerOptions
-from viewtime.data.stored import encode_command
+from viewtime.data.stored import spread
 from viewtime.device import choose_device
 from viewtime.model.conditioners.conditioner import Conditioner
 from viewtime.model.vae.codec import FrameCodec
@@ -80,7 +80,7 @@ def test_cuda_is_taken_where_there_is_one_by_every_command(monkeypatch):
     monkeypatch.setattr(evaluate_command, "_write", lambda *_: [])
     evaluate_command._clip_score(EvaluateConfig(), [], None)
     assert asked == ["cuda", "cuda", "cuda"]
-    assert encode_command.choose_device is choose_device
+    assert spread.choose_device is choose_device
 
 
 @pytest.mark.slow
