@@ -41,6 +41,16 @@ def camera_features(elevation: Tensor, azimuth: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin(), tilt.sin(), tilt.cos()], dim=-1)
 
 
+def open_gates(modulation: nn.Linear, layers: nn.ModuleList) -> None:
+    """Gates start near a half so that gradients reach every layer from the first step."""
+    nn.init.zeros_(modulation.weight)
+    nn.init.zeros_(modulation.bias)
+    with torch.no_grad():
+        for layer in layers:
+            layer.table[2].fill_(0.5)  # type: ignore[index]
+            layer.table[5].fill_(0.5)  # type: ignore[index]
+
+
 def _embedding(features: int, width: int) -> nn.Sequential:
     """Linear, SiLU, Linear, in float32."""
     return nn.Sequential(FullPrecisionLinear(features, width), nn.SiLU(), FullPrecisionLinear(width, width))
@@ -133,13 +143,7 @@ class MiniNetwork(nn.Module):
         axes = [view_axis if index % 2 == 0 else frame_axis for index in range(config.depth)]
         self.layers = nn.ModuleList(Layer(C, config.head_dim, axis) for axis in axes)
         self.norm = nn.LayerNorm(C)
-        # Gates start near a half so that gradients reach every layer from the first step.
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        with torch.no_grad():
-            for layer in self.layers:
-                layer.table[2].fill_(0.5)  # type: ignore[index]
-                layer.table[5].fill_(0.5)  # type: ignore[index]
+        open_gates(self.modulation, self.layers)
 
     def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """See the class."""

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from viewtime.errors import UserError
 from viewtime.model.full_precision import FullPrecisionLinear
-from viewtime.model.mini.network import AZIMUTH_HARMONICS, NOISE_FREQUENCIES, Layer, camera_features, noise_features
+from viewtime.model.mini.network import (
+    AZIMUTH_HARMONICS,
+    NOISE_FREQUENCIES,
+    Layer,
+    camera_features,
+    noise_features,
+    open_gates,
+)
 from viewtime.model.mini.stem import StemDecoder, StemEncoder
 
 SMALL_WORDS = frozenset({"a", "an", "the", "is", "and", "that", "which"})
@@ -113,13 +120,7 @@ class WordsNetwork(nn.Module):
         self.norm = nn.LayerNorm(C)
         nn.init.zeros_(self.shade.weight)
         nn.init.zeros_(self.shade.bias)
-        # Gates start near a half so that gradients reach every layer from the first step.
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        with torch.no_grad():
-            for layer in self.layers:
-                layer.table[2].fill_(0.5)  # type: ignore[index]
-                layer.table[5].fill_(0.5)  # type: ignore[index]
+        open_gates(self.modulation, self.layers)
 
     def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """See the class."""

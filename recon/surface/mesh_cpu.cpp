@@ -3,7 +3,24 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
+
+namespace {
+
+struct Box {  // pixels first … last of rows upper … lower; none where one is past the other
+  int64_t first, last, upper, lower;
+};
+
+// The pixels whose centres may lie in a triangle with these corners.
+Box box_of(std::initializer_list<float> x, std::initializer_list<float> y, int64_t height, int64_t width) {
+  const float left = std::min(x), right = std::max(x), top = std::min(y), bottom = std::max(y);
+  if (right < 0 || bottom < 0 || left > width || top > height) return {0, -1, 0, -1};
+  return {std::max<int64_t>(0, std::ceil(left - 0.5f)), std::min<int64_t>(width - 1, std::floor(right - 0.5f)),
+          std::max<int64_t>(0, std::ceil(top - 0.5f)), std::min<int64_t>(height - 1, std::floor(bottom - 0.5f))};
+}
+
+}  // namespace
 
 // Marks every pixel whose centre lies in one of the triangles [T, 3, 2] (pixels); out: [H, W] bytes, zero at the start.
 extern "C" void cover_triangles(int64_t triangles, int64_t height, int64_t width, const float* corner, uint8_t* out) {
@@ -12,13 +29,9 @@ extern "C" void cover_triangles(int64_t triangles, int64_t height, int64_t width
     const float area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0);
     if (!std::isfinite(area) || area == 0) continue;
     const float sign = area > 0 ? 1.0f : -1.0f;
-    const float left = std::min({x0, x1, x2}), right = std::max({x0, x1, x2});
-    const float top = std::min({y0, y1, y2}), bottom = std::max({y0, y1, y2});
-    if (right < 0 || bottom < 0 || left > width || top > height) continue;
-    const int64_t first = std::max<int64_t>(0, std::ceil(left - 0.5f)), last = std::min<int64_t>(width - 1, std::floor(right - 0.5f));
-    const int64_t upper = std::max<int64_t>(0, std::ceil(top - 0.5f)), lower = std::min<int64_t>(height - 1, std::floor(bottom - 0.5f));
-    for (int64_t y = upper; y <= lower; ++y)
-      for (int64_t x = first; x <= last; ++x) {
+    const Box box = box_of({x0, x1, x2}, {y0, y1, y2}, height, width);
+    for (int64_t y = box.upper; y <= box.lower; ++y)
+      for (int64_t x = box.first; x <= box.last; ++x) {
         const float u = x + 0.5f, v = y + 0.5f;
         const bool inside = sign * ((x1 - x0) * (v - y0) - (u - x0) * (y1 - y0)) >= 0 &&
                             sign * ((x2 - x1) * (v - y1) - (u - x1) * (y2 - y1)) >= 0 &&
@@ -38,13 +51,9 @@ extern "C" void nearest_triangles(int64_t triangles, int64_t height, int64_t wid
     const float* p = corner + 9 * k;
     const float area = (p[3] - p[0]) * (p[7] - p[1]) - (p[6] - p[0]) * (p[4] - p[1]);
     if (!std::isfinite(area) || area == 0 || std::min({p[2], p[5], p[8]}) <= 0) continue;
-    const float left = std::min({p[0], p[3], p[6]}), right = std::max({p[0], p[3], p[6]});
-    const float top = std::min({p[1], p[4], p[7]}), bottom = std::max({p[1], p[4], p[7]});
-    if (right < 0 || bottom < 0 || left > width || top > height) continue;
-    const int64_t first = std::max<int64_t>(0, std::ceil(left - 0.5f)), last = std::min<int64_t>(width - 1, std::floor(right - 0.5f));
-    const int64_t upper = std::max<int64_t>(0, std::ceil(top - 0.5f)), lower = std::min<int64_t>(height - 1, std::floor(bottom - 0.5f));
-    for (int64_t y = upper; y <= lower; ++y)
-      for (int64_t x = first; x <= last; ++x) {
+    const Box box = box_of({p[0], p[3], p[6]}, {p[1], p[4], p[7]}, height, width);
+    for (int64_t y = box.upper; y <= box.lower; ++y)
+      for (int64_t x = box.first; x <= box.last; ++x) {
         const float u = x + 0.5f, v = y + 0.5f;
         float s0 = ((p[6] - p[3]) * (v - p[4]) - (u - p[3]) * (p[7] - p[4])) / area / p[2];
         float s1 = ((p[0] - p[6]) * (v - p[7]) - (u - p[6]) * (p[1] - p[7])) / area / p[5];

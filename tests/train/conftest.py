@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from accelerate.state import AcceleratorState
 
 from viewtime.configs.load import build
 from viewtime.configs.schema.train import TrainConfig
+from viewtime.files import read_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
@@ -28,6 +30,19 @@ TINY: dict[str, Any] = {
     "tracking": {"log_every": 1},
     "device": "cpu",
 }
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps one state per process; each test may want another precision."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Step -> loss of a run."""
+    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
 
 
 @pytest.fixture

@@ -24,13 +24,6 @@ from viewtime.train.state.checkpoint import checkpoints
 ADVERSARIAL = {"loss": {"adversarial": 0.5}, "critic": {"width": 4, "warmup_steps": 0, "lr": 1e-3}}
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
 def case() -> dict[str, Any]:
     """Two samples of three views and three frames; the input view misses a frame, another view has one."""
     torch.manual_seed(0)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,17 +31,7 @@ from viewtime.train.watch.report import Report
 from viewtime.train.watch.samples import measure
 from viewtime.weights import read_header
 
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    """accelerate keeps one state per process; each test may want another precision."""
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
-def losses(folder: Path) -> dict[int, float]:
-    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
+from .conftest import losses
 
 
 class KilledError(Exception):

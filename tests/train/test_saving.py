@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,26 +14,14 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from viewtime.errors import UserError
-from viewtime.files import read_jsonl
 from viewtime.train.export import export_checkpoint
 from viewtime.train.loop import Trainer
 from viewtime.train.state import parts, saving
 from viewtime.train.state.checkpoint import checkpoints
 from viewtime.weights import read_header
 
-from .conftest import ROOT, environment, write_config
+from .conftest import ROOT, environment, losses, write_config
 from .test_distributed import free_port
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
-def losses(folder: Path) -> dict[int, float]:
-    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
 
 
 def test_what_is_written_behind_the_training_is_the_state_of_its_step(tiny, tmp_path, monkeypatch):

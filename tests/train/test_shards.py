@@ -9,20 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 
 from viewtime.cameras import regular_orbit
 from viewtime.data.stored import schema
 from viewtime.data.stored.shards import write_shard
 from viewtime.errors import UserError
 from viewtime.train.loop import Trainer
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def latents(value: float) -> dict[str, bytes]:

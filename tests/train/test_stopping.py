@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,16 +20,7 @@ from viewtime.train.state.checkpoint import checkpoints, is_sharded
 from viewtime.train.streams.synthetic import SyntheticStream
 from viewtime.train.watch.validation import Validator
 
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
-def losses(folder: Path) -> dict[int, float]:
-    return {r["step"]: r["loss"] for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r}
+from .conftest import losses
 
 
 class WaitingStream(SyntheticStream):

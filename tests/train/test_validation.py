@@ -6,18 +6,10 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from viewtime.configs.schema.train import TrainCommand
 from viewtime.errors import UserError
 from viewtime.train.loop import Trainer
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def test_held_out_data_that_cannot_be_had_end_a_run_before_it_trains(tiny):
