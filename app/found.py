@@ -32,7 +32,8 @@ class FoundObject:
         frames: uint8 [F, H, W, 3].
         masks: alpha uint8 [F, H, W] as it was found, then after each click.
         how: by what the object was found.
-        doubts: what speaks against the mask, or what of the video is not used.
+        notes: what of the video is used, and how.
+        doubts: what speaks against each mask.
         places: of these frames among the video's.
         read: frames of the video up to the end of what is used, for which `--mask` wants masks.
         asked, fps: most frames, and how many of them a second, as the user wants them.
@@ -42,7 +43,8 @@ class FoundObject:
     frames: np.ndarray
     masks: tuple[np.ndarray, ...]
     how: str
-    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
+    doubts: tuple[tuple[str, ...], ...]
     places: tuple[int, ...]
     read: int
     asked: int
@@ -55,7 +57,9 @@ class FoundObject:
 
     def without_last_click(self) -> FoundObject:
         """As it was before the last click."""
-        return replace(self, masks=self.masks[:-1] if len(self.masks) > 1 else self.masks)
+        if len(self.masks) == 1:
+            return self
+        return replace(self, masks=self.masks[:-1], doubts=self.doubts[:-1])
 
 
 def find(video: Path, frames: int, fps: float | None) -> FoundObject:
@@ -68,9 +72,11 @@ def find(video: Path, frames: int, fps: float | None) -> FoundObject:
     used, rate, places = resample_frames(read.frames, read.fps, fps, frames)
     matte = find_matte(used, PreprocessOptions())
     rest = rest_of(read.whole, len(used), rate) if len(used) == frames else ""
-    notes = (*filter(None, [read.note, rest]), *matte.doubts)
+    notes = tuple(filter(None, [read.note, rest]))
     colours, masks = np.ascontiguousarray(used[..., :3]), (matte.rgba[..., 3],)
-    return FoundObject(video, colours, masks, matte.how, notes, tuple(places), len(read.frames), frames, fps)
+    return FoundObject(
+        video, colours, masks, matte.how, notes, (matte.doubts,), tuple(places), len(read.frames), frames, fps
+    )
 
 
 def corrected(found: FoundObject, click: Click) -> FoundObject:
@@ -80,7 +86,7 @@ def corrected(found: FoundObject, click: Click) -> FoundObject:
         UserError: see `with_click`.
     """
     alpha = with_click(found.frames, found.alpha, click, MattingNetwork())
-    return replace(found, masks=(*found.masks, alpha), doubts=doubts(alpha))
+    return replace(found, masks=(*found.masks, alpha), doubts=(*found.doubts, doubts(alpha)))
 
 
 def run_folder(out: Path, video: Path) -> Path:
@@ -130,3 +136,12 @@ def click_at(found: FoundObject, frame: int, place: tuple[int, int], kind: str) 
     scale = max(height, width) / SHOWN_SIDE
     x, y = min(width - 1, int(place[0] * scale)), min(height - 1, int(place[1] * scale))
     return Click(min(frame, len(found.frames) - 1), x, y, kind)
+
+
+def words_on(state: FoundObject) -> str:
+    """How the object was found, what of the video is used, and every doubt of the mask."""
+    clicks = len(state.masks) - 1
+    how = f"{state.how}, then {clicks} click{'s' if clicks > 1 else ''}" if clicks else state.how
+    height, width = state.frames.shape[1:3]
+    lines = [f"{len(state.frames)} frames of {width} × {height} px; the object was found by {how}"]
+    return "\n\n".join([*lines, *state.notes, *(f"**doubtful:** {doubt}" for doubt in state.doubts[-1])])

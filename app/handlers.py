@@ -16,7 +16,7 @@ from viewtime.errors import UserError, machine_failure
 
 from . import stages
 from .commands import CancelledError, cancel, finished, perform
-from .found import FoundObject, click_at, corrected, find, run_folder, save_masks, shown
+from .found import FoundObject, click_at, corrected, find, run_folder, save_masks, shown, words_on
 from .server import FILES
 
 CLICKS = {"only this is the object": "only", "this belongs to it too": "add", "this is not the object": "remove"}
@@ -143,12 +143,3 @@ def as_message(error: Exception) -> Exception:
         return error
     title = "Stopped" if isinstance(error, CancelledError) else "Error"
     return gr.Error(str(known), duration=None, title=title, print_exception=False)
-
-
-def words_on(state: FoundObject) -> str:
-    """How the object was found, and every doubt."""
-    clicks = len(state.masks) - 1
-    how = f"{state.how}, then {clicks} click{'s' if clicks > 1 else ''}" if clicks else state.how
-    height, width = state.frames.shape[1:3]
-    lines = [f"{len(state.frames)} frames of {width} × {height} px; the object was found by {how}"]
-    return "\n\n".join([*lines, *(f"**doubtful:** {doubt}" for doubt in state.doubts)])

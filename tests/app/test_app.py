@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.app.browser import BROWSER, opened
 from viewtime.app import stages
 from viewtime.app.command import run
 from viewtime.app.commands import CancelledError, Said, cancel, finished, perform
-from viewtime.app.found import FoundObject, click_at, run_folder, save_masks, shown
+from viewtime.app.found import FoundObject, click_at, run_folder, save_masks, shown, words_on
 from viewtime.configs.schema.app import AppConfig
 from viewtime.errors import UserError
 from viewtime.log import log
@@ -175,18 +176,23 @@ def test_a_progress_line_is_rewritten():
 def test_masks_go_to_the_command_only_where_it_would_not_find_them(tmp_path):
     masks = np.zeros((2, 40, 80), np.uint8)
     masks[:, 10:20, 30:50] = 255
-    found = FoundObject(KNIGHT, np.zeros((2, 40, 80, 3), np.uint8), (masks,), "keying", (), (0, 2), 4, 2, None)
+    found = FoundObject(
+        KNIGHT, np.zeros((2, 40, 80, 3), np.uint8), (masks,), "keying", ("a note",), ((),), (0, 2), 4, 2, None
+    )
     run = run_folder(tmp_path, KNIGHT)
     assert re.fullmatch(r"knight-[0-9a-f]{8}", run.name)
     assert save_masks(found, run) is None
-    clicked = FoundObject(KNIGHT, found.frames, (masks, masks // 2), "keying", (), (0, 2), 4, 2, None)
+    clicked = replace(found, masks=(masks, masks // 2), doubts=((), ("it flickers",)))
     saved = save_masks(clicked, run)
     assert np.array_equal(read_masks(saved, 4, (40, 80))[[0, 2]] > 0, masks > 0)
     words = stages.sample_words(KNIGHT, saved, run, stages.GridChoice("mini", 2, steps=1))
     assert words[:3] == ["sample", "--video", str(KNIGHT)]
     assert words[words.index("--mask") + 1] == str(saved)
     assert "--views" not in words
+    assert "a note\n\n**doubtful:** it flickers" in words_on(clicked)
     assert clicked.without_last_click().alpha is masks
+    assert words_on(clicked.without_last_click()) == words_on(found)
+    assert "doubtful" not in words_on(found)
     picture = shown(found, 1)
     assert picture.shape == (360, 720, 3)
     click = click_at(found, 1, (719, 0), "add")
