@@ -53,13 +53,13 @@ def find_weights(name_or_path: str, offline: bool = False) -> Path:
     if path.exists():
         return path
     wanted = published(name_or_path)
-    if wanted is None and path.suffix not in (".safetensors", ".json", ".ckpt"):
+    if wanted is None and (name_or_path.startswith(SCHEME) or path.suffix not in (".safetensors", ".json", ".ckpt")):
         wanted = parse_reference(name_or_path)
     if wanted is not None:
         return fetch(wanted, offline)
     raise UserError(
         f"no such weights: {name_or_path}; give a .safetensors file, one of the names "
-        f"{', '.join([*SHIPPED, *PUBLISHED])}, or hf://OWNER/NAME"
+        f"{', '.join([*SHIPPED, *PUBLISHED])}, or hf://OWNER/NAME@REVISION:FILE.safetensors"
     )
 
 

@@ -20,9 +20,9 @@ CONTENT = np.random.default_rng(0).bytes(3 << 20)
 FETCH = """
 import sys
 from viewtime.errors import UserError
-from viewtime.hub import fetch, parse_reference
+from viewtime.model.weight_names import find_weights
 try:
-    print(fetch(parse_reference(sys.argv[1]), offline="--offline" in sys.argv))
+    print(find_weights(sys.argv[1], offline="--offline" in sys.argv))
 except UserError as error:
     print("UserError:", error)
 """
@@ -75,9 +75,9 @@ def test_downloaded_once_then_from_the_cache_without_a_network(hub, fetched):
     with served(hub) as address:
         path = Path(fetched("owner/tiny", address=address))
         assert path.read_bytes() == CONTENT
-        assert fetched("owner/tiny:tiny.safetensors", address=address) == str(path)
+        assert fetched("hf://owner/tiny:tiny.safetensors", address=address) == str(path)
     assert hub.requests == [("tiny.safetensors", 0)]
-    assert fetched("owner/tiny:tiny.safetensors", "--offline") == str(path)
+    assert fetched("hf://owner/tiny:tiny.safetensors", "--offline") == str(path)
     assert fetched("owner/tiny", HF_HUB_OFFLINE="1") == str(path)
 
 
@@ -86,9 +86,9 @@ def test_a_broken_download_goes_on_where_it_stopped(hub, fetched):
     large = hub.repositories["owner/tiny"]["tiny.safetensors"] = CONTENT * 9
     hub.breaks.add("tiny.safetensors")
     with served(hub) as address:
-        said = fetched("owner/tiny:tiny.safetensors", address=address)
+        said = fetched("hf://owner/tiny:tiny.safetensors", address=address)
         if said.startswith("UserError"):
-            said = fetched("owner/tiny:tiny.safetensors", address=address)
+            said = fetched("hf://owner/tiny:tiny.safetensors", address=address)
     assert Path(said).read_bytes() == large
     starts = [start for _, start in hub.requests]
     assert starts[0] == 0
@@ -98,9 +98,9 @@ def test_a_broken_download_goes_on_where_it_stopped(hub, fetched):
 def test_a_wrong_checksum_is_refused_and_thrown_away(hub, fetched):
     hub.lies.add("tiny.safetensors")
     with served(hub) as address:
-        assert "it is refused" in fetched("owner/tiny:tiny.safetensors", address=address)
+        assert "it is refused" in fetched("hf://owner/tiny:tiny.safetensors", address=address)
         hub.lies.clear()
-        assert Path(fetched("owner/tiny:tiny.safetensors", address=address)).read_bytes() == CONTENT
+        assert Path(fetched("hf://owner/tiny:tiny.safetensors", address=address)).read_bytes() == CONTENT
         pinned = f"owner/tiny:tiny.safetensors#sha256={'0' * 64}"
         assert "000000000000… is right: it is refused" in fetched(pinned, address=address)
 
@@ -108,16 +108,17 @@ def test_a_wrong_checksum_is_refused_and_thrown_away(hub, fetched):
 def test_gated_missing_and_no_network_say_what_to_do(hub, fetched):
     hub.gated.add("owner/tiny")
     with served(hub) as address:
-        said = fetched("owner/tiny:tiny.safetensors", address=address)
+        said = fetched("hf://owner/tiny:tiny.safetensors", address=address)
         assert "are behind a licence: accept it on" in said
         assert "HF_TOKEN" in said
-        assert Path(fetched("owner/tiny:tiny.safetensors", address=address, HF_TOKEN="hf_good")).is_file()
-        assert "no repository owner/none" in fetched("owner/none:a.safetensors", address=address)
-        assert "has no file b.safetensors" in fetched("owner/tiny:b.safetensors", address=address, HF_TOKEN="hf_good")
-    said = fetched("owner/other:a.safetensors")
+        assert Path(fetched("hf://owner/tiny:tiny.safetensors", address=address, HF_TOKEN="hf_good")).is_file()
+        assert "no repository owner/none" in fetched("hf://owner/none:a.safetensors", address=address)
+        said = fetched("hf://owner/tiny:b.safetensors", address=address, HF_TOKEN="hf_good")
+        assert "has no file b.safetensors" in said
+    said = fetched("hf://owner/other:a.safetensors")
     assert "the hub cannot be reached" in said
     assert "give the path of a file" in said
-    assert "offline (--offline or HF_HUB_OFFLINE)" in fetched("owner/other:a.safetensors", "--offline")
+    assert "offline (--offline or HF_HUB_OFFLINE)" in fetched("hf://owner/other:a.safetensors", "--offline")
 
 
 def test_a_pipeline_is_pushed_and_read_back(hub, fetched, tmp_path):
