@@ -35,7 +35,7 @@ class AffineMove:
         shift: of the picture's centre, in half image widths (x right, y down).
         log_zoom: natural logarithm of the magnification.
         turn: radians, clockwise in the image.
-        shear: horizontal shear, in half widths per half height.
+        shear: to the side for every step down, whatever the picture's shape.
     """
 
     shift: tuple[float, float]
