@@ -158,7 +158,8 @@ def _run_tests(path: Path, code: object, tests: list[str]) -> None:
     options, result = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={PATIENCE}"], 0
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for some in (tests[:NEAREST], tests[NEAREST:]):  # the many others are not even collected where those see it
-            result = result or int(pytest.main([*options, *some], plugins=[OnTime()]) if some else 0)
+            if some and not result and time.process_time() < SECONDS:
+                result = int(pytest.main([*options, *some], plugins=[OnTime()]))
     os._exit(result)
 
 
