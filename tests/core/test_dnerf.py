@@ -152,3 +152,23 @@ def test_mixed_alpha_sizes_and_times_are_one_line(tmp_path):
     Image.new("RGBA", (SIZE, 32)).save(tmp_path / "images" / "frame_00002.png")
     with pytest.raises(UserError, match=r"frame_00002.png is 64 × 32 px"):
         open_grid(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "focal"),
+    [
+        ({"fl_x": 80.0}, 80.0),
+        ({"fl_x": 80.0, "fl_y": 70.0}, 70.0),
+        ({"camera_angle_x": 2 * math.atan(0.4)}, SIZE / 2 / 0.4),
+        ({"camera_angle_x": 1.0, "fl_x": 80.0}, 80.0),
+        ({"camera_angle_x": 2 * math.atan(0.4), "fl_y": 70.0}, 70.0),
+        ({"fl_x": 40.0, "w": SIZE / 2, "h": SIZE / 4}, 80.0),  # a focal length in pixels of a picture half as wide
+        ({"fl_x": 80.0, "fl_y": 35.0, "w": SIZE, "h": SIZE / 2}, 70.0),
+    ],
+)
+def test_a_field_of_view_in_every_form_that_files_have(tmp_path, told, focal):
+    write_scene(tmp_path, LENS)
+    record = json.loads((tmp_path / "transforms.json").read_text())
+    record = {key: value for key, value in record.items() if key not in (*LENS, "w", "h")}
+    (tmp_path / "transforms.json").write_text(json.dumps({**record, **told}))
+    assert open_grid(tmp_path).orbit.fov_y == pytest.approx(2 * math.degrees(math.atan(SIZE / 2 / focal)))
