@@ -26,15 +26,15 @@ from viewtime.train.distributed import (
     strategy,
 )
 from viewtime.train.objective.adversarial import Adversary, adversarial_stages
-from viewtime.train.objective.conditioning import apply_conditioning, check_conditioning
-from viewtime.train.objective.drafts import with_drafts
+from viewtime.train.objective.conditioning import check_conditioning
 from viewtime.train.objective.losses import (
     denoising_loss,
     masks_from_stream,
-    noised_batch,
     sample_generator,
     stage_loss,
 )
+from viewtime.train.objective.student import Teacher, check_student
+from viewtime.train.objective.task import make_task
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
 from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
 from viewtime.train.registry import STREAMS, BatchStream, resolve
@@ -61,6 +61,7 @@ class Trainer:
         check_conditioning(config.conditioning)
         for stage in config.stages:
             stage_loss(config, stage)
+        check_student(config)
         config = settle_precision(config)
         self.config, self.folder = config, Path(config.output)
         self.accelerator = make_accelerator(config)
@@ -68,13 +69,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         module = prepare_model(config.model)
         scales = select_parameters(module, config.model.train)
+        dtype, device = reduced_dtype(config), self.accelerator.device
+        self.teacher = Teacher(config, module, device, dtype) if config.student.steps else None
         if strategy(self.accelerator) != "fsdp":
-            module.to(self.accelerator.device)
+            module.to(device)
         if strategy(self.accelerator) == "fsdp":
             name_shards(module)
-        dtype = reduced_dtype(config)
         if dtype is not None and strategy(self.accelerator) in ("deepspeed", "fsdp"):
-            autocast_inside(module, self.accelerator.device, dtype)
+            autocast_inside(module, device, dtype)
         optimizer = build_optimizer(module, config.optimizer, scales)
         self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         check_prepared(self.accelerator, self.model)
@@ -225,20 +227,16 @@ class Trainer:
         accelerator, accumulate = self.accelerator, self.config.optimizer.accumulate
         number = (self.progress.stage_step * accumulate + micro) * accelerator.num_processes + accelerator.process_index
         first = (self.progress.stage << 48) + number * stage.batch_size
-        generators = [sample_generator(self.config.seed, first + i) for i in range(len(batch.x0))]
         torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
-        cond = apply_conditioning(batch.x0, batch.cond, self.config.conditioning, generators)
-        noised = noised_batch(batch.x0, cond.get("known"), loss, generators)
-        if loss.drafted:
-            drafts = [sample_generator(self.config.seed, first + i, purpose=5) for i in range(len(batch.x0))]
-            noised = with_drafts(noised, self.model, cond, loss, drafts)
-        self.report.count_flops(lambda: self.model(noised.x, noised.sigma, cond))
-        denoised = self.model(noised.x, noised.sigma, cond)
-        value, per_sample = denoising_loss(denoised, batch.x0, noised, loss)
+        task = make_task(self.config, batch, loss, first, self.model, self.teacher)
+        noised = task.noised
+        self.report.count_flops(lambda: self.model(noised.x, noised.sigma, task.cond))
+        denoised = self.model(noised.x, noised.sigma, task.cond)
+        value, per_sample = denoising_loss(denoised, task.target, noised, loss)
         if self.adversary is not None and loss.adversarial > 0:
             noises = [sample_generator(self.config.seed, first + i, purpose=4) for i in range(len(batch.x0))]
             share = loss.adversarial * self.adversary.strength(self.progress)
-            judged = (batch.x0, cond, noised.unknown, noises)
+            judged = (batch.x0, task.cond, noised.unknown, noises)
             value, margin = self.adversary.with_pull(value, share, denoised, *judged)
             self.report.margin(margin)
         return value, per_sample, noised.level

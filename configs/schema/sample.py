@@ -75,8 +75,8 @@ class SamplerOptions:
         guidance_high: largest scale.
         guidance_interval: noise levels between which to guide.
         cache: reuse predictions to save network evaluations; see `benchmarks/sampling_speedups.py` for the cost.
-        sigma_max: highest noise level of the EDM ladder.
-        sigma_min: lowest noise level before 0.
+        sigma_max: highest noise level of the EDM ladder; default: 700, or what the weight file says.
+        sigma_min: lowest noise level before 0; default: 0.002, or what the weight file says.
         shift: time shift of the flow schedule; above 1 spends more steps at high noise.
         frame_noise: whether the frames of a view start from the same noise; default: independent, for mini what its
             file says.
@@ -91,8 +91,8 @@ class SamplerOptions:
     guidance_high: float | None = None
     guidance_interval: tuple[float, float] | None = None
     cache: Literal["none", "guidance", "steps"] = "none"
-    sigma_max: float = 700.0
-    sigma_min: float = 0.002
+    sigma_max: float | None = None
+    sigma_min: float | None = None
     shift: float | None = None
     frame_noise: Literal["independent", "shared"] | None = None
     alpha_range: tuple[float, float] | None = None

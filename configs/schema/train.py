@@ -13,6 +13,7 @@ from viewtime.errors import UserError
 
 from .adversarial import CriticSection
 from .loss import LossSection
+from .student import StudentSection
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -323,6 +324,7 @@ class TrainConfig:
     conditioning: ConditioningSection = field(default_factory=ConditioningSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     critic: CriticSection = field(default_factory=CriticSection)
+    student: StudentSection = field(default_factory=StudentSection)
     schedule: ScheduleSection = field(default_factory=ScheduleSection)
     ema: EmaSection = field(default_factory=EmaSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -69,9 +69,16 @@ class SamplerDefaults:
     guidance: GuidanceKind = "none"
     guidance_low: float = 1.0
     guidance_high: float = 2.0
+    sigma_max: float = 700.0
+    sigma_min: float = 0.002
     shift: float = 1.0
     frame_noise: str = "independent"
     alpha_range: tuple[float, float] = (0.0, 1.0)
+
+    def of_file(self, trained: dict[str, Any]) -> SamplerDefaults:
+        """These defaults with what the metadata of a weight file (`trained`) say instead."""
+        told = {item.name: trained[item.name] for item in fields(self) if item.name in trained}
+        return replace(self, **{name: tuple(v) if isinstance(v, list) else v for name, v in told.items()})
 
 
 @dataclass(frozen=True)

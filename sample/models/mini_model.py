@@ -55,12 +55,7 @@ class MiniModel:
             plan_frames=trained.get("plan_frames"),
             elevation=float(trained.get("elevation", 12.0)),
             object_share=float(trained.get("object_share", MINI_OBJECT_SHARE)),
-            sampler=SamplerDefaults(
-                steps=int(trained.get("steps", MINI_STEPS)),
-                shift=float(trained.get("shift", 1.0)),
-                frame_noise=str(trained.get("frame_noise", "independent")),
-                alpha_range=tuple(trained.get("alpha_range", (0.0, 1.0))),
-            ),
+            sampler=SamplerDefaults(steps=MINI_STEPS).of_file(trained),
         )
         self._record = record or {}
 

@@ -18,7 +18,7 @@ from viewtime.model.precision import Dtypes
 from viewtime.model.published.identify import file_config
 from viewtime.model.published.video_config import VideoModelConfig
 from viewtime.model.video_model import VideoModel, load_video_model
-from viewtime.weights import save_weights
+from viewtime.weights import read_header, save_weights
 
 from .grid_model import ModelTraits, Request, SamplerDefaults
 
@@ -64,11 +64,20 @@ class VideoGridModel:
         model: all parts of a published model.
         chunk: frames encoded and decoded at a time.
         offload: keep each part on the CPU while others work.
+        trained: how a model of our own was trained to be sampled; keys of `SamplerDefaults`.
     """
 
-    def __init__(self, model: VideoModel, device: torch.device, chunk: int = 8, offload: bool = False) -> None:
-        self.model, self.chunk, self.offload = model, chunk, offload
-        self.traits = published_traits(model.config)
+    def __init__(
+        self,
+        model: VideoModel,
+        device: torch.device,
+        chunk: int = 8,
+        offload: bool = False,
+        trained: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.chunk, self.offload, self.trained = model, chunk, offload, trained or {}
+        published = published_traits(model.config)
+        self.traits = replace(published, sampler=published.sampler.of_file(self.trained))
         self._device = device
         self._encoded: tuple[Callable, EncodedFrames] | None = None
         self._denoiser = model.denoiser()
@@ -111,9 +120,8 @@ class VideoGridModel:
 
     def save(self, folder: Path) -> Path:
         """One safetensors file in viewtime's own format."""
-        return save_weights(
-            folder / f"{self.traits.name}.safetensors", self.model.state_dict(), file_config(self.model.config)
-        )
+        record = file_config(self.model.config) | ({"trained": self.trained} if self.trained else {})
+        return save_weights(folder / f"{self.traits.name}.safetensors", self.model.state_dict(), record)
 
     def latent_shape(self) -> tuple[int, int, int]:
         """(4, size / 8, size / 8)."""
@@ -181,4 +189,5 @@ def load_video_grid_model(
     model = load_video_model(path, expected, device=place, dtype=dtypes)
     model.eval().requires_grad_(False)
     channels_last(model.network)
-    return VideoGridModel(model, device, chunk, offload)
+    trained = read_header(path)[0].get("trained") if path.is_file() else None
+    return VideoGridModel(model, device, chunk, offload, trained)

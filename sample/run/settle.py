@@ -7,12 +7,12 @@ from typing import Any
 
 from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
 from viewtime.errors import UserError
-from viewtime.sample.models.grid_model import ModelTraits
+from viewtime.sample.models.grid_model import ModelTraits, SamplerDefaults
 from viewtime.sample.plan.plan import Plan, Problem
 from viewtime.sample.plan.plans import make_plan
 from viewtime.sample.solver.guidance import Guidance
 from viewtime.sample.solver.noise import cell_noise
-from viewtime.sample.solver.schedules import make_schedule
+from viewtime.sample.solver.schedules import Schedule, make_schedule
 
 from .runner import Settings
 
@@ -43,35 +43,45 @@ def settle_plan(traits: ModelTraits, novel_views: int, frames: int, given: froze
     return make_plan(kind, problem)
 
 
+def picked(value: Any, fallback: Any) -> Any:
+    """The user's value, or the model's where there is none."""
+    return fallback if value is None else value
+
+
+def settle_guidance(default: SamplerDefaults, options: SamplerOptions) -> Guidance:
+    """The model's guidance with the user's changes."""
+    return Guidance(
+        picked(options.guidance, default.guidance),
+        picked(options.guidance_low, default.guidance_low),
+        picked(options.guidance_high, default.guidance_high),
+        picked(options.guidance_interval, (0.0, float("inf"))),
+    )
+
+
+def settle_schedule(kind: str, default: SamplerDefaults, options: SamplerOptions) -> Schedule:
+    """The model's noise levels with the user's changes; kind: "edm" or "flow"."""
+    return make_schedule(
+        kind,  # type: ignore[arg-type]
+        picked(options.steps, default.steps),
+        sigma_max=picked(options.sigma_max, default.sigma_max),
+        sigma_min=picked(options.sigma_min, default.sigma_min),
+        shift=picked(options.shift, default.shift),
+    )
+
+
 def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed: int) -> Settings:
     """The model's sampler with the user's changes."""
     default = traits.sampler
-
-    def pick(value: Any, fallback: Any) -> Any:
-        return fallback if value is None else value
-
-    guidance = Guidance(
-        pick(options.guidance, default.guidance),
-        pick(options.guidance_low, default.guidance_low),
-        pick(options.guidance_high, default.guidance_high),
-        pick(options.guidance_interval, (0.0, float("inf"))),
-    )
-    schedule = make_schedule(
-        kind,  # type: ignore[arg-type]
-        pick(options.steps, default.steps),
-        sigma_max=options.sigma_max,
-        sigma_min=options.sigma_min,
-        shift=pick(options.shift, default.shift),
-    )
+    guidance, schedule = settle_guidance(default, options), settle_schedule(kind, default, options)
     if options.cache == "guidance" and guidance.kind == "none":
         raise UserError(
             "--sampler.cache guidance needs --sampler.guidance, and there is none; choose --sampler.cache steps"
         )
-    low, high = alpha_range = pick(options.alpha_range, default.alpha_range)
+    low, high = alpha_range = picked(options.alpha_range, default.alpha_range)
     if not 0 <= low < high <= 1:
         raise UserError(f"--sampler.alpha-range {low:g} {high:g}: the first must be below the second, both from 0 to 1")
     if traits.channels != 4 and alpha_range != (0.0, 1.0):
         raise UserError(f"--sampler.alpha-range {low:g} {high:g}: {traits.name} makes no alpha; leave it out")
-    noise = partial(cell_noise, shared=pick(options.frame_noise, default.frame_noise) == "shared")
-    name = pick(options.name, default.name)
+    noise = partial(cell_noise, shared=picked(options.frame_noise, default.frame_noise) == "shared")
+    name = picked(options.name, default.name)
     return Settings(schedule, name, guidance, seed, cache=options.cache, noise=noise, alpha_range=alpha_range)

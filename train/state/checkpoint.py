@@ -22,6 +22,7 @@ from viewtime.json_files import read_json
 from viewtime.log import log
 from viewtime.run_folder import plain
 from viewtime.train.objective.losses import stage_loss
+from viewtime.train.objective.student import student_defaults
 from viewtime.train.prepare import merge_lora
 from viewtime.train.registry import network_of
 from viewtime.train.schedule import Progress
@@ -194,4 +195,4 @@ def weight_record(module: nn.Module, config: TrainConfig, length: float | None, 
     model = getattr(module, "exported_model", None) or {"name": config.model.name, "config": described}
     training = {"steps": progress.step, "samples": progress.samples, "seconds": round(progress.seconds), "ema": length}
     noise = stage_loss(config, config.stages[-1]).frame_noise
-    return {"model": plain(model), "training": training, "trained": {"frame_noise": noise}}
+    return {"model": plain(model), "training": training, "trained": {"frame_noise": noise, **student_defaults(config)}}
