@@ -99,18 +99,19 @@ def held_out_clips(curated: Path, groups: list[str], shown: Conditions, clips: i
     """
     named = {one for group in groups for one in held_out_groups(HELD_OUT)[group]}
     chosen = [asset for asset in list_assets(str(curated)) if asset.id in named]
-    return [frame_grid(sample) for sample in _drawn(chosen, shown, clips)]
+    return [frame_grid(sample) for sample in clips_of(chosen, shown, clips)]
 
 
 def training_clips(curated: Path, shown: Conditions, clips: int) -> list[np.ndarray]:
     """The same of every asset that is in no group: what a retrieval may look into."""
     assets = list_assets(str(curated))
     named = set(held_out_ids(DataConfig(held_out_list=HELD_OUT), assets))
-    drawn = _drawn([asset for asset in assets if asset.id not in named], shown, clips)
+    drawn = clips_of([asset for asset in assets if asset.id not in named], shown, clips)
     return [sample.frames.numpy() for sample in drawn if sample.frames is not None]
 
 
-def _drawn(assets: list[Asset], shown: Conditions, clips: int) -> Iterator[GridSample]:
+def clips_of(assets: list[Asset], shown: Conditions, clips: int) -> Iterator[GridSample]:
+    """`clips` random moving clips of every asset; what cannot be drawn is left out with a warning."""
     for asset in assets:
         rng = generator_for(0, *asset.id.encode())
         for clip in rng.permutation(sorted(asset.clips or ()))[:clips]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +46,16 @@ class StepCost:
 
     Attributes:
         flops: of matrix products, convolutions and attention.
+        forward: those of the forward pass alone.
         traffic: bytes that the operators read and write one by one; fused kernels move less.
+        forward_traffic: those of the forward pass alone.
         kept: bytes of activations that the forward pass keeps for the backward pass.
     """
 
     flops: int
+    forward: int
     traffic: int
+    forward_traffic: int
     kept: int
 
 
@@ -73,9 +78,9 @@ class _Traffic(TorchDispatchMode):
 class _Step(nn.Module):
     """Forward and backward of a denoiser in one call, so that its parameters stay replaced until the end."""
 
-    def __init__(self, denoiser: nn.Module, dtype: torch.dtype | None) -> None:
+    def __init__(self, denoiser: nn.Module, dtype: torch.dtype | None, half_way: Callable[[], None]) -> None:
         super().__init__()
-        self.denoiser, self.dtype = denoiser, dtype
+        self.denoiser, self.dtype, self.half_way = denoiser, dtype, half_way
         self.kept: dict[int, int] = {}
 
     def forward(self, x: Tensor, sigma: Tensor, cond: dict[str, Tensor]) -> None:
@@ -93,6 +98,7 @@ class _Step(nn.Module):
             else:
                 with torch.autocast("cpu", self.dtype):
                     denoised = self.denoiser(x, sigma, cond)
+            self.half_way()
             loss = (denoised.float() - x).square().mean()
         trained = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
         torch.autograd.grad(loss, trained, allow_unused=True)
@@ -116,15 +122,17 @@ def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dty
             return value
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
 
-    step = _Step(denoiser, dtype)
+    flops, traffic = flop_counter(), _Traffic()
+    forward: list[int] = []
+    step = _Step(denoiser, dtype, lambda: forward.extend([flops.get_total_flops(), traffic.bytes]))
     state = {**dict(step.named_parameters()), **dict(step.named_buffers())}
     with mode:
         made = {name: pretended(value).requires_grad_(value.requires_grad) for name, value in state.items()}
         inputs = tree_map(pretended, (batch.x0, sigma, batch.cond))
-        with flop_counter() as flops, _Traffic() as traffic, torch.compiler.set_stance("force_eager"):
+        with flops, traffic, torch.compiler.set_stance("force_eager"):
             try:
                 torch.func.functional_call(step, made, inputs)
             except (DataDependentOutputException, RuntimeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise UserError(f"the step cannot be counted by its shapes alone: {reason}") from error
-    return StepCost(flops.get_total_flops(), traffic.bytes, sum(step.kept.values()))
+    return StepCost(flops.get_total_flops(), forward[0], traffic.bytes, forward[1], sum(step.kept.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import torch
 import yaml
@@ -15,6 +16,7 @@ from viewtime.train.cost import step_cost
 from viewtime.train.distributed import reduced_dtype
 from viewtime.train.loop import open_stream
 from viewtime.train.objective.losses import stage_loss
+from viewtime.train.objective.student import teacher_evaluations
 from viewtime.train.optimizers import build_optimizer, select_parameters
 from viewtime.train.prepare import prepare_model
 from viewtime.train.registry import network_of
@@ -77,8 +79,13 @@ def describe(config: TrainConfig) -> str:
         except UserError as error:
             lines.append(f"  {error}")
             continue
+        taught = teacher_evaluations(config, loss.kind)
+        if taught:
+            more = {"flops": int(taught * cost.forward), "traffic": int(taught * cost.forward_traffic)}
+            cost = replace(cost, flops=cost.flops + more["flops"], traffic=cost.traffic + more["traffic"])
+            lines.append(f"  with {taught:g} evaluations of the teacher:")
         lines += roofline(cost, config.precision, config.optimizer.accumulate, stage.steps)
         lines.append(f"  {cost.kept / 1e9:.3f} GB of activations kept for the backward pass")
-        kept = max(kept, cost.kept)
+        kept = max(kept, cost.kept + (memory["weights"] if taught else 0))  # the teacher's, whole on every process
     lines += ["", "GB of each process by strategy and number of GPUs, with those activations, without workspaces:"]
     return "\n".join(lines + memory_table(counts, kept, config.precision))

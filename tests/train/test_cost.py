@@ -52,8 +52,11 @@ def test_flops_are_those_of_the_sum_by_hand_and_recomputing_adds_its_own():
     cost = step_cost(plain, batch(), torch.ones(B), None)
     # Backward: two products a linear layer but the first, whose input needs no gradient; five of attention's, of two.
     assert cost.flops == 3 * linear - 2 * ROWS * C * WIDTH + attention + attention * 5 // 2
+    assert cost.forward == linear + attention
+    assert 0 < cost.forward_traffic < cost.traffic
     again = step_cost(recomputed, batch(), torch.ones(B), None)
     assert again.flops - cost.flops == 2 * ROWS * DEPTH * WIDTH * WIDTH
+    assert again.forward == cost.forward
     assert again.kept < cost.kept
     hidden = 4 * ROWS * WIDTH
     assert cost.kept >= (2 * DEPTH + 2) * hidden  # both sides of each activation; attention's input and output

@@ -14,9 +14,10 @@ from viewtime.errors import UserError
 from viewtime.sample.models.loading import load_model
 from viewtime.sample.solver.samplers import euler
 from viewtime.sample.solver.schedules import Schedule, make_schedule
+from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
 from viewtime.train.objective.losses import sample_generator
-from viewtime.train.objective.student import Teacher, ladders
+from viewtime.train.objective.student import Teacher, ladders, teacher_evaluations
 
 from .conftest import losses
 
@@ -108,13 +109,13 @@ def test_one_step_along_the_target_arrives_where_the_flow_does(tiny, kind: str, 
 def test_guidance_is_part_of_the_target_and_costs_two_evaluations(tiny):
     student = {"steps": 1, "teacher": {"name": "euler", "steps": 1, **GUIDED}, "unconditional": ["given"]}
     teacher, _, target, _ = lesson(tiny, "flow", student)
-    assert (teacher.module.calls, teacher.evaluations()) == (2, 2)
+    assert (teacher.module.calls, teacher_evaluations(teacher.config, "flow")) == (2, 2)
     # From pure noise, the prediction is the mean: MEAN with the condition, 0 without; the scale runs over the cells.
     scale = torch.linspace(1, 3, 6).view(2, 3).T
     torch.testing.assert_close(target, (MEAN * scale)[None, :, :, None, None, None].expand(SHAPE))
     outside = {**student, "teacher": {**student["teacher"], "guidance_interval": (0.0, 0.9)}}
     teacher, _, target, _ = lesson(tiny, "flow", outside)
-    assert (teacher.module.calls, teacher.evaluations()) == (1, 1)
+    assert (teacher.module.calls, teacher_evaluations(teacher.config, "flow")) == (1, 1)
     torch.testing.assert_close(target, torch.full(SHAPE, MEAN))
 
 
@@ -142,6 +143,12 @@ def test_a_run_goes_on_after_a_stop_with_the_same_teacher_and_its_file_says_how_
     assert again == {step: first[step] for step in again}
     sampler = load_model(str(tmp_path / "run/weights.safetensors"), torch.device("cpu")).traits.sampler
     assert (sampler.steps, sampler.name, sampler.guidance, sampler.shift) == (2, "euler", "none", 0.5)
+
+
+def test_a_dry_run_counts_the_teacher(tiny):
+    student = {"steps": 4, "teacher": {"name": "heun", "steps": 32, **GUIDED}, "unconditional": ["known"]}
+    assert "with 32 evaluations of the teacher" in describe(tiny(student=student))  # 8 steps, 2 branches, 2 slopes
+    assert "of the teacher" not in describe(tiny())
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def student_defaults(config: TrainConfig) -> dict[str, Any]:
     return own | {name: value for name, value in ladder.items() if value is not None}
 
 
+def teacher_evaluations(config: TrainConfig, kind: str) -> float:
+    """Network evaluations of a micro-batch's lesson, the mean over the student's steps; 0 without a student."""
+    if not config.student.steps:
+        return 0.0
+    options = config.student.teacher
+    guidance = settle_guidance(SamplerDefaults(), options)
+    levels = torch.cat([schedule.sigmas[:-1] for schedule in ladders(config, kind)]).tolist()
+    branches = sum(1 + guidance.active(level) for level in levels)
+    return branches * EVALUATIONS_PER_STEP[options.name or "euler"] / config.student.steps
+
+
 class Teacher:
     """The frozen model with its sampler.
 
@@ -119,16 +130,6 @@ class Teacher:
             arrived = self.solver(guided, whole, schedule)
         line = (arrived - last / first * whole) / (1 - last / first)
         return noised, torch.where(noised.unknown[..., None, None, None], line, x0)
-
-    def evaluations(self) -> float:
-        """Network evaluations for one micro-batch, the mean over the student's steps where guidance has an interval."""
-        kind = self.config.loss.kind
-        counts = [
-            EVALUATIONS_PER_STEP[self.config.student.teacher.name or "euler"] * (1 + self.guidance.active(float(sigma)))
-            for schedule in ladders(self.config, kind)
-            for sigma in schedule.sigmas[:-1]
-        ]
-        return sum(counts) / self.config.student.steps
 
 
 class Guided:
