@@ -70,6 +70,8 @@ class SamplerOptions:
     Attributes:
         name: of the method that solves the sampling equation.
         steps: of the schedule; more are slower and finer.
+        levels: noise levels of the steps, falling, in place of the model's own for so many `steps`
+            (`benchmarks/solver_ladder.py` makes them for a denoiser).
         guidance: course of the guidance scale over the cells, between `guidance_low` and `guidance_high`.
         guidance_low: smallest scale of classifier-free guidance.
         guidance_high: largest scale.
@@ -86,6 +88,7 @@ class SamplerOptions:
 
     name: Literal["euler", "heun", "midpoint", "dpmpp-2m"] | None = None
     steps: int | None = None
+    levels: tuple[float, ...] = ()
     guidance: Literal["none", "constant", "linear", "triangle", "trapezoid", "spatio-temporal"] | None = None
     guidance_low: float | None = None
     guidance_high: float | None = None

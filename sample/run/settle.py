@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
+
+import torch
 
 from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
 from viewtime.errors import UserError
@@ -59,7 +62,13 @@ def settle_guidance(default: SamplerDefaults, options: SamplerOptions) -> Guidan
 
 
 def settle_schedule(kind: str, default: SamplerDefaults, options: SamplerOptions) -> Schedule:
-    """The model's noise levels with the user's changes; kind: "edm" or "flow"."""
+    """The model's noise levels with the user's changes; kind: "edm" or "flow".
+
+    Raises:
+        UserError: the user's own levels do not fall to above 0, are above 1 in a flow, or come with a number of steps.
+    """
+    if options.levels:
+        return own_levels(kind, options)
     return make_schedule(
         kind,  # type: ignore[arg-type]
         picked(options.steps, default.steps),
@@ -67,6 +76,18 @@ def settle_schedule(kind: str, default: SamplerDefaults, options: SamplerOptions
         sigma_min=picked(options.sigma_min, default.sigma_min),
         shift=picked(options.shift, default.shift),
     )
+
+
+def own_levels(kind: str, options: SamplerOptions) -> Schedule:
+    """`options.levels` and then 0."""
+    told, levels = " ".join(f"{level:g}" for level in options.levels), options.levels
+    if not all(high > low for high, low in pairwise((*levels, 0.0))):
+        raise UserError(f"--sampler.levels {told}; they must fall, and the last is above 0")
+    if kind == "flow" and levels[0] > 1:
+        raise UserError(f"--sampler.levels {told}; this model's noise levels lie between 0 and 1")
+    if options.steps not in (None, len(levels)):
+        raise UserError(f"--sampler.levels are {len(levels)} and --sampler.steps is {options.steps}; leave one out")
+    return Schedule(kind, torch.tensor([*levels, 0.0]))  # type: ignore[arg-type]
 
 
 def settle_sampler(traits: ModelTraits, kind: str, options: SamplerOptions, seed: int) -> Settings:
