@@ -27,7 +27,8 @@ def build_mixture(config: DataConfig) -> Mixture:
     if config.shards:
         shards = ShardSource(config.shards, **size, kind=config.kind, shuffle_shards=config.shuffle_shards)
         present.append((shards, config.shard_weight))
-    if config.kind == "latents" and (config.assets or config.videos or config.creature_weight):
+    rendered = config.assets or config.videos or config.static_videos or config.creature_weight
+    if config.kind == "latents" and rendered:
         raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
     if config.assets:
         from viewtime.data.live.asset_list import held_out_ids, list_assets, split_assets
@@ -48,6 +49,9 @@ def build_mixture(config: DataConfig) -> Mixture:
         present.append((creatures, config.creature_weight))
     if config.videos:
         present.append((Pseudo4DSource(config.videos, **size, resolution=frame_size), config.video_weight))
+    if config.static_videos:
+        static = Pseudo4DSource(config.static_videos, **size, resolution=frame_size, static=True)
+        present.append((static, config.static_weight))
     return Mixture([source for source, _ in present], [weight for _, weight in present])
 
 

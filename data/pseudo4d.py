@@ -98,12 +98,18 @@ class Pseudo4DSource:
     Args:
         where: folder of video files, searched below it.
         resolution: pixels; side of a square, or (height, width). Pictures of another shape are cut at a random place.
+        static: the camera moves and nothing else does (section 3.1's second group of videos): each view is a frame of
+            the video, at all instants the same, instead of the video under a move of its own.
     """
 
-    name = "videos"
-
     def __init__(
-        self, where: str, views: int, frames: int, resolution: int | tuple[int, int], max_stride: int = 1
+        self,
+        where: str,
+        views: int,
+        frames: int,
+        resolution: int | tuple[int, int],
+        max_stride: int = 1,
+        static: bool = False,
     ) -> None:
         folder = Path(where)
         if not folder.is_dir():
@@ -113,32 +119,39 @@ class Pseudo4DSource:
             raise UserError(f"no video in {where}; looked for {', '.join(SUFFIXES)}")
         self.root, self.views, self.frames = folder, views, frames
         self.size = (resolution, resolution) if isinstance(resolution, int) else resolution
-        self.max_stride = max_stride
+        self.max_stride, self.static = max_stride, static
+        self.name = "static videos" if static else "videos"
 
     def draw(self, consumer: Consumer, position: int, rng: np.random.Generator) -> GridSample:
         """See `data.sources.Source`."""
         path = self.paths[int(rng.integers(len(self.paths)))]
         name = str(path.relative_to(self.root))
-        chosen, decoded, fps = self._read(path, name, rng)
-        stride = int(chosen[1] - chosen[0]) if self.frames > 1 else 1
-        pixels = rearrange(torch.from_numpy(decoded), "f h w c -> f c h w")
-        pixels = cut_frame(rng, pixels, self.size)
-        move, amounts = draw_move(rng), view_amounts(rng, self.views)
+        count = self.views if self.static else self.frames
+        chosen, decoded, fps = self._read(path, name, count, rng)
+        stride = int(chosen[1] - chosen[0]) if count > 1 else 1
+        pixels = cut_frame(rng, rearrange(torch.from_numpy(decoded), "f h w c -> f c h w"), self.size)
+        facts = {"video": name, "first_frame": int(chosen[0])}
+        if self.static:
+            frames = repeat(pixels, "v c h w -> v f c h w", f=self.frames)
+            amounts = torch.linspace(0, 1, self.views) if self.views > 1 else torch.zeros(1)
+        else:
+            move, amounts = draw_move(rng), view_amounts(rng, self.views)
+            frames, facts = warp_views(pixels, move, amounts), {**facts, "move": repr(move)}
+            fps /= stride
         turn = float(rng.choice([-1.0, 1.0])) * 30.0 * amounts[:, None].expand(self.views, self.frames)
         flat = torch.zeros(self.views, self.frames)
         cameras = Cameras(flat, torch.remainder(turn, 360.0), flat + 2.0)
-        facts = {"video": name, "first_frame": int(chosen[0]), "move": repr(move)}
-        frames = warp_views(pixels, move, amounts)
-        fps, caption = fps / stride, read_caption(path)
-        return GridSample(name, self.name, frames, cameras, fps, caption=caption, provenance=facts)
+        return GridSample(name, self.name, frames, cameras, fps, caption=read_caption(path), provenance=facts)
 
-    def _read(self, path: Path, name: str, rng: np.random.Generator) -> tuple[Tensor, np.ndarray, float]:
+    def _read(
+        self, path: Path, name: str, count: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, float]:
         """Frame numbers drawn from a film, the frames [F, H, W, 3], and the film's rate."""
         try:
             film = open_film(path, max_side=4 * max(self.size))
-            if film.count < self.frames:
-                raise UserError(f"{film.count} frames; {self.frames} are drawn from each video")
-            chosen = draw_frames(rng, film.count, self.frames, self.max_stride)
+            if film.count < count:
+                raise UserError(f"{film.count} frames; {count} are drawn from each video")
+            chosen = draw_frames(rng, film.count, count, self.max_stride)
             return chosen, film.frames(chosen), film.fps
         except UserError as error:
             raise CorruptSampleError(f"{name}: {error}") from error

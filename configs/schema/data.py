@@ -52,8 +52,12 @@ class OnTheFly:
     """Smallest vertical field of view drawn for a grid, degrees: of the crop around the object, not of the video."""
     fov_max: float = 33.8
     """Largest field of view drawn."""
-    azimuth: Literal["regular", "random"] = "regular"
-    """Views at equal steps around the object, or anywhere."""
+    azimuth: Literal["regular", "random", "arc"] = "regular"
+    """Views at equal steps around the object; anywhere; or one after another on an arc, to the left or the right."""
+    arc_min: float = 1.0
+    """Of an arc: smallest angle drawn between neighbouring views, degrees, the same between all views of a grid."""
+    arc_max: float = 8.0
+    """Largest angle drawn."""
     fit: Literal["projected", "grow"] = "projected"
     """Camera distance: the smallest that shows the whole object, or SV4D's growing steps."""
     fps: float = 12.0
@@ -78,7 +82,7 @@ class OnTheFly:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The data of a training run: up to four sources mixed by weight, one batch form."""
+    """The data of a training run: up to five sources mixed by weight, one batch form."""
 
     shards: str = ""
     """Folder or glob of training shards (`viewtime encode`)."""
@@ -94,12 +98,17 @@ class DataConfig:
     videos: str = ""
     """Folder of ordinary videos, turned into pseudo-4D grids by 2D camera moves; NAME.txt beside NAME.mp4 is a
     video's caption."""
+    static_videos: str = ""
+    """Folder of videos in which the camera moves and nothing else does: each view of a grid is one of their frames, at
+    all instants the same (4Real-Video's freeze-time videos)."""
     shard_weight: float = 1.0
     """Of the shards; a source is drawn from in proportion to its weight."""
     asset_weight: float = 1.0
     """Of the assets."""
     video_weight: float = 1.0
     """Of the videos."""
+    static_weight: float = 1.0
+    """Of the videos of static scenes."""
     creature_weight: float = 0.0
     """Of random procedural creatures (`data.creatures`), rendered while training; 0 leaves them out."""
     kind: Literal["pixels", "latents"] = "pixels"

@@ -153,6 +153,9 @@ def draw_orbit(rng: np.random.Generator, views: int, frames: int, options: OnThe
     if options.azimuth == "random":
         others = np.sort(rng.uniform(0, 360, size=views - 1))
         azimuth = torch.tensor([0.0, *others.tolist()])[:, None]
+    if options.azimuth == "arc":
+        step = float(rng.choice([-1.0, 1.0])) * float(rng.uniform(options.arc_min, options.arc_max))
+        azimuth = step * torch.arange(views, dtype=torch.float32)[:, None]
     azimuth = torch.remainder(azimuth + start, 360.0).expand(views, frames)
     # One value draws nothing, so that what else is random stays the same.
     one = options.fov_min == options.fov_max

@@ -1,6 +1,7 @@
 """The loader: determinism, exact resume, mixing, damaged samples, on-the-fly and pseudo-4D streams."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from gltf_builder import box_document, write_box, write_glb
 
 from viewtime.configs.schema.data import Augment, DataConfig, OnTheFly
 from viewtime.configs.schema.encode import EncodeConfig
-from viewtime.data.build import build_loader
+from viewtime.data.build import build_loader, build_mixture
 from viewtime.data.live.asset_list import held_out_groups, held_out_ids, list_assets, split_assets
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import AffineMove, Pseudo4DSource, view_amounts, warp_views
@@ -320,6 +321,20 @@ def test_pseudo_4d_view_0_is_the_video_and_time_is_shared(tmp_path):
     assert (sample.cameras.azimuth[0] == 0).all()
     turned = (sample.cameras.azimuth[:, 0] + 180) % 360 - 180
     assert (turned.diff().sign() == turned[-1].sign()).all()
+
+
+def test_a_static_scene_is_seen_from_view_to_view_and_stands_still_in_time(tmp_path):
+    video_of_dots(tmp_path)
+    config = DataConfig(static_videos=str(tmp_path), views=4, frames=3, resolution=48, max_stride=2)
+    (source,) = build_mixture(config).sources
+    sample = source.draw(Consumer(0), 0, generator_for(3))
+    assert (sample.frames.shape, sample.source) == ((4, 3, 3, 48, 48), "static videos")
+    assert torch.equal(sample.frames, sample.frames[:, :1].expand_as(sample.frames))
+    places = [int((view[0, 0].int() - view[0, 1].int()).sum(0).argmax()) for view in sample.frames]
+    assert all(right > left for left, right in pairwise(places))  # views follow the film
+    assert sample.cameras.azimuth[:, 0].unique().numel() == 4
+    with pytest.raises(CorruptSampleError, match="13 are drawn"):
+        Pseudo4DSource(str(tmp_path), 13, 1, 48, static=True).draw(Consumer(0), 0, generator_for(3))
 
 
 def test_affine_moves_are_continuous_and_do_what_they_say():

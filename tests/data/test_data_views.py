@@ -8,8 +8,10 @@ import torch
 from data_samples import coded_frames, coded_sample, moving_cameras
 
 from viewtime.cameras import Cameras
+from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.augment import Augmentation, colour_matrix, mirror, recolour, reverse_time
 from viewtime.data.collate import collate, pixels_for_model, prepare
+from viewtime.data.live.scene_renderer import draw_orbit
 from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.views import draw_frames, draw_subgrid, draw_views, known_cells
 from viewtime.errors import UserError
@@ -225,3 +227,14 @@ def test_random_numbers_depend_on_every_part_of_what_names_them_and_on_its_order
     # Philox seeded by NumPy's SeedSequence, a published stream: a change would break every resumed run.
     reference = np.random.Generator(np.random.Philox(np.random.SeedSequence([5, 2, 7, 1])))
     assert reference.integers(1 << 62, size=4).tolist() == drawn[4]
+
+
+def test_views_on_an_arc_follow_one_another_by_a_few_degrees():
+    steps = []
+    for seed in range(40):
+        cameras = draw_orbit(generator_for(seed), 6, 2, OnTheFly(azimuth="arc", arc_min=2, arc_max=5))
+        turned = (cameras.azimuth.diff(dim=0) + 180) % 360 - 180
+        torch.testing.assert_close(turned, turned[:1, :1].expand_as(turned), rtol=0, atol=1e-3)
+        steps.append(float(turned[0, 0]))
+    assert all(2 <= abs(step) <= 5 for step in steps)
+    assert min(steps) < -3 < 3 < max(steps)

@@ -37,7 +37,8 @@ def test_presets_fit_the_schema_and_build(name):
         options = {**config.data.options, **stage.data}
         if config.data.factory != "synthetic":
             data = build(
-                DataConfig, {key: value for key, value in options.items() if key not in ("factor", "of", "text")}
+                DataConfig,
+                {key: value for key, value in options.items() if key not in ("factor", "noise", "of", "text")},
             )
             assert data.channels == network.config.channels  # type: ignore[union-attr]
             base: BaseConfig = getattr(network.config, "base", network.config)  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from viewtime.model.denoiser import add_noise
 from viewtime.model.four_real.config import BaseConfig, UpsamplerConfig
 from viewtime.model.four_real.upsampler import Upsampler, enlarge, shrink
 from viewtime.model.registry import build_denoiser
+from viewtime.train.streams.small_grids import with_small_grids
 
 BASE = BaseConfig(patch=8, width=32, depth=2, head_dim=16, text_width=0, frame_size=(32, 64), extra_channels=3)
 
@@ -74,3 +75,26 @@ def test_errors_name_the_value():
         model(torch.zeros(1, 1, 1, 3, 32, 64), torch.ones(1, 1, 1), {"small": torch.zeros(1, 1, 1, 3, 4, 4)})
     with pytest.raises(UserError, match="extra_channels 0"):
         UpsamplerConfig(BaseConfig())
+
+
+def test_noise_on_small_grids_is_of_many_levels_and_the_same_after_a_stop():
+    options = {"size": 16, "views": 2, "frames": 2, "channels": 3, "factor": 4, "of": "synthetic"}
+    clean, noisy, again = (
+        with_small_grids({**options, "noise": noise}, batch_size=8, seed=5, rank=0, world=1) for noise in (0, 0.4, 0.4)
+    )
+    batches = [next(stream) for stream in map(iter, (clean, noisy))]
+    truth, small = (batch["cond"]["small"] for batch in batches)
+    assert torch.equal(truth, shrink(batches[0]["x0"], 4))
+    assert torch.equal(batches[0]["x0"], batches[1]["x0"])
+    spread = (small - truth).flatten(1).std(dim=1)
+    assert 0 < float(spread.min()) < 0.15 < 0.25 < float(spread.max()) < 0.45
+    iterator, state = iter(noisy), noisy.state_dict()
+    following = next(iterator)["cond"]["small"]
+    again.load_state_dict(state)
+    assert torch.equal(next(iter(again))["cond"]["small"], following)
+    assert not torch.equal(following - shrink(next(iter(clean))["x0"], 4), small - truth)
+
+
+def test_noise_below_zero_is_refused():
+    with pytest.raises(UserError, match=r"data.options.noise is -0.1"):
+        with_small_grids({"factor": 4, "noise": -0.1, "of": "synthetic"}, batch_size=1, seed=0, rank=0, world=1)

@@ -105,7 +105,8 @@ def test_every_sample_of_a_run_draws_from_numbers_of_its_own(tiny, monkeypatch):
         drawn.setdefault(purpose, []).append(index)
         return sample_generator(seed, index, purpose)
 
-    monkeypatch.setattr("viewtime.train.loop.sample_generator", noted)
+    for place in ("loop", "objective.task"):
+        monkeypatch.setattr(f"viewtime.train.{place}.sample_generator", noted)
     stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 2}]
     Trainer(tiny(
         loss={"drafted": 0.5, "adversarial": 0.5}, critic={"width": 4}, optimizer__accumulate=2, stages=stages

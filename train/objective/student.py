@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from viewtime.configs.schema.loss import LossSection
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.sample.models.grid_model import SamplerDefaults
@@ -28,7 +29,7 @@ from viewtime.sample.solver.guidance import Guidance, combine
 from viewtime.sample.solver.samplers import EVALUATIONS_PER_STEP, get_sampler
 from viewtime.sample.solver.schedules import Schedule
 
-from .losses import Cond, LossSection, Noised, noised_batch, stage_loss
+from .losses import Cond, Noised, noised_batch, stage_loss
 
 Denoise = Callable[[Tensor, Tensor, Cond], Tensor]
 
