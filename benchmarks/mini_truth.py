@@ -25,6 +25,7 @@ from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.sources import Consumer
 from viewtime.grid import FrameGrid
 from viewtime.log import log
+from viewtime.tools.render_objaverse.gltf import load_scene
 
 VIEWS, FRAMES = 9, 12
 HELD_OUT = "heldout/generalist"
@@ -114,7 +115,8 @@ def clips_of(assets: list[Asset], shown: Conditions, clips: int) -> Iterator[Gri
     """`clips` random moving clips of every asset; what cannot be drawn is left out with a warning."""
     for asset in assets:
         rng = generator_for(0, *asset.id.encode())
-        for clip in rng.permutation(sorted(asset.clips or ()))[:clips]:
+        named = asset.clips or [clip.name for clip in load_scene(asset.path).clips if clip.duration >= 1]
+        for clip in rng.permutation(sorted(named))[:clips]:
             one = dataclasses.replace(asset, clips=(str(clip),))
             source = AssetSource([one], VIEWS, shown.frames, shown.size, options=shown.options())
             try:

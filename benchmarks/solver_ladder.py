@@ -4,8 +4,8 @@
     python benchmarks/solver_ladder.py --weights runs/mini-guided/weights.safetensors --assets FOLDER_WITH_GLBS
 
 The error is the root mean square distance of the results, over many starts from the same noise, in shares of their
-standard deviation. The reference takes 400 Heun steps. "made for it" is the ladder of `viewtime.sample.solver.ladder`,
-from one run of 100 Euler steps from other noise than the table's.
+standard deviation. The reference takes 400 Heun steps; a network may want less of everything. "made for it" is the
+ladder of `viewtime.sample.solver.ladder`, from one run of 100 Euler steps from other noise than the table's.
 """
 
 from __future__ import annotations
@@ -114,13 +114,16 @@ def main() -> int:
     parser.add_argument("--weights")
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--solvers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--reference", type=int, default=400, help="Heun steps")
     parser.add_argument("--show", type=int, default=13, help="print the ladder of that many steps")
     options = parser.parse_args()
     if options.weights and not options.assets:
         parser.error("--weights needs --assets, a folder of GLBs to make clips from")
     known = options.weights is not None
     subject = network(options.weights, options.assets, options.guidance) if known else mixture(options.guidance)
-    reference = subject.run("heun", subject.ladder(400))
+    reference = subject.run("heun", subject.ladder(options.reference))
     course = fine_run(subject)
 
     def error(solver: str, levels: Tensor) -> float:
@@ -132,13 +135,13 @@ def main() -> int:
         "made for it": lambda steps, order: made_for(*course, steps, order),
     }
     goal = error("euler", subject.ladder(50))
-    print(f"| solver, ladder | {' | '.join(str(steps) for steps in STEPS)} | evaluations as near as 50 Euler steps |")
-    print("|---|" + "---|" * (len(STEPS) + 1))
-    for solver in SAMPLERS:
+    print(f"| solver, ladder | {' | '.join(map(str, options.steps))} | evaluations as near as 50 Euler steps |")
+    print("|---|" + "---|" * (len(options.steps) + 1))
+    for solver in options.solvers:
         for name, ladder in ladders.items():
-            errors = [error(solver, ladder(steps, 1 if solver == "euler" else 2)) for steps in STEPS]
+            errors = [error(solver, ladder(steps, 1 if solver == "euler" else 2)) for steps in options.steps]
             each = EVALUATIONS_PER_STEP[solver]
-            near = [steps * each for steps, value in zip(STEPS, errors) if value <= goal * 1.0001]
+            near = [steps * each for steps, value in zip(options.steps, errors) if value <= goal * 1.0001]
             cells = [f"{value:.4f}" for value in errors]
             print(f"| {solver}, {name} | {' | '.join(cells)} | {near[0] if near else 'more'} |", flush=True)
     shown = made_for(*course, options.show)[:-1].tolist()
