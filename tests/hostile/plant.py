@@ -13,6 +13,7 @@ import ast
 import contextlib
 import importlib.machinery
 import io
+import linecache
 import os
 import random
 import re
@@ -130,18 +131,20 @@ def run(path: Path, number: int) -> tuple[str, str]:
     before, line = ast.unparse(node)[:90], node.lineno  # type: ignore[attr-defined]
     after = plant(node, kind)
     what = f"{path.relative_to(ROOT)}:{line}: {before}  ->  {after}".replace("\n", " ")
-    faulty = compile(ast.fix_missing_locations(tree), str(path), "exec")
+    text = ast.unparse(ast.fix_missing_locations(tree))
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (int(ENDLESS * SECONDS), resource.RLIM_INFINITY))
-        _run_tests(path, faulty, tests_of(path))
+        _run_tests(path, text, tests_of(path))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     verdict = "endless" if code == -signal.SIGXCPU else "caught" if code else "survived"
     return verdict, what
 
 
-def _run_tests(path: Path, code: object, tests: list[str]) -> None:
+def _run_tests(path: Path, text: str, tests: list[str]) -> None:
+    code = compile(text, str(path), "exec")
+    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))  # Warp compiles from it
     real = importlib.machinery.SourceFileLoader.get_code
 
     def get_code(self: importlib.machinery.SourceFileLoader, name: str) -> object:
