@@ -57,6 +57,8 @@ def parse_overrides(
     for key, value in pairs:
         if key != "config":
             _assign(mapping, key.split("."), yaml_value(value, f"--{key}"), key)
+    if positional and positional not in mapping:
+        raise UserError(f"no {positional}: {prog} {positional.upper()} comes first, then --config NAME and other options")
     return build(schema, mapping, "config")
 
 

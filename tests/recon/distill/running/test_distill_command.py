@@ -290,6 +290,8 @@ def test_an_image_without_alpha_is_refused(tmp_path):
         Reference.read(write_image(tmp_path / "full.png", torch.ones(8, 8, 4)), ReferenceOptions())
 
 
-def test_an_empty_prompt(capsys):
+def test_an_empty_prompt_and_none(capsys):
     assert main(["distill", " ", "--config", "dream-in-4d-debug"]) == 1
     assert "the prompt is empty" in capsys.readouterr().err
+    assert main(["distill", "--config", "dream-in-4d-debug"]) == 2
+    assert "no prompt: viewtime distill PROMPT comes first" in capsys.readouterr().err
