@@ -35,7 +35,7 @@ class StudentSection:
                 "student.teacher.guidance and student.unconditional, the conditions that guidance leaves out, "
                 "are given together or not at all"
             )
-        unused = {"cache": "none", "frame_noise": None, "alpha_range": None}
+        unused = {"cache": "none", "frame_noise": None, "alpha_range": None, "levels": ()}
         for name, default in unused.items():
             if getattr(self.teacher, name) != default:
                 raise UserError(f"student.teacher.{name} has no part in training; leave it out")

@@ -159,6 +159,7 @@ def test_a_dry_run_counts_the_teacher(tiny):
         ({"student": {"steps": 1, "teacher": {"steps": 4, "guidance": "constant"}}}, "together or not at all"),
         ({"student": {"steps": 1, "unconditional": ["known"]}}, "together or not at all"),
         ({"student": {"steps": 1, "teacher": {"steps": 4, "cache": "steps"}}}, "student.teacher.cache"),
+        ({"student": {"steps": 1, "teacher": {"steps": 2, "levels": [1.0, 0.5]}}}, "student.teacher.levels"),
         ({"student": FOUR_OF_32, "conditioning": {"dropout": {"known": 0.1}}}, "empty conditioning.dropout"),
         ({"student": FOUR_OF_32, "loss": {"outline": 0.5}}, "set 0"),
         (
