@@ -58,7 +58,9 @@ def parse_overrides(
         if key != "config":
             _assign(mapping, key.split("."), yaml_value(value, f"--{key}"), key)
     if positional and positional not in mapping:
-        raise UserError(f"no {positional}: {prog} {positional.upper()} comes first, then --config NAME and other options")
+        raise UserError(
+            f"no {positional}: {prog} {positional.upper()} comes first, then --config NAME and other options"
+        )
     return build(schema, mapping, "config")
 
 

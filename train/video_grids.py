@@ -9,19 +9,22 @@ as the authors trained (appendix A.2). Sampling asks for both places of that fra
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from viewtime.configs.load import build
 from viewtime.errors import UserError
+from viewtime.log import log
 from viewtime.model.conditioners.conditioner import NOISE_AUGMENTATION
 from viewtime.model.conditioners.vector import azimuth_angle, embed_vector, polar_angle
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.published.video_config import VideoModelConfig
+from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.unet import VideoUNet
 from viewtime.train.registry import STREAMS, resolve
 
@@ -57,7 +60,10 @@ class VideoGridDenoiser(nn.Module):
 
 
 def video_grid_denoiser(
-    preset: str, start: str | None = None, gradient_checkpointing: bool = False
+    preset: str,
+    start: str | None = None,
+    gradient_checkpointing: bool = False,
+    frame_context: Literal["views", "none", "clip"] | None = None,
 ) -> VideoGridDenoiser:
     """Model "viewtime.train.video_grids:video_grid_denoiser" of a training config.
 
@@ -65,20 +71,37 @@ def video_grid_denoiser(
         preset: sv4d, sv4d2, … or a debug twin.
         start: published or own weights to fine-tune; without, the initialisation (`viewtime init` makes SV4D's own
             start out of SVD-xt and SV3D_p).
+        frame_context: other than the preset's, for SV4D's table 7; layers whose shapes it changes begin anew.
     """
     config = load_model_config(preset)
     if config.family != "sv4d":
         raise UserError(f"{preset} makes no grids; presets that do: sv4d, sv4d2, sv4d2-8views")
     if start is None:
-        return VideoGridDenoiser(config, VideoUNet(config.network, gradient_checkpointing=gradient_checkpointing))
-    from viewtime.model.video_model import load_video_model
+        network = VideoUNet(config.network, gradient_checkpointing=gradient_checkpointing)
+    else:
+        from viewtime.model.video_model import load_video_model
 
-    loaded = load_video_model(
-        start, preset, dtype=torch.float32, parts=("network",), gradient_checkpointing=gradient_checkpointing
-    )
-    network = loaded.network
-    assert isinstance(network, VideoUNet)
-    return VideoGridDenoiser(loaded.config, network)
+        loaded = load_video_model(
+            start, preset, dtype=torch.float32, parts=("network",), gradient_checkpointing=gradient_checkpointing
+        )
+        config, network = loaded.config, loaded.network
+        assert isinstance(network, VideoUNet)
+    if frame_context in (None, config.network.frame_context):
+        return VideoGridDenoiser(config, network)
+    changed = {**asdict(config.network), "frame_context": frame_context}
+    config = replace(config, network=build(UNetConfig, changed, "model.config"))
+    other = VideoUNet(config.network, gradient_checkpointing=gradient_checkpointing)
+    adopt(other, network)
+    return VideoGridDenoiser(config, other)
+
+
+def adopt(network: nn.Module, start: nn.Module) -> None:
+    """Take over every tensor of the same name and shape, and say how many begin anew."""
+    own = network.state_dict()
+    fitting = {name: value for name, value in start.state_dict().items() if own[name].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
+    if len(fitting) < len(own):
+        log.warning("%d of %d tensors have other shapes here and begin anew", len(own) - len(fitting), len(own))
 
 
 class VideoGridStream:

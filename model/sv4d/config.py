@@ -33,5 +33,8 @@ class UNetConfig:
     head_dim: int = 64
     context_dim: int = 1024
     """Width of the image embedding."""
+    frame_context: Literal["views", "none", "clip"] = "views"
+    """What frame attention is told of the first frame (SV4D, table 7): every view's own latent; nothing; or, in place
+    of the views, the image embedding of the input, for which its cross-attention has other shapes."""
     reference_channels: int = 4
     """Channels of the reference views' latents that frame attention is conditioned on."""

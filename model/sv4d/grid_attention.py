@@ -28,7 +28,7 @@ class Context(NamedTuple):
     image_tokens: Tensor
     """Image embedding [B, 1|F, 1|V, 1, context_dim]."""
     reference: Tensor | None
-    """Latents of the reference views [(B V), reference_channels, H, W]; SV4D only."""
+    """Latents of the reference views [(B V), reference_channels, H, W]; None where frames are told something else."""
     image_only: Tensor | None
     """Cells that are still images, bool [B, F, V]."""
 
@@ -56,7 +56,8 @@ class GridAttention(nn.Module):
             self.view_embed = EmbeddingMLP(in_dim, 4 * channels, channels)
             self.view_blend = Blend()
         if self.has_frames:
-            frame_context = config.reference_channels if self.has_views else context_dim
+            of_views = self.has_views and config.frame_context != "clip"
+            frame_context = config.reference_channels if of_views else context_dim
             self.frame = TransformerBlock(channels, frame_context, head_dim, "frame", mlp_in=True, backend=backend)
             self.frame_embed = EmbeddingMLP(channels, 4 * channels, channels)
             if config.separate_blend or not self.has_views:
@@ -95,7 +96,7 @@ class GridAttention(nn.Module):
         index = torch.arange(context.frames, device=tokens.device)
         shift = rearrange(self.frame_embed(sinusoidal(index, self.channels)), "f c -> 1 f 1 1 c")
         if context.reference is None:
-            token = context.image_tokens[:, :1]  # SVD: the whole clip sees the first frame's embedding
+            token = context.image_tokens[:, :1]  # SVD, table 7's "CLIP MV": all see the first frame's embedding
         else:
             resized = F.interpolate(context.reference, size, mode="bilinear", align_corners=False)
             token = rearrange(resized, "(b v) c h w -> b 1 v (h w) c", v=context.views)

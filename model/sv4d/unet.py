@@ -116,8 +116,10 @@ class VideoUNet(nn.Module):
     ) -> Context:
         noise = self.noise_embed(sinusoidal(noise_label, self.config.channels))
         embedding = noise + self.vector_embed(cond["vector"])
-        axes = self.config.axes
-        reference = cond["reference_views"].to(dtype) if axes == "view-frame" else None
+        axes, told = self.config.axes, self.config.frame_context
+        reference = cond["reference_views"].to(dtype) if axes == "view-frame" and told != "clip" else None
+        if reference is not None and told == "none":
+            reference = torch.zeros_like(reference)
         image_only = cond.get("image_only") if axes != "view-frame" else None
         return Context(
             batch=B,

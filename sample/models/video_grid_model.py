@@ -45,7 +45,8 @@ def published_traits(config: VideoModelConfig) -> ModelTraits:
     window: dict[str, Any] = {"window_views": config.views, "window_frames": config.frames, "inside": False}
     if config.polar == "absolute":
         return ModelTraits(
-            **common, **window, plan="sv4d", elevation=10.0, needs_reference=True, object_share=0.917,
+            **common, **window, plan="sv4d", elevation=10.0, object_share=0.917,
+            needs_reference=config.network.frame_context == "views",
             azimuths=tuple(SV3D_STEP * view for view in SV4D_ORBIT),
             sampler=SamplerDefaults("euler", 20, "spatio-temporal", 1.0, 2.0),
         )  # fmt: skip

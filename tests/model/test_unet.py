@@ -12,6 +12,7 @@ from viewtime.errors import UserError
 from viewtime.model.attention import attend
 from viewtime.model.memory_layout import channels_last
 from viewtime.model.sv4d.convolution import convolve
+from viewtime.model.sv4d.grid_attention import GridAttention
 from viewtime.model.sv4d.linear import Linear
 from viewtime.model.sv4d.transformer import SEQUENCES, SelfAttention, TransformerBlock, _sequences, _tokens
 from viewtime.model.sv4d.unet import VideoUNet
@@ -47,6 +48,33 @@ def test_fast_path_equals_reference_in_value_and_gradient(name):
     torch.testing.assert_close(fast_value, slow_value, atol=2e-5, rtol=0)
     for key, gradient in slow.items():
         torch.testing.assert_close(fast[key], gradient, atol=2e-5, rtol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("told", ["none", "clip"])
+def test_frame_attention_without_reference_views(told: str):
+    """SV4D, table 7: they change nothing; in their place all frames see the embedding of the window's first one."""
+    config = replace(NETWORKS["sv4d"], frame_context=told)
+    torch.manual_seed(0)
+    unet = VideoUNet(config)
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    seen = []
+    for module in unet.modules():
+        if isinstance(module, GridAttention):
+            module.frame.register_forward_hook(lambda module, arguments, out: seen.append(arguments[1]))
+    x, noise, cond = inputs(config)
+    value = unet(x, noise, cond)
+    assert torch.equal(value, unet(x, noise, {**cond, "reference_views": cond["reference_views"] + 3}))
+    with_views = VideoUNet(NETWORKS["sv4d"])
+    if told == "none":
+        assert not bool(seen[0].any())
+        with_views.load_state_dict(unet.state_dict())
+        assert not torch.equal(value, with_views(x, noise, cond))
+        blank = {**cond, "reference_views": torch.zeros_like(cond["reference_views"])}
+        assert torch.equal(value, with_views(x, noise, blank))
+    else:
+        assert all(torch.equal(token[0, 0, 0, 0], cond["image_tokens"][0, 0, 0]) for token in seen)
+        assert all(token.shape[1:4] == (1, 1, 1) for token in seen)
 
 
 def test_checkpointing_changes_no_gradient():

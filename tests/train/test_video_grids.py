@@ -8,11 +8,13 @@ from accelerate.state import AcceleratorState
 
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
-from viewtime.model.published.presets import load_model_config
+from viewtime.model.published.presets import build_model_config, load_model_config
 from viewtime.model.video_model import load_video_model
+from viewtime.sample.models.video_grid_model import published_traits
 from viewtime.train.loop import Trainer
 from viewtime.train.streams.synthetic import SyntheticStream
 from viewtime.train.video_grids import video_conditions, video_grid_denoiser, video_grid_stream
+from viewtime.weights import save_weights
 
 
 class LatentStream(SyntheticStream):
@@ -63,6 +65,32 @@ def test_sv4d_debug_learns_a_fixed_batch_and_its_weights_load(tiny, tmp_path, se
     assert all(torch.equal(trained[name], tensor) for name, tensor in average.items())
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> str:
+    """Weights of a fresh debug twin, as a run exports them."""
+    model = video_grid_denoiser("sv4d-debug")
+    tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
+    return str(
+        save_weights(tmp_path_factory.mktemp("start") / "w.safetensors", tensors, {"model": model.exported_model})
+    )
+
+
+@pytest.mark.parametrize("told", ["none", "clip"])
+def test_table_7s_networks_begin_from_sv4ds_start_and_need_no_reference_views(start, told: str):
+    original = load_video_model(start, parts=("network",)).network.state_dict()
+    other = video_grid_denoiser("sv4d-debug", start, frame_context=told)  # type: ignore[arg-type]
+    assert other.exported_model["network"]["frame_context"] == told
+    differ = [name for name, value in other.network.state_dict().items() if value.shape != original[name].shape]
+    assert all("frame.cross_attention" in name for name in differ)
+    assert bool(differ) == (told == "clip")
+    kept = {name: value for name, value in other.network.state_dict().items() if name not in differ}
+    assert all(torch.equal(value, original[name]) for name, value in kept.items())
+    found = build_model_config(other.exported_model, "the weights' metadata")
+    assert found.network.frame_context == told
+    assert not published_traits(found).needs_reference
+    assert published_traits(load_model_config("sv4d-debug")).needs_reference
+
+
 def test_conditions_are_the_input_view_and_the_first_frames():
     config = load_model_config("sv4d-debug")
     batch = LatentStream(1, 0, 0, 1, views=3, frames=2, channels=4, size=8).batch([0])
@@ -73,6 +101,8 @@ def test_conditions_are_the_input_view_and_the_first_frames():
     assert cond["frame_vector"].shape[-1] + cond["camera_vector"].shape[-1] == config.vector_dim
     with pytest.raises(UserError, match="no CLIP embeddings"):
         video_conditions(batch["x0"], {k: v for k, v in batch["cond"].items() if k != "clip"}, config)
+    with pytest.raises(UserError, match="model.config.frame_context"):
+        video_grid_denoiser("sv4d-debug", frame_context="clap")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="makes no grids"):
         video_grid_denoiser("svd-xt-debug")
 
