@@ -101,7 +101,7 @@ def test_conditions_are_the_input_view_and_the_first_frames():
     assert cond["frame_vector"].shape[-1] + cond["camera_vector"].shape[-1] == config.vector_dim
     with pytest.raises(UserError, match="no CLIP embeddings"):
         video_conditions(batch["x0"], {k: v for k, v in batch["cond"].items() if k != "clip"}, config)
-    with pytest.raises(UserError, match="model.config.frame_context"):
+    with pytest.raises(UserError, match=r"model.config.frame_context"):
         video_grid_denoiser("sv4d-debug", frame_context="clap")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="makes no grids"):
         video_grid_denoiser("svd-xt-debug")
