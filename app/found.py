@@ -14,7 +14,8 @@ from scipy import ndimage
 from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.files import atomic_path
 from viewtime.sample.input.clicked import Click, with_click
-from viewtime.sample.input.matte import doubts, find_matte
+from viewtime.sample.input.doubts import doubts
+from viewtime.sample.input.matte import find_matte
 from viewtime.sample.input.matting_network import MattingNetwork
 from viewtime.sample.input.preprocess import resample_frames, rest_of
 from viewtime.sample.input.read import as_video

@@ -60,6 +60,7 @@ def listen(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen()  # whoever opens the address before the server runs waits, and is not refused
     except OSError as error:
         made.close()
         raise UserError(

@@ -35,7 +35,8 @@ class Case:
     goes: float
 
 
-# Nothing of the second set was looked at while the method was made: other assets, other backgrounds.
+# The second set's assets and backgrounds are none of the first; which of network and motion draws an object that both
+# find was chosen with it in sight. Nothing was chosen by the third.
 SETS = {
     "tuned": (
         Case("Gnu", "coffee.png", "pan", 0.75, 0.1), Case("Hyena", "gravel.png", "hand", 0.6, 0.2),
@@ -50,6 +51,12 @@ SETS = {
         Case("Lobster", "motorcycle_right.png", "hand", 0.6, 0.1), Case("Owl", "lights", "rest", 0.6, 0.3),
         Case("Panda", "chelsea.png", "hand", 0.6, 0.3), Case("Tiger", "retina.jpg", "pan", 0.7, 0.1),
         Case("Toucan", "hubble_deep_field.jpg", "hand", 0.35, 0.4), Case("Tapir", "clouds", "rest", 0.8, 0.1),
+    ),
+    "fresh": (
+        Case("Wolf", "coffee.png", "rest", 0.35, 0.15), Case("Kangaroo", "rocket.jpg", "hand", 0.6, 0.2),
+        Case("Zebra2", "gravel.png", "pan", 0.6, 0.15), Case("Puffin", "motorcycle_left.png", "rest", 0.4, 0.2),
+        Case("Yak", "lights", "hand", 0.6, 0.3), Case("Crocodile", "room", "rest", 0.35, 0.3),
+        Case("Boar", "planks", "hand", 0.5, 0.1), Case("Moose", "chelsea.png", "pan", 0.65, 0.3),
     ),
 }  # fmt: skip
 

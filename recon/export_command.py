@@ -31,7 +31,7 @@ from viewtime.recon.interchange.splat_files import write_splat_sequence
 from viewtime.recon.surface.mesh import MovingMesh, extract_mesh
 from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.video import write_webm
-from viewtime.where import find_asset, is_grid
+from viewtime.where import find_asset, find_grid, grids_in, is_asset, is_grid
 
 DEFAULT = MeshOptions()
 FILES = (
@@ -73,8 +73,9 @@ def export_asset(config: ExportConfig) -> list[Path]:
         raise UserError(f"nothing to export: --formats takes {', '.join(get_args(Format))}")
     if config.out is not None and config.out.suffix in FILES:
         raise UserError(f"--out {config.out} is named like a file; it is the folder that --formats go to")
-    if is_grid(config.source):
-        return export_grid(config)
+    of_grids = set(config.formats) <= set(OF_GRIDS) and not is_asset(config.source)
+    if is_grid(config.source) or (of_grids and grids_in(config.source)):
+        return export_grid(dataclasses.replace(config, source=find_grid(config.source)))
     if "colmap" in config.formats:
         raise UserError(f"colmap folders are made of a grid, and {config.source} is none: give the grid's folder")
     config = dataclasses.replace(config, source=find_asset(config.source))

@@ -59,6 +59,8 @@ def make_page(path: Path, page: Path, faces: int) -> Path:
         log.info("showing the grid %s", grids[0])
         return write_grid_page(open_grid(grids[0]), page)
     folder = find_asset(path)
+    if folder != path:
+        log.info("showing the asset %s", folder)
     asset = GaussianAsset.load(folder)
     return write_page(load_mesh(folder) or extract_mesh(asset, faces=faces), page, asset)
 

@@ -13,7 +13,7 @@ from skimage.segmentation import slic, watershed
 from viewtime.errors import UserError
 
 from .connected import labelled
-from .object_track import Predict, looked_at, moved, neighbour_flow, reduced, resized
+from .object_track import Predict, iou, looked_at, moved, neighbour_flow, reduced, resized, seen_again
 from .one_object import SURE, taken_apart
 
 Kind = Literal["only", "add", "remove"]
@@ -25,7 +25,6 @@ MOST_GROWN = 0.5  # of the picture, by patches of one colour
 MOST_REMOVED = 0.6  # of a mask, as one of its separate parts
 ELSEWHERE = 0.25  # of the mask's size: from there on lies what a click does not mean
 CORE = 0.6  # of its greatest depth: what deep in the mask is surely meant to stay
-AGREE = 0.3  # IoU from which what the network sees at the next frame is the same thing
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,9 @@ def with_click(frames: np.ndarray, alpha: np.ndarray, click: Click, predict: Pre
         wide = np.stack([resized(frame.astype(np.float32), (width, height)) for frame in kept]) > SURE
         return np.where(wide, alpha, 0).astype(np.uint8)
     seed = thing_at(frames[click.frame], small[click.frame], click, place, predict)
-    thing = seen_again(frames, followed(seed, click.frame, flow), predict, seed, click.frame)
+    regions = followed(seed, click.frame, flow)
+    looked, _ = seen_again(looked_at(frames, regions, predict), regions)
+    thing = (looked.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return thing if click.kind == "only" else np.maximum(thing, alpha)
 
 
@@ -169,26 +170,3 @@ def followed(seed: np.ndarray, first: int, flow: np.ndarray) -> np.ndarray:
     for index in range(first - 1, -1, -1):
         result[index] = moved(result[index + 1].astype(np.float32), -flow[index]) > SURE
     return result
-
-
-def seen_again(frames: np.ndarray, carried: np.ndarray, predict: Predict, seed: np.ndarray, first: int) -> np.ndarray:
-    """The followed thing as the network sees it from near in each frame, alpha uint8 [F, H, W].
-
-    Where the network sees something else there, the carried region itself stays.
-    """
-    size = (frames.shape[2], frames.shape[1])
-    regions = carried.copy()
-    regions[first] = seed
-    looked = looked_at(frames, regions, predict)
-    result = np.zeros(frames.shape[:3], np.uint8)
-    for index, region in enumerate(regions):
-        wide = resized(region.astype(np.float32), size)
-        close = looked[index]
-        same = iou(resized(close, region.shape[::-1]) > SURE, region) > AGREE
-        result[index] = ((close if same else wide).clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return result
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of bool masks."""
-    return float((a & b).sum() / max(1, (a | b).sum()))

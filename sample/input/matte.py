@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -11,16 +10,15 @@ from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.errors import UserError
 
 from .connected import from_nearest
+from .doubts import cut_off, doubts
 from .matting_network import MattingNetwork
 from .object_track import find_object
 
 SMALLEST_OBJECT = 1e-4  # share of the picture; less is dust or compression noise
 PLAIN_BORDER = 0.6  # share of the border that must have one colour for the background to be keyed
 EVEN = 5 / 255  # a background that nobody painted or rendered plain varies by more than this
+WAY_OUT = "Look at preview.png; give better masks with --mask FILES, or click on the object in `viewtime app`"
 SURE_ALPHA = 242  # from which a pixel's colour is the object's alone
-TOUCHING = 0.01  # share of a side of the picture that the object may lie on
-COVERS_MOST, COVERS_LITTLE = 0.75, 0.002  # shares of the picture
-FLICKERS = 0.5  # IoU of the masks of neighbouring frames
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,19 @@ class Matte:
     Attributes:
         rgba: uint8 [F, H, W, 4], straight alpha.
         how: by what the object was found.
-        doubts: what speaks against the result, one sentence each.
+        doubts: what speaks against the mask, one clause each.
+        way_out: what the user can do about it.
     """
 
     rgba: np.ndarray
     how: str
     doubts: tuple[str, ...] = ()
+    way_out: str = WAY_OUT
+
+    @property
+    def warning(self) -> tuple[str, ...]:
+        """One sentence of all doubts and the way out; none where there is no doubt."""
+        return (f"the mask is doubtful: {'; '.join(self.doubts)}. {self.way_out}",) if self.doubts else ()
 
 
 def has_transparency(frames: np.ndarray) -> bool:
@@ -123,14 +128,14 @@ def keyed(frames: np.ndarray, tolerance: float) -> Matte:
     alpha = key_background(frames, tolerance)
     colour, _ = border_colour(frames)
     how = "keying the plain background #{:02x}{:02x}{:02x} away".format(*(int(c) for c in colour))
-    return Matte(np.concatenate([unmix(frames, alpha, colour), alpha[..., None]], axis=-1), how)
+    return Matte(np.concatenate([unmix(frames, alpha, colour), alpha[..., None]], axis=-1), how, cut_off(alpha))
 
 
 def by_network(frames: np.ndarray, name: str | None) -> Matte:
     """A matting network and what moves; `name` as `find_network` takes it."""
     network = MattingNetwork(name)
-    alpha = find_object(np.ascontiguousarray(frames[..., :3]), network)
-    return Matte(with_alpha(frames, alpha), f"the network {network.name} and its motion", doubts(alpha))
+    alpha, said = find_object(np.ascontiguousarray(frames[..., :3]), network)
+    return Matte(with_alpha(frames, alpha), f"the network {network.name} and its motion", said)
 
 
 def find_matte(frames: np.ndarray, options: PreprocessOptions, mask: np.ndarray | None = None) -> Matte:
@@ -143,46 +148,12 @@ def find_matte(frames: np.ndarray, options: PreprocessOptions, mask: np.ndarray 
         UserError: a background that cannot be keyed, or a network that is not here.
     """
     if mask is not None:
-        return Matte(with_alpha(frames, mask), "the masks given", doubts(mask))
+        return Matte(with_alpha(frames, mask), "the masks given", doubts(mask), "Look at preview.png")
     if options.background == "keep":
         doubt = "the whole picture is taken for the object (--preprocess.background keep): it becomes a flat card"
         return Matte(opaque(frames), "the whole picture", (doubt,))
     if options.background == "auto" and has_transparency(frames):
-        return Matte(frames, "the video's own transparency")
+        return Matte(frames, "the video's own transparency", cut_off(frames[..., 3]))
     if options.background == "key" or (options.background == "auto" and is_plain(frames)):
         return keyed(frames, options.tolerance)
     return by_network(frames, options.network)
-
-
-def doubts(alpha: np.ndarray) -> tuple[str, ...]:
-    """What speaks against a mask, uint8 [F, H, W], each with the share of frames it is true of."""
-    mask = alpha > 127
-    found = mask.any(axis=(1, 2))
-    if not found.any():
-        return ()
-    said = []
-    edges = (mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1])
-    touching = np.any([edge.mean(axis=1) > TOUCHING for edge in edges], axis=0)
-    if touching.any():
-        said.append(
-            f"the object touches the picture's border in {touching.mean():.0%} of the frames: it is cut off there"
-        )
-    share = mask.mean(axis=(1, 2))
-    for wrong, words in ((share > COVERS_MOST, "almost all"), (share < COVERS_LITTLE, "almost nothing")):
-        if wrong.any():
-            said.append(f"the mask covers {words} of the picture in {wrong.mean():.0%} of the frames")
-    jumps = np.array([_overlap(before, now) < FLICKERS for before, now in pairwise(mask)])
-    if jumps.any():
-        said.append(
-            f"the mask flickers: it changes by more than half from frame to frame {jumps.mean():.0%} of the time"
-        )
-    return tuple(said)
-
-
-def _overlap(before: np.ndarray, now: np.ndarray) -> float:
-    """IoU of two masks bool [H, W] laid over each other at their centres: an object that moves does not flicker."""
-    if not before.any() or not now.any():
-        return float(before.any() == now.any())
-    shift = np.argwhere(now).mean(axis=0) - np.argwhere(before).mean(axis=0)
-    there = np.roll(before, np.round(shift).astype(int), axis=(0, 1))
-    return float((there & now).sum() / (there | now).sum())

@@ -17,29 +17,39 @@ from skimage.transform import warp
 
 from viewtime.log import progress
 
+from .doubts import doubts, doubts_of_looks, doubts_of_motion
 from .one_object import SURE, one_object
-from .plate import before_background, without_background
+from .plate import backgrounds, differs, filled, without_background
+from .traveller import lies_before, traveller
 
 TRACK_SIDE = 128  # longer side of the maps on which objects are told apart
 ROOM = 0.4  # of the object's box, added at each side for the second look
+SEEN_AGAIN = 0.4  # IoU of what the network sees from near with what was found, from which it is the same thing
 REACH = 0.4  # how far limbs may reach beyond what was seen from afar, of the object's size
 SAME_COLOUR = 0.12  # a neighbouring frame votes where its warped picture differs by less
 Predict = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [S, S] in [0, 1]
 
 
-def find_object(frames: np.ndarray, predict: Predict) -> np.ndarray:
-    """Alpha uint8 [F, H, W] of the one object of a video, uint8 [F, H, W, 3]."""
+def find_object(frames: np.ndarray, predict: Predict) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Alpha uint8 [F, H, W] of the one object of a video, uint8 [F, H, W, 3], and what speaks against it."""
     small = reduced(frames)
     size = (small.shape[2], small.shape[1])
     coarse = np.stack([resized(predict(frame), size) for frame in progress(frames, "finding the object")])
     flow = neighbour_flow(small)
     camera = camera_maps(flow, coarse)
-    coarse, travels = before_background(coarse, small, camera)
-    kept = one_object(coarse, *own_motion(flow, coarse))
+    differing = np.stack([filled(frame > 1) for frame in differs(small, *backgrounds(small, camera))])
+    motion, behind = own_motion(flow, coarse)
+    kept = one_object(coarse, motion, behind)
+    travelling = traveller(differing, camera, kept, motion)
+    if travelling is not None:
+        coarse = lies_before(coarse, travelling)
+        kept = one_object(coarse, *own_motion(flow, coarse))
     looked = looked_at(frames, kept, predict)
-    if travels:
-        looked = without_background(looked, kept, small, camera)
-    return (steady(looked, small, flow).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    same, again = seen_again(looked, kept)
+    looked = same if travelling is None else without_background(looked, kept, small, camera)
+    alpha = (steady(looked, small, flow).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    said = (*doubts(alpha), *doubts_of_motion(kept, differing, motion), *doubts_of_looks(kept, again))
+    return alpha, said
 
 
 def reduced(frames: np.ndarray) -> np.ndarray:
@@ -68,6 +78,28 @@ def looked_at(frames: np.ndarray, kept: np.ndarray, predict: Predict) -> np.ndar
         near = np.asarray(ndimage.binary_dilation(kept[index], iterations=reach), np.float32)
         looked[index] *= resized(near, (width, height)) > SURE
     return looked
+
+
+def seen_again(looked: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The second look, [F, H, W], but what was found where that sees something else; and where it does not, bool [F].
+
+    Args:
+        looked: as `looked_at` gives it.
+        kept: where the object was found, bool [F, h, w].
+    """
+    height, width = looked.shape[1:3]
+    again = np.ones(len(kept), bool)
+    result = looked.copy()
+    for index, mask in enumerate(kept):
+        again[index] = iou(resized(looked[index], mask.shape[::-1]) > SURE, mask) > SEEN_AGAIN
+        if not again[index]:
+            result[index] = resized(mask.astype(np.float32), (width, height))
+    return result, again
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of bool masks."""
+    return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

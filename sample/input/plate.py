@@ -10,37 +10,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .connected import labelled
-
 OFFSETS = (1, 2, 3, 4, 6, 8, 11, 15)  # frames before and after that make a frame's background
 FEWEST = 4  # of them; with fewer nothing is said of the background
 ITERATIONS = 6  # of the registration
 ROBUST = 0.04  # brightness difference from which a pixel weighs less than half in the registration
-SMALLEST, LARGEST = 0.004, 0.4  # shares of the picture that a traveller covers
-MAIN_PART = 0.5  # of all that differs is the traveller
-SEEN_IN = 0.7  # of the frames it is seen
-LEAVES = 0.75  # of its own size, by which it leaves its place against the background
-MOVER_STANDS_OUT = 0.6  # how much it stands out, though the network may not see it
 LEAST, NOISE = 0.05, 5.0  # colour difference that counts: at least that, and that many times the film's own noise
-
-
-def before_background(coarse: np.ndarray, small: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, bool]:
-    """What stands out and lies before the background, [F, h, w], and whether an object travels in the film.
-
-    Where one travels, what stands out but is a part of the background goes, and what lies before it comes in. Where
-    none does, a body that rests while its arms move, or a camera that goes around what rests, nothing is changed.
-
-    Args:
-        coarse: how much each place stands out, [F, h, w] in [0, 1].
-        small: uint8 [F, h, w, 3].
-        affine: the camera's motion, [F - 1, 2, 3].
-    """
-    differing = differs(small, *backgrounds(small, affine))
-    travellers = np.stack([filled(frame > 1) for frame in differing])
-    if not travels(travellers, affine):
-        return coarse, False
-    near = np.stack([ndimage.binary_dilation(frame, iterations=2) for frame in travellers])
-    return np.maximum(np.where(near, coarse, 0), travellers * MOVER_STANDS_OUT).astype(np.float32), True
 
 
 def filled(differing: np.ndarray) -> np.ndarray:
@@ -48,25 +22,6 @@ def filled(differing: np.ndarray) -> np.ndarray:
     opened = ndimage.binary_opening(differing, np.ones((2, 2), bool))
     closed = ndimage.binary_closing(np.pad(opened, 4), iterations=3)[4:-4, 4:-4]
     return np.asarray(ndimage.binary_fill_holes(closed))
-
-
-def travels(travellers: np.ndarray, affine: np.ndarray) -> bool:
-    """Whether the largest region of each frame, bool [F, h, w], is one object that leaves its place."""
-    places, sizes = [], []
-    for index, frame in enumerate(travellers):
-        labels, count = labelled(frame)
-        areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        if count and areas.max() >= SMALLEST * frame.size and areas.max() >= MAIN_PART * areas.sum():
-            middle = np.argwhere(labels == 1 + int(areas.argmax())).mean(axis=0)
-            first = chained(affine, index, 0)
-            places.append(first[:, :2] @ middle + first[:, 2])
-            sizes.append(float(areas.max()))
-    if len(places) < SEEN_IN * len(travellers):
-        return False
-    if np.median(sizes) > LARGEST * travellers[0].size:
-        return False
-    way = np.linalg.norm(np.ptp(np.stack(places), axis=0))
-    return bool(way > LEAVES * np.sqrt(np.median(sizes)))
 
 
 def without_background(looked: np.ndarray, kept: np.ndarray, small: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -110,12 +110,12 @@ def prepare_video(
         if options.background != "auto" or masks is not None or not _prepared_for_scripts(frames):
             matte = find_matte(frames, options, masks)
             frames, how, sheet = matte.rgba, matte.how, found_sheet(frames, matte.rgba[..., 3])
-            notes += matte.doubts
+            notes += matte.warning
         cells, place = published_crop(frames, size if isinstance(size, int) else size[0], share)
         crops = (Crop(*place),) * len(cells)
         return PreparedVideo(cells, fps, crops, (height, width), tuple(indices), tuple(notes), how, sheet)
     matte = find_matte(frames, options, masks)
-    notes += matte.doubts
+    notes += matte.warning
     boxes = [bounding_box(frame[..., 3]) for frame in matte.rgba]
     seen = [box for box in boxes if box is not None]
     if not seen:

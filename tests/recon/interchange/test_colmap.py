@@ -17,7 +17,7 @@ def exported(tmp_path_factory):
     grid = training_grid(views=5, frames=2, size=48)
     folder = tmp_path_factory.mktemp("grids") / "g"
     grid.save(folder, lossless=True)
-    paths = export_asset(ExportConfig(folder, formats=("colmap", "webm")))
+    paths = export_asset(ExportConfig(folder.parent, formats=("colmap", "webm")))  # as a run folder holds it
     assert [path.name for path in paths] == ["colmap", *[f"view_{view:03d}.webm" for view in range(5)]]
     return grid, folder.with_name("g-export")
 

@@ -8,9 +8,10 @@ from viewtime.configs.schema.sample import PreprocessOptions
 from viewtime.errors import UserError
 from viewtime.images import write_image
 from viewtime.sample.input import matting_network
+from viewtime.sample.input.doubts import doubts, doubts_of_looks, doubts_of_motion
 from viewtime.sample.input.mask_files import read_masks
-from viewtime.sample.input.matte import doubts, find_matte
-from viewtime.sample.input.object_track import find_object, neighbour_flow, own_motion, steady
+from viewtime.sample.input.matte import Matte, find_matte
+from viewtime.sample.input.object_track import find_object, neighbour_flow, own_motion, seen_again, steady
 from viewtime.sample.input.one_object import one_object
 from viewtime.sample.input.preprocess import prepare_video, write_preview
 from viewtime.video import Video, write_video
@@ -47,13 +48,13 @@ def marks_both(picture):
 
 def test_the_shipped_network_finds_a_ball_before_a_texture():
     clip, masks = film(2)
-    alpha = find_object(clip, matting_network.MattingNetwork("u2netp"))
+    alpha, _ = find_object(clip, matting_network.MattingNetwork("u2netp"))
     assert overlap(alpha, masks) > 0.85
 
 
 def test_of_two_objects_the_one_that_moves_against_its_background_is_kept():
     clip, masks = film(4)
-    alpha = find_object(clip, marks_both)
+    alpha, _ = find_object(clip, marks_both)
     assert overlap(alpha, masks) > 0.85
     assert not alpha[:, :50, 100:].any()
 
@@ -117,6 +118,38 @@ def test_doubtful_masks_are_named_with_their_share():
     assert "flickers" in said
     assert "67% of the time" in said
     assert "almost all of the picture in 100%" in " ".join(doubts(np.full((2, 8, 8), 255, np.uint8)))
+
+
+def test_what_moves_and_a_second_look_speak_against_a_mask():
+    saucer, fox = np.zeros((4, 64, 64), bool), np.zeros((4, 64, 64), bool)
+    saucer[:, 10:50, 10:50], fox[:, 30:38, 20:30] = True, True
+    speed = fox * 2.0
+    assert doubts_of_motion(saucer, fox, speed) == ("only 12% of it moves and the rest stays with the background",)
+    assert doubts_of_motion(saucer, fox, np.full(fox.shape, 2.0)) == ()
+    assert doubts_of_motion(fox, fox, speed) == ()
+    beside = np.roll(fox, 30, axis=2)
+    assert doubts_of_motion(fox, beside, speed) == ("what moves lies beside it in 100% of the frames",)
+    again = np.array([True, False, False, True])
+    assert doubts_of_looks(saucer, again) == ("the network sees something else from near in 50% of the frames",)
+    assert doubts_of_looks(saucer, again | True) == ()
+    at_border = np.zeros((2, 40, 40), np.uint8)
+    at_border[:, :20, 10:30] = 255
+    (said,) = prepare_video(Video(np.full((2, 40, 40, 3), 90, np.uint8), 10.0), 32, mask=at_border).notes
+    assert said.startswith("the mask is doubtful: the object touches the picture's border in 100% of the frames")
+    assert "--mask FILES" in Matte(at_border[..., None], "", ("it flickers",)).warning[0]
+    assert Matte(at_border[..., None], "").warning == ()
+
+
+def test_the_second_look_counts_where_it_sees_the_same():
+    kept = np.zeros((2, 16, 16), bool)
+    kept[:, 4:12, 4:12] = True
+    looked = np.zeros((2, 32, 32), np.float32)
+    looked[0, 9:24, 8:24], looked[1, :4, :4] = 0.9, 1.0
+    result, again = seen_again(looked, kept)
+    assert again.tolist() == [True, False]
+    assert np.array_equal(result[0], looked[0])
+    assert result[1, 10:22, 10:22].min() == 1.0
+    assert result[1, :4, :4].max() == 0.0
 
 
 def test_masks_of_every_form_are_the_same(tmp_path):

@@ -6,14 +6,13 @@ from PIL import Image
 from viewtime.sample.input.object_track import camera_maps, neighbour_flow
 from viewtime.sample.input.plate import (
     backgrounds,
-    before_background,
     chained,
     differs,
     filled,
     registered,
-    travels,
     without_background,
 )
+from viewtime.sample.input.traveller import gathered, lies_before, traveller, travels
 
 FRAMES, HEIGHT, WIDTH = 9, 60, 96
 
@@ -35,6 +34,11 @@ def scene(steps, shift=1):
 def panned(shift=1):
     """Where the background lies in the frame before: `shift` px further right."""
     return np.tile(np.array([[1.0, 0, 0], [0, 1.0, shift]]), (FRAMES - 1, 1, 1))
+
+
+def before(frames, shift):
+    """What lies before the background, bool."""
+    return np.stack([filled(frame > 1) for frame in differs(frames, *backgrounds(frames, panned(shift)))])
 
 
 def test_maps_lead_from_frame_to_frame_and_back():
@@ -76,8 +80,7 @@ def test_what_stands_out_and_travels_with_the_background_goes():
     stands_out = masks.astype(np.float32)
     for index in range(FRAMES):
         stands_out[index, 40:55, 60 - index : 76 - index] = 1.0
-    found, object_travels = before_background(stands_out, frames, panned())
-    assert object_travels
+    found = lies_before(stands_out, traveller(before(frames, 1), panned(), stands_out > 0.5, 0.0 * stands_out))
     assert found[:, 42:53].max() < 0.5
     assert found[4][masks[4]].min() > 0.5
     looked = np.maximum(stands_out, 0)
@@ -89,10 +92,25 @@ def test_what_stands_out_and_travels_with_the_background_goes():
 def test_what_stays_in_its_place_is_left_as_it_was():
     for steps, shift in ((0, 1), (0, 0)):
         frames, masks = scene(steps, shift)
-        stands_out = masks.astype(np.float32)
-        found, object_travels = before_background(stands_out, frames, panned(shift))
-        assert not object_travels
-        assert found is stands_out
+        assert traveller(before(frames, shift), panned(shift), masks, 0.0 * masks) is None
+
+
+def test_what_shows_only_its_ends_travels_where_something_else_was_found():
+    ends, thing = np.zeros((FRAMES, HEIGHT, WIDTH), bool), np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    for index in range(FRAMES):
+        left = 10 + 3 * index
+        for part in (0, 8, 16):
+            ends[index, 20:28, left + part : left + part + 4] = True
+    thing[:, 5:55, 40:90] = True
+    assert not travels(ends, panned(0))
+    speed = np.stack([gathered(frame) for frame in ends]) * 3.0
+    found = traveller(ends, panned(0), thing, speed)
+    assert found is not None
+    assert found[3, 22:26, 19:39].all()  # what lies between the ends too
+    assert traveller(ends, panned(0), found, speed) is None
+    assert traveller(ends, panned(0), thing, np.full(ends.shape, 3.0)) is None  # the thing goes along
+    resting = np.broadcast_to(ends[:1], ends.shape)
+    assert traveller(resting, panned(0), thing, speed) is None
 
 
 def test_an_arm_that_swings_does_not_travel():
