@@ -3,9 +3,9 @@
     python benchmarks/few_steps.py --assets FOLDER_WITH_THE_KAYKIT_GLBS \\
         --teacher runs/mini-guided/weights.safetensors --students runs/mini-student/weights.safetensors ...
 
-Random clips of every asset, nine regular views of which view 0 is the input, every method from the same noise. Columns:
-network evaluations for a frame, CPU time as a ratio to the teacher's, PSNR of the novel views to the teacher's on
-white, then each method against the truth.
+Methods are named with their steps, of which the teacher's are guided. Random clips of every asset, nine regular views
+of which view 0 is the input, every method from the same noise. Columns: network evaluations for a frame, CPU time as a
+ratio to the teacher's, PSNR of the novel views to the teacher's on white, then each method against the truth.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ def main() -> int:
         scale = {"guidance": "constant", "guidance_high": options.guidance}
         return SamplerOptions(name="euler", steps=steps, frame_noise="shared", **scale)  # type: ignore[arg-type]
 
-    teacher = measure(f"teacher, {options.steps} guided steps", options.teacher, guided(options.steps), truths)
+    teacher = measure(f"teacher, {options.steps}", options.teacher, guided(options.steps), truths)
     rows = [teacher]
     for steps in sorted(set(students.values()), reverse=True):
-        rows.append(measure(f"teacher, {steps} guided", options.teacher, guided(steps), truths))
+        rows.append(measure(f"teacher, {steps}", options.teacher, guided(steps), truths))
     for weights, steps in students.items():
         rows.append(measure(f"student, {steps}", weights, SamplerOptions(frame_noise="shared"), truths))
     head = ["method", "evaluations", "CPU time", "PSNR to the teacher", *(row.name for row in teacher.summary.rows)]

@@ -152,7 +152,7 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
         views = len(references)
     if config.reference.orbit is not None:
         references = read_reference_views(config.reference.orbit, pipeline.cell(config.size), config.preprocess)
-    return pipeline.prepare(
+    job = pipeline.prepare(
         config.video,
         views=views,
         frames=config.frames,
@@ -167,6 +167,12 @@ def prepare_job(pipeline: Pipeline, config: SampleConfig) -> Job:
         batch_windows=config.memory.batch_windows,
         split_guidance=config.memory.split_guidance,
     )
+    if config.dnerf and not job.cameras_known:
+        raise UserError(
+            f"--dnerf needs cameras, which {pipeline.traits.name} does not see: give --camera.azimuths or "
+            "--camera.trajectory, or leave it out"
+        )
+    return job
 
 
 def _open_store(store: CellStore, config: SampleConfig, job: Job, processes: Processes, stream: Path) -> None:

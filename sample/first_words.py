@@ -26,6 +26,12 @@ def formats(model: GridModel) -> str:
     return ", ".join(f"{dtype} ({', '.join(names)})" if len(found) > 1 else dtype for dtype, names in found.items())
 
 
+UNKNOWN_CAMERAS = (
+    "cameras: unknown, as this model does not see them; --camera.azimuths or --camera.trajectory tell them to "
+    "viewtime reconstruct, evaluate and export"
+)
+
+
 def first_words(
     pipeline: Pipeline, job: Job, weights: str, preview: Path, memory: MemoryOptions | None = None
 ) -> list[str]:
@@ -45,6 +51,7 @@ def first_words(
         f"grid: {problem.views} views (the input and {problem.views - 1} new ones) × {frames} frames "
         f"(of the video {first} to {last}, {fps:g} a second), {size[1]} × {size[0]} px each; "
         f"{len(windows)} window{plural}, {steps} sampling steps",
+        *([] if job.cameras_known else [UNKNOWN_CAMERAS]),
         *filter(None, [estimate(memory or MemoryOptions(), pipeline.traits)]),
         *([f"a long video: --preprocess.fps {fps / 4:g} samples a quarter of its frames"] if long else []),
     ]

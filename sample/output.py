@@ -68,7 +68,7 @@ def _row(job: Job, read: ReadCells, view: int) -> Tensor:
 def _grid(job: Job, read: ReadCells, facts: dict[str, Any], folder: Path, lossless: bool = False) -> Path:
     problem = job.plan.problem
     shape = (problem.views, problem.frames, *read([(0, 0)]).shape[1:])
-    known = (job.known, job.cameras, job.prepared.fps, facts)
+    known = (job.known, job.true_cameras, job.prepared.fps, facts)
     row = lambda view: _row(job, read, view)  # noqa: E731
     return write_grid(folder, shape, row, *known, lossless=lossless)  # type: ignore[arg-type]
 
@@ -93,7 +93,10 @@ def _sheet(job: Job, read: ReadCells, path: Path) -> Path:
     columns = sorted({round(float(c)) for c in torch.linspace(0, problem.frames - 1, SHEET_COLUMNS)})
     cells = [read([(view, frame) for frame in columns]) for view in range(problem.views)]
     azimuth = job.cameras.azimuth
-    labels = ["input", *(f"{float(azimuth[view, 0]):.0f} deg" for view in range(1, problem.views))]
+    places = [
+        f"{float(angle):.0f} deg" if job.cameras_known else f"view {view}" for view, angle in enumerate(azimuth[:, 0])
+    ]
+    labels = ["input", *places[1:]]
     return contact_sheet(
         torch.stack(cells), path, row_labels=labels, column_labels=[f"t = {frame}" for frame in columns]
     )

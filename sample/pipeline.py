@@ -182,7 +182,8 @@ class Pipeline:
         settled = settle_plan(traits, novel, count, frozenset(given), plan)
         settings = settle_sampler(traits, self.model.denoiser.schedule_kind, sampler or SamplerOptions(), seed)
         settings = replace(settings, batch_windows=batch_windows, split_guidance=split_guidance)
-        return Job(prepared, orbit, settled, settings, reference_views)
+        told = cameras is not None or (camera is not None and bool(camera.azimuths or camera.trajectory))
+        return Job(prepared, orbit, settled, settings, traits.sees_cameras or told, reference_views)
 
     def cell(self, size: int | None) -> tuple[int, int]:
         """(height, width) of a cell in pixels for this height, which the model is set to; None leaves the model's own.
@@ -304,7 +305,7 @@ def cell_tensor(cell: np.ndarray) -> Tensor:
 def collect(job: Job, store: CellStore, traits: ModelTraits) -> FrameGrid:
     """The finished grid in memory."""
     rows = [store.row(view) for view in range(job.plan.problem.views)]
-    return FrameGrid(torch.stack(rows), job.known, job.cameras, job.prepared.fps, provenance(job, traits))
+    return FrameGrid(torch.stack(rows), job.known, job.true_cameras, job.prepared.fps, provenance(job, traits))
 
 
 def provenance(job: Job, traits: ModelTraits) -> dict[str, Any]:

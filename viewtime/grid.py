@@ -105,7 +105,10 @@ class FrameGrid:
             UserError: nobody knows them.
         """
         if self.cameras is None:
-            raise UserError("the grid has no cameras; write them into grid.json (elevation, azimuth, distance, fov_y)")
+            raise UserError(
+                "the grid has no cameras; sample it with --camera.azimuths or --camera.trajectory, or write them into "
+                "grid.json (elevation, azimuth, distance, fov_y)"
+            )
         return self.cameras
 
     @property

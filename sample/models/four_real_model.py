@@ -49,6 +49,7 @@ class FourRealModel:
             keep_input=False,
             plan="autoregressive",
             needs_reference=True,
+            sees_cameras=False,
             sampler=SamplerDefaults(steps=STEPS),
         )
 

@@ -93,6 +93,7 @@ class ModelTraits:
         channels: 3 (RGB) or 4 (RGBA) of the decoded cells.
         plan: the plan it was made for.
         plan_frames: frames of a window in that plan; None: `window_frames`.
+        sees_cameras: whether it is told the cameras; where it is not (4real), nobody knows where its views are.
         azimuths, elevation: cameras it was made for, degrees; None where any will do.
         needs_reference: the views of frame 0 must be made or given before anything else (SV4D).
         input_last: see `Problem`.
@@ -109,6 +110,7 @@ class ModelTraits:
     keep_input: bool = True
     plan: str = "joint"
     plan_frames: int | None = None
+    sees_cameras: bool = True
     azimuths: tuple[float, ...] | None = None
     elevation: float = 0.0
     needs_reference: bool = False

@@ -9,7 +9,7 @@ import torch
 from tests.four_real.conftest import stir
 from viewtime.cli import main
 from viewtime.configs.load import load_preset
-from viewtime.configs.schema.sample import PlanOptions, PreprocessOptions, SamplerOptions
+from viewtime.configs.schema.sample import CameraOptions, PlanOptions, PreprocessOptions, SamplerOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.model.denoiser import NetworkDenoiser
@@ -37,6 +37,22 @@ def clip(frames: int, seed: int) -> np.ndarray:
     return (fine.permute(1, 2, 3, 0).numpy() * 255).astype(np.uint8)
 
 
+def test_cameras_are_the_users_or_nobodys(weights):
+    """They are no part of what is sampled; the freeze-time video's place is not made up."""
+    pipeline = Pipeline.from_pretrained(str(weights), device="cpu")
+    references = torch.rand(2, 4, HEIGHT, WIDTH)
+    options = {"views": 2, "preprocess": WHOLE, "reference_views": references}
+    video = clip(3, 1)
+    unknown = pipeline.prepare(video, **options)
+    assert not unknown.cameras_known
+    assert unknown.true_cameras is None
+    told = pipeline.prepare(video, **options, camera=CameraOptions(azimuths=(3.0, 6.0)))
+    assert told.true_cameras is not None
+    assert told.true_cameras.azimuth[:, 0].tolist() == [0.0, 3.0, 6.0]
+    distance = pipeline.prepare(video, **options, camera=CameraOptions(distance=3.0))
+    assert distance.true_cameras is None
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     denoiser = small_denoiser()
@@ -44,7 +60,7 @@ def weights(tmp_path_factory):
     return save_weights(tmp_path_factory.mktemp("w") / "grid.safetensors", denoiser.network.state_dict(), record)
 
 
-def test_command_completes_a_grid_from_two_videos(weights, tmp_path):
+def test_command_completes_a_grid_from_two_videos(weights, tmp_path, capsys):
     """10 frames and 9 rows: more than one window along either axis."""
     video, orbit = clip(10, 1), clip(9, 2)
     orbit[0] = video[0]
@@ -57,6 +73,9 @@ def test_command_completes_a_grid_from_two_videos(weights, tmp_path):
     grid = FrameGrid.load(next((tmp_path / "out").rglob("grid.json")).parent)
     assert grid.shape == (9, 10, 3, HEIGHT, WIDTH)
     assert HEIGHT != WIDTH
+    assert grid.cameras is None  # the model sees none, and nobody has told them
+    assert main(["reconstruct", str(tmp_path / "out")]) == 1
+    assert "the grid has no cameras; sample it with --camera.azimuths" in capsys.readouterr().err
     assert grid.known[0].all()
     assert grid.known[:, 0].all()
     assert grid.known.sum() == 9 + 10 - 1
