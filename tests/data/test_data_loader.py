@@ -400,22 +400,3 @@ def test_the_loader_survives_a_change_of_hash_seed(shards):
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "place", "words"),
-    [
-        ({"workers": -1}, (0, 1), r"data\.workers -1"),
-        ({"workers": 1, "prefetch": 0}, (0, 1), r"data\.prefetch 0"),
-        ({"views": 0}, (0, 1), r"data\.views is 0; must be at least 1"),
-        ({"frames": 0}, (0, 1), r"data\.frames is 0"),
-        ({"batch_size": 0}, (0, 1), r"data\.batch_size is 0"),
-        ({}, (2, 2), "rank 2 of 2 processes; must lie in 0 … 1"),
-        ({}, (-1, 2), "rank -1 of 2 processes"),
-    ],
-)
-def test_sizes_that_make_no_loader_are_refused(shards, options, place, words):
-    mixture = build_loader(small(shards=shards)).mixture
-    assert GridLoader(mixture, small(workers=0, prefetch=0, views=1, frames=1, batch_size=1), 1, 2).slots == 1
-    with pytest.raises(UserError, match=words):
-        GridLoader(mixture, small(**options), *place)
