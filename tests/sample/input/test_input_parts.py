@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from tests.pins import assert_pinned
 from viewtime.errors import UserError
-from viewtime.sample.input import clicked, matte, object_track, one_object, plate
+from viewtime.sample.input import clicked, matte, object_track, one_object, plate, traveller
 from viewtime.sample.input.clicked import Click, with_click
 
 HEIGHT, WIDTH, FRAMES = 60, 80, 7
@@ -96,9 +96,10 @@ def test_the_background_is_found_and_the_object_before_it() -> None:
     assert_pinned("behind", behind, 5e-3)
     assert_pinned("seen in", count, 5e-3)
     assert_pinned("differs", plate.differs(film().small, behind, count), 1e-2)
-    changed, travels = plate.before_background(coarse(), film().small, maps)
-    assert travels
-    assert_pinned("before", changed, 1e-2)
+    differing = np.stack([plate.filled(one) for one in plate.differs(film().small, behind, count) > 1])
+    found = traveller.traveller(differing, maps, np.zeros_like(differing), np.zeros(differing.shape, np.float32))
+    assert found is not None
+    assert_pinned("before", traveller.lies_before(coarse(), found), 1e-2)
     kept = np.stack([object_track.resized(m.astype(np.float32), (72, 54)) > 0.5 for m in film().mask])
     looked = np.stack([redness(frame) for frame in film().frames])
     assert_pinned("without", plate.without_background(looked, kept, film().small, maps), 1e-2)
@@ -130,20 +131,20 @@ def test_who_travels() -> None:
             frames[index, 40 : 40 + second, 5 : 5 + second] = True
         return frames
 
-    assert plate.travels(film_of(2), still)
-    assert plate.travels(film_of(0.8), still)  # 7 pixels: more than three quarters of 8
-    assert not plate.travels(film_of(0.6), still)
-    assert plate.travels(film_of(2, seen=7), still)
-    assert not plate.travels(film_of(2, seen=6), still)
-    assert plate.travels(film_of(2, second=7), still)
-    assert not plate.travels(film_of(2, side=6, second=9), still)  # less than half of what differs
-    assert not plate.travels(film_of(2, side=3), still)  # less than 0.4 % of 3000 pixels
-    assert plate.travels(film_of(2, side=4), still)
-    assert not plate.travels(film_of(1, side=38), still)  # over 40 %
+    assert traveller.travels(film_of(2), still)
+    assert traveller.travels(film_of(0.8), still)  # 7 pixels: more than three quarters of 8
+    assert not traveller.travels(film_of(0.6), still)
+    assert traveller.travels(film_of(2, seen=7), still)
+    assert not traveller.travels(film_of(2, seen=6), still)
+    assert traveller.travels(film_of(2, second=7), still)
+    assert not traveller.travels(film_of(2, side=6, second=9), still)  # less than half of what differs
+    assert not traveller.travels(film_of(2, side=3), still)  # less than 0.4 % of 3000 pixels
+    assert traveller.travels(film_of(2, side=4), still)
+    assert not traveller.travels(film_of(1, side=38), still)  # over 40 %
     walked = film_of(2)
     followed = still.copy()
     followed[:, 1, 2] = -2  # the camera goes with it: a pixel of a frame lies 2 to the left in the frame before
-    assert not plate.travels(walked, followed)
+    assert not traveller.travels(walked, followed)
 
 
 def test_windows_leave_room() -> None:
@@ -171,7 +172,7 @@ def test_a_picture_is_fetched_along_a_field() -> None:
 
 
 def test_the_object_of_the_film() -> None:
-    alpha = object_track.find_object(film().frames, redness)
+    alpha, _ = object_track.find_object(film().frames, redness)
     found = alpha > 127
     assert (found & film().mask).sum() / (found | film().mask).sum() > 0.7
     assert_pinned("alpha", alpha, 1e-2)
