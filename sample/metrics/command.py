@@ -15,6 +15,7 @@ from viewtime.run_folder import RunFolder, start_run
 from viewtime.run_lock import alone_in
 from viewtime.sample.metrics.assets import render_asset
 from viewtime.sample.metrics.clip_score import clip_score, clip_score_summary
+from viewtime.sample.metrics.consistent4d import objects_in, open_pair
 from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
@@ -51,7 +52,7 @@ def _evaluate(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: l
     folder = start_run(config.out, "evaluate", config, config.seed)
     written: list[Path] = []
     if pairs:
-        loaded = ((open_grid(a), open_grid(b), a.name) for a, b in pairs)
+        loaded = ((*open_pair(a, b), name_of(a)) for a, b in pairs)
         written += _score(config, loaded, len(pairs), network, pair_metrics, missing, folder, "evaluate")
     if config.asset:
         rendered = (
@@ -67,7 +68,7 @@ def _evaluate(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: l
 
 
 def expand(paths: list[Path]) -> list[Path]:
-    """Grid folders; a folder that is none itself stands for the grid folders in it, by name.
+    """Grid folders, or objects in Consistent4D's layout; a folder that is none itself stands for those in it.
 
     Raises:
         UserError: a path is missing or holds no grid.
@@ -76,11 +77,17 @@ def expand(paths: list[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"no such grid folder: {path}")
-        inside = grids_in(path)
+        runs = sorted(path.iterdir()) if path.is_dir() else []
+        inside = grids_in(path) or objects_in(path) or [grid for run in runs for grid in grids_in(run)]
         if not inside:
             raise UserError(f"{path} is no grid folder and holds none (no grid.json)")
         grids += inside
     return grids
+
+
+def name_of(path: Path) -> str:
+    """What a grid is called: its folder's name, or that of the run whose `grid` it is."""
+    return path.resolve().parent.name if path.name == "grid" else path.name
 
 
 def match(pred: list[Path], gt: list[Path], intersect: bool = False) -> list[tuple[Path, Path]]:
@@ -89,17 +96,18 @@ def match(pred: list[Path], gt: list[Path], intersect: bool = False) -> list[tup
     Raises:
         UserError: a grid has no partner (and `intersect` is not set), or the lists have unequal lengths.
     """
-    names = {path.name: path for path in gt}
-    by_name = len(names) == len(gt) and len({path.name for path in pred}) == len(pred)
-    common = [path for path in pred if path.name in names]
+    names = {name_of(path): path for path in gt}
+    made = {name_of(path): path for path in pred}
+    by_name = len(names) == len(gt) and len(made) == len(pred)
+    common = [name for name in made if name in names]
     if by_name and common and (len(pred) > 1 or len(gt) > 1):
-        lonely = sorted({path.name for path in pred} ^ set(names))
+        lonely = sorted(made.keys() ^ names.keys())
         if lonely and not intersect:
             shown = ", ".join(lonely[:5]) + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
             raise UserError(f"grids on one side only: {shown}; use --intersect to score the {len(common)} others")
         if lonely:
             log.info("left out, on one side only: %s", ", ".join(lonely))
-        return [(path, names[path.name]) for path in common]
+        return [(made[name], names[name]) for name in common]
     if len(pred) != len(gt):
         raise UserError(f"{len(pred)} predictions and {len(gt)} truths without names in common; give equal lists")
     return list(zip(pred, gt, strict=True))
