@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .one_object import movers
 from .traveller import RESTS, SEEN_IN, SMALLEST, widened
 
 TOUCHING = 0.01  # share of a side of the picture that the object may lie on
@@ -50,21 +51,26 @@ def doubts_of_motion(kept: np.ndarray, differing: np.ndarray, motion: np.ndarray
 
     Args:
         kept: what was found, bool [F, h, w].
-        differing: places before their background, bool [F, h, w].
+        differing: places before their background, bool [F, h, w]; few frames show none.
         motion: pixels that each place moves against the background, [F, h, w].
     """
-    said, near = [], widened(kept)
-    moving = differing.mean(axis=(1, 2)) >= SMALLEST
-    outside = (differing & ~near).sum(axis=(1, 2)) > BESIDE * differing.sum(axis=(1, 2))
-    beside = float((outside & moving).mean())
+    said = []
+    outside = (differing & ~widened(kept)).sum(axis=(1, 2)) > BESIDE * differing.sum(axis=(1, 2))
+    beside = float((outside & _enough(differing)).mean())
     if beside > OFTEN:
         said.append(f"what moves lies beside it in {beside:.0%} of the frames")
-    rest, mover = kept & ~widened(differing), kept & differing
+    mobile = differing if differing.any() else movers(motion)
+    rest, mover = kept & ~widened(mobile), kept & mobile
     share = 1 - rest.sum() / max(1, kept.sum())
-    part = moving.mean() >= SEEN_IN and share < LITTLE and mover.any()
+    part = _enough(mobile).mean() >= SEEN_IN and share < LITTLE and mover.any()
     if part and np.median(motion[rest]) < RESTS * np.median(motion[mover]):
         said.append(f"only {share:.0%} of it moves and the rest stays with the background")
     return tuple(said)
+
+
+def _enough(masks: np.ndarray) -> np.ndarray:
+    """Frames in which a mask is no speck, bool [F]."""
+    return masks.mean(axis=(1, 2)) >= SMALLEST
 
 
 def doubts_of_looks(kept: np.ndarray, again: np.ndarray) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The object in films with a natural background: the shipped network, one object of several, masks that are given."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,6 +59,20 @@ def test_of_two_objects_the_one_that_moves_against_its_background_is_kept():
     alpha, _ = find_object(clip, marks_both)
     assert overlap(alpha, masks) > 0.85
     assert not alpha[:, :50, 100:].any()
+
+
+def test_a_thing_of_which_little_moves_is_called_doubtful_though_frames_are_few():
+    def wall(picture):
+        """A network that marks what the ball is before."""
+        marked = np.zeros((64, 64), np.float32)
+        marked[:, :52] = 1.0
+        return marked if picture.shape[1] == 160 else np.ones_like(marked)
+
+    clip, _ = film(3)
+    _, said = find_object(clip, wall)
+    assert any(re.fullmatch(r"only \d+% of it moves and the rest stays with the background", doubt) for doubt in said)
+    _, said = find_object(clip, marks_both)
+    assert not any("moves" in doubt for doubt in said)
 
 
 def test_motion_is_measured_against_the_background():
