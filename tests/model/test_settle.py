@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tests.pins import assert_pinned
 from viewtime.model.mini.config import MiniConfig
 from viewtime.model.mini.frustum import Frustum, SolidCameras
 from viewtime.model.mini.rays import SLOPE, camera_axes
@@ -48,6 +49,19 @@ def test_mist_becomes_a_pole_where_it_is_densest() -> None:
     assert deep.min() >= 10
     assert deep.max() <= 12
     assert pole_again[:8].max() < 0.1 * OPAQUE
+
+
+def test_of_two_mists_the_denser_one_becomes_the_pole() -> None:
+    alpha = pole()
+    mist = torch.zeros(1, SIDE, SIDE, SIDE)
+    mist[:, 3:5] = alpha[:, None] * OPAQUE / 20
+    mist[:, 11:14] = alpha[:, None] * OPAQUE / 15
+    seen = from_the_side(settle(mist, alpha))[0, :, 5]
+    assert int(seen.argmax()) == 12
+    assert seen[12] > 0.5 * OPAQUE
+    assert seen[3:9].max() < 0.15 * OPAQUE
+    anything = torch.rand(1, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert_pinned("settled", settle(anything, pole(4)), 1e-4)
 
 
 def test_what_is_firm_or_outside_stays() -> None:
