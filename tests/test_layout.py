@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,13 @@ def test_no_room_is_crowded(house):
     for folder in {path.parent for path in (ROOT / house).rglob("*.py")}:
         files = [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".pyc"]
         assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
+
+
+def test_no_two_test_files_are_one_module():
+    """pytest imports a file of a folder without `__init__.py` by its bare name."""
+    files = (ROOT / "tests").rglob("*.py")
+    bare = Counter(path.name for path in files if not (path.parent / "__init__.py").is_file())
+    assert not [name for name, count in bare.items() if count > 1 and name != "conftest.py"]
 
 
 def test_package_list_equals_the_folders():
