@@ -12,6 +12,7 @@ from PIL import Image
 from viewtime.errors import UserError
 from viewtime.image_files import alike, is_file, is_hidden, natural_order, read_animation, read_image
 from viewtime.images import composite, sheet, to_uint8, write_image
+from viewtime.video import read_video, write_video, write_webm
 
 
 def test_values_are_rounded_and_clipped() -> None:
@@ -132,3 +133,16 @@ def test_transparency_of_every_kind_is_kept(tmp_path: Path) -> None:
     assert read_image(tmp_path / "la.png")[0, 0].tolist() == [100, 100, 100, 30]
     assert read_image(tmp_path / "p.png")[0, 0].tolist() == [9, 8, 7, 0]
     assert read_image(tmp_path / "opaque.png")[0, 0].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize("write", [write_video, write_webm])
+def test_films_of_odd_sides_gain_a_row_and_a_column_at_their_end(tmp_path: Path, write) -> None:
+    frames = np.full((3, 33, 47, 4 if write is write_webm else 3), 255, np.uint8)
+    frames[:, :16, :24, :3] = 0
+    film = read_video(write(tmp_path / ("a.webm" if write is write_webm else "a.mp4"), frames, 5.0))
+    assert film.frames.shape[:3] == (3, 34, 48)
+    assert film.fps == pytest.approx(5.0)
+    dark = film.frames[..., 0] < 128
+    assert dark[:, 1:15, 1:23].all()
+    assert not dark[:, 18:].any()
+    assert not dark[:, :, 26:].any()

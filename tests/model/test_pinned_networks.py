@@ -124,8 +124,8 @@ def test_four_real_base() -> None:
     inputs = four_real_inputs(8, 16)
     assert_pinned("base", stirred(base)(*inputs), TOLERANCE)
     x, label, cond = four_real_inputs(8, 24)
-    row = {key: value[:1, :1] if key != "text" else value[:1] for key, value in cond.items()}
-    assert_pinned("base row", base(x[:1, :1], label[:1, :1], row), TOLERANCE)
+    row = {key: value[:, :1] if key != "text" else value for key, value in cond.items()}
+    assert_pinned("base row", base(x[:, :1], label[:, :1], row), TOLERANCE)
     column = {key: value[:, :, :1] for key, value in cond.items() if key != "text"}
     assert_pinned("base column", base(x[:, :, :1], label[:, :, :1], column), TOLERANCE)
 
