@@ -28,5 +28,6 @@ def test_sizes_that_make_no_loader_are_refused(options: dict, place: tuple[int, 
     mixture = Mixture([SimpleNamespace(name="none")], [1.0])  # type: ignore[list-item]
     least = DataConfig(workers=0, prefetch=0, views=1, frames=1, batch_size=1)
     assert GridLoader(mixture, least, 1, 2).slots == 1
+    assert GridLoader(mixture, DataConfig(workers=1, prefetch=1)).slots == 1
     with pytest.raises(UserError, match=words):
         GridLoader(mixture, DataConfig(**options), *place)
