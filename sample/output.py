@@ -92,11 +92,9 @@ def _sheet(job: Job, read: ReadCells, path: Path) -> Path:
     problem = job.plan.problem
     columns = sorted({round(float(c)) for c in torch.linspace(0, problem.frames - 1, SHEET_COLUMNS)})
     cells = [read([(view, frame) for frame in columns]) for view in range(problem.views)]
-    azimuth = job.cameras.azimuth
-    places = [
-        f"{float(angle):.0f} deg" if job.cameras_known else f"view {view}" for view, angle in enumerate(azimuth[:, 0])
-    ]
-    labels = ["input", *places[1:]]
+    angles = job.cameras.azimuth[1:, 0].tolist()
+    places = (f"{angle:.0f} deg" if job.cameras_known else f"view {view}" for view, angle in enumerate(angles, 1))
+    labels = ["input", *places]
     return contact_sheet(
         torch.stack(cells), path, row_labels=labels, column_labels=[f"t = {frame}" for frame in columns]
     )

@@ -11,7 +11,8 @@ from viewtime.sample.output import _diagonal, _sheet
 
 def job(views: int, frames: int) -> SimpleNamespace:
     problem = SimpleNamespace(views=views, frames=frames)
-    return SimpleNamespace(plan=SimpleNamespace(problem=problem), cameras=regular_orbit(views, frames))
+    plan = SimpleNamespace(problem=problem)
+    return SimpleNamespace(plan=plan, cameras=regular_orbit(views, frames), cameras_known=True)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,7 @@ def test_the_sheet_shows_every_view_at_even_instants(tmp_path, monkeypatch):
     assert shown["cells"].tolist() == [columns, [100 + column for column in columns]]
     assert shown["row_labels"] == ["input", "180 deg"]
     assert shown["column_labels"] == [f"t = {column}" for column in columns]
+    unknown = job(3, 2)
+    unknown.cameras_known = False
+    _sheet(unknown, read, tmp_path)
+    assert shown["row_labels"] == ["input", "view 1", "view 2"]
