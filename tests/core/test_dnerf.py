@@ -93,6 +93,13 @@ def test_a_frames_own_intrinsics_go_first_and_scaled_pictures_scale_them(tmp_pat
     )
 
 
+def test_a_file_that_names_no_rate_is_taken_for_twelve_pictures_a_second(tmp_path):
+    write_scene(tmp_path, LENS)
+    assert open_grid(tmp_path).fps == 12
+    write_scene(tmp_path, LENS, fps=24)
+    assert open_grid(tmp_path).fps == 24
+
+
 def test_a_pin_hole_leaves_pictures_alone():
     picture = np.random.default_rng(0).integers(0, 255, (8, 10, 3), dtype=np.uint8)
     assert Lens(10, 8, 20.0, 20.0, 5.0, 4.0).straighten(picture, 20.0) is picture

@@ -13,7 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, machine_failure
 from viewtime.train.export import export_checkpoint
 from viewtime.train.loop import Trainer
 from viewtime.train.state import parts, saving
@@ -65,6 +65,16 @@ def test_a_write_that_fails_behind_the_training_stops_it(tiny, tmp_path, monkeyp
         trainer.run()
     assert trainer.progress.step < 8
     assert not checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_a_full_disk_under_torchs_writer_is_said_as_one(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "shards/__0_0.distcp")
+
+    monkeypatch.setattr(parts.sharded.FileSystemWriter, "write_data", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        parts.write({"t": torch.ones(2)}, tmp_path / "shards", None)
+    assert "the disk is full" in str(machine_failure(raised.value))
 
 
 def test_every_tensor_has_one_writer_where_all_hold_it():

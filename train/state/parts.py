@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as sharded
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.tensor import DTensor
@@ -105,6 +106,15 @@ def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write(tensors: dict[str, Tensor], folder: Path, group: Any) -> None:
-    """Write each process's share into one folder; on the first process it returns when all have written."""
+    """Write each process's share into one folder; on the first process it returns when all have written.
+
+    Raises:
+        Exception: what kept one of the processes from writing, as it was raised there: a full disk, for one.
+    """
     writer = sharded.FileSystemWriter(folder)
-    sharded.save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
+    try:
+        sharded.save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
+    except CheckpointException as error:
+        for failure, _ in error.failures.values():
+            raise failure from error
+        raise
