@@ -95,7 +95,7 @@ def _plain(path: Path) -> bool:
     if path.suffix.lower() == ".gif":
         return False
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 return False
             stream = container.streams.video[0]

@@ -91,7 +91,7 @@ def decode_frames(
         CorruptSampleError: the bytes are no such stream, or a frame is missing.
     """
     try:
-        with av.open(io.BytesIO(payload)) as container:
+        with av.open(io.BytesIO(payload), metadata_errors="replace") as container:
             container.streams.video[0].codec_context.thread_count = 1
             rows = {view: _decode_view(container, view, stored_frames, set(frames)) for view in sorted(set(views))}
     except (av.error.FFmpegError, OSError, IndexError) as error:

@@ -45,7 +45,7 @@ def read_exact(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray
     count, height, width, channels = shape
     frames: list[np.ndarray] = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
                 if (frame.height, frame.width) != (height, width) or len(frames) == count:
                     raise UserError(

@@ -156,7 +156,7 @@ def _read_film(source: Path, max_frames: int | None, max_side: int | None, secon
     failure, hdr, last, stopped = "", False, None, False
     fps, expected, whole = DEFAULT_FPS, 0, 0.0
     try:
-        with av.open(str(source)) as container:
+        with av.open(str(source), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{source} holds no video stream")
             stream = container.streams.video[0]

@@ -320,3 +320,12 @@ def test_a_film_of_larger_pictures_than_any_is_refused_before_one_is_decoded(tmp
     monkeypatch.setattr("viewtime.video.MOST_PIXELS", 32 * 64 - 1)
     with pytest.raises(UserError, match="pixels; at most"):
         read_video(path)
+
+
+def test_words_in_a_films_tags_that_are_no_text_are_nobodys_concern(tmp_path):
+    path = tmp_path / "film.mp4"
+    write_video(path, np.full((6, 32, 32, 3), 90, np.uint8), 10.0)
+    tagged = path.read_bytes()
+    assert tagged.count(b"Lavf") == 1
+    path.write_bytes(tagged.replace(b"Lavf", b"\xe1(vf"))
+    assert len(read_video(path).frames) == 6
