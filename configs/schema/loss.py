@@ -30,8 +30,8 @@ class LossSection:
         known_cells: "clean": known cells are given clean at noise level 0 and carry no loss; "ignored": one noise
             level per sample and loss on every cell (the network takes its condition another way).
         frame_noise: "shared": the frames of a view get the same noise, so that what the noise decides is decided alike
-            (Ge et al. 2023, "Preserve your own correlation", with full correlation). A mini is then sampled so by
-            default; the other models need `--sampler.frame-noise shared`.
+            (Ge et al. 2023, "Preserve your own correlation", with full correlation). The weight file says so and is
+            sampled so by default, but for 4real, which needs `--sampler.frame-noise shared`.
         adversarial: strength of a critic's pull on the prediction, as a share of the squared error's own; see
             `viewtime.train.objective.adversarial`.
         outline: weight of 1 − soft IoU of the alpha channel (Liu et al. 2019, Soft Rasterizer), for flows of RGBA

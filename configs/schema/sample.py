@@ -80,7 +80,7 @@ class SamplerOptions:
         sigma_max: highest noise level of the EDM ladder; default: 700, or what the weight file says.
         sigma_min: lowest noise level before 0; default: 0.002, or what the weight file says.
         shift: time shift of the flow schedule; above 1 spends more steps at high noise.
-        frame_noise: whether the frames of a view start from the same noise; default: independent, for mini what its
+        frame_noise: whether the frames of a view start from the same noise; default: independent, or what the weight
             file says.
         alpha_range: alpha of the result that becomes 0 and 1, for models that make alpha. Few steps predict a mean over
             the shapes that are possible, half transparent wherever they differ; 0.3 0.4 decides it.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from viewtime.cameras import Cameras, regular_orbit
 from viewtime.data.samples import GridSample
 from viewtime.grid import FrameGrid
+from viewtime.video import write_video
 
 
 def coded_frames(views: int, frames: int, size: int = 32, shade: int = 0) -> torch.Tensor:
@@ -52,3 +54,10 @@ def shard_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that `viewtime encode` leaves for readers."""
     names = [*folder.glob("shard-*"), folder / "dataset.json", folder / "plan.json"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+
+
+def video_of_dots(folder: Path, frames: int = 12) -> None:
+    pixels = np.full((frames, 48, 64, 3), 40, np.uint8)
+    for frame in range(frames):
+        pixels[frame, 20:28, 4 + 4 * frame : 12 + 4 * frame] = [250, 60, 60]
+    write_video(folder / "dots.mp4", pixels, 10.0)
