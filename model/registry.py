@@ -52,10 +52,14 @@ def model_entry(name: str) -> ModelEntry:
     return MODELS[name]
 
 
+def config_schema(name: str) -> type:
+    """The config dataclass of a model, by name as in `model_entry`."""
+    return _load(model_entry(name).config)
+
+
 def build_network(name: str, config: dict[str, Any]) -> nn.Module:
     """The network of a model with random weights; `config` overrides the defaults of its config dataclass."""
-    entry = model_entry(name)
-    return _load(entry.network)(build(_load(entry.config), config, where=f"{name} model config"))
+    return _load(model_entry(name).network)(build(config_schema(name), config, where=f"{name} model config"))
 
 
 def build_denoiser(name: str, config: dict[str, Any], in_channels: int | None = None) -> NetworkDenoiser:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from viewtime.cameras import Cameras
+from viewtime.configs.earlier import with_defaults
 from viewtime.configs.load import build
 from viewtime.configs.schema.captioned import CaptionedAsset, CaptionedOptions, CaptionedSet
 from viewtime.data.samples import generator_for
@@ -28,6 +28,7 @@ from viewtime.render_objaverse.framing import normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import load_scene
 from viewtime.render_objaverse.pose import pose_scene
+from viewtime.run_folder import plain
 
 RING = 4
 LUMINANCE = np.array([0.3, 0.59, 0.11], np.float32)
@@ -67,6 +68,11 @@ def render_item(
     return images.transpose(0, 1, 4, 2, 3)
 
 
+def _drawn(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a set's config decides the pictures in its folder."""
+    return {key: value for key, value in config.items() if key not in ("shapes", "motion_dropped", "colours")}
+
+
 def render_captioned(config: CaptionedSet, assets: str | Path, folder: str | Path) -> Path:
     """Render what is not there yet: KIND.MOTION.npy, and words.json once all are there.
 
@@ -76,11 +82,10 @@ def render_captioned(config: CaptionedSet, assets: str | Path, folder: str | Pat
     assets, folder = Path(assets), Path(folder)
     if missing := [a.file for a in config.assets.values() if not (assets / a.file).is_file()]:
         raise UserError(f"captioned grids need {', '.join(missing)} in {assets}")
-    drawn = {name: value for name, value in json.loads(json.dumps(asdict(config))).items()
-             if name not in ("shapes", "motion_dropped", "colours")}  # fmt: skip
+    drawn = _drawn(plain(config))
     record = folder / "words.json"
     if record.is_file():
-        if read_json(record, dict) != drawn:
+        if _drawn(with_defaults(CaptionedSet, read_json(record, dict))) != drawn:
             raise UserError(f"{folder} holds captioned grids of another config; remove it or name another folder")
         return folder
     items = [(kind, word, clip) for kind, a in config.assets.items() for word, clip in a.motions.items()]

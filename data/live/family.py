@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from viewtime.cameras import Cameras, regular_orbit
+from viewtime.configs.earlier import with_defaults
 from viewtime.configs.schema.family import FamilyAsset, FamilyConfig
 from viewtime.data.samples import generator_for
 from viewtime.errors import UserError
@@ -24,6 +25,7 @@ from viewtime.render_objaverse.framing import camera_distance, normalise
 from viewtime.render_objaverse.gl import GLRenderer
 from viewtime.render_objaverse.gltf import Scene, load_scene
 from viewtime.render_objaverse.pose import pose_scene
+from viewtime.run_folder import plain
 
 from .recombine import quaternion_product, random_turn, recombine, turned
 
@@ -202,7 +204,7 @@ def render_family(config: FamilyConfig, assets: str | Path, folder: str | Path) 
         raise UserError(f"the family needs {', '.join(missing)} in {assets}; see configs/families for where it is from")
     recorded = folder / "family.json"
     complete = recorded.is_file()
-    if complete and read_json(recorded, dict) != json.loads(json.dumps(asdict(config))):
+    if complete and with_defaults(FamilyConfig, read_json(recorded, dict)) != plain(config):
         raise UserError(f"{folder} holds a family of another config; remove it or name another folder")
     scenes = {asset.file: load_scene(assets / asset.file) for asset in config.assets}
     items = family_items(config, scenes)

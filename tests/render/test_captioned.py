@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,10 @@ def test_shades_of_a_colour():
 def test_what_does_not_fit_is_refused(folder, tmp_path):
     again = render_captioned(replace(SMALL, shapes=[[1, 1]], colours={}), tmp_path, folder)
     assert again == folder, "what the files hold is the same"
+    older = json.loads((folder / "words.json").read_text())
+    del older["distance"], older["assets"]["ball"]["worn"]
+    (folder / "words.json").write_text(json.dumps(older))
+    assert render_captioned(SMALL, tmp_path, folder) == folder, "what an older version left out is at its default"
     with pytest.raises(UserError, match="holds captioned grids of another config"):
         render_captioned(replace(SMALL, rings=2), tmp_path, folder)
     with pytest.raises(UserError, match=r"words lacks blue"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,6 +210,12 @@ def test_pictures_of_another_version_are_refused(tmp_path: Path) -> None:
     figure().write(tmp_path / "figure.glb")
     folder = render_family(CONFIG, tmp_path, tmp_path / "out")
     assert render_family(CONFIG, tmp_path, folder) == folder
+    older = json.loads((folder / "family.json").read_text())
+    del older["plain_looks"]  # a field that came later counts as its default
+    (folder / "family.json").write_text(json.dumps(older))
+    assert render_family(CONFIG, tmp_path, folder) == folder
+    with pytest.raises(UserError, match="holds a family of another config"):
+        render_family(replace(CONFIG, plain_looks=0.5), tmp_path, folder)
     first = folder / "figure.walk.0.npy"
     grid = np.load(first)
     np.save(first, np.roll(grid, 1, axis=-1))

@@ -127,6 +127,13 @@ def test_good_still_and_damaged_assets_in_one_run_and_again(tmp_path: Path) -> N
     assert tree(out) == before
     with pytest.raises(UserError, match="other settings \\(size differ"):
         run(config(source, out, size=40))
+    # An older version's settings lack the options that came since: these were at their defaults.
+    older = json.loads((out / "settings.json").read_text())
+    del older["settings"]["clips_per_asset"], older["settings"]["quality"]["device"]
+    (out / "settings.json").write_text(json.dumps(older | {"sha256": "of what it knew"}))
+    run(config(source, out))
+    with pytest.raises(UserError, match="other settings \\(clips_per_asset differ"):
+        run(config(source, out, clips_per_asset=1))
 
 
 def test_kill_in_the_middle_and_again_equals_an_undisturbed_run(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.grid import FrameGrid
+from viewtime.run_folder import plain
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
 from viewtime.sample.models.mini_model import decode_cells
 from viewtime.sample.pipeline import Pipeline
@@ -26,6 +27,7 @@ from viewtime.train.dry_run import describe
 from viewtime.train.loop import Trainer
 from viewtime.train.registry import build_model
 from viewtime.train.state.checkpoint import checkpoints
+from viewtime.train.state.same_config import check_config
 from viewtime.train.streams.synthetic import SyntheticStream
 from viewtime.train.watch.report import Report
 from viewtime.train.watch.samples import measure
@@ -120,6 +122,25 @@ def test_a_changed_config_is_refused_with_the_difference(tiny):
         Trainer(changed).run()
     allowed = dataclasses.replace(changed, allow_config_change=True)
     assert allowed.stages[0].steps == 10
+
+
+def test_fields_that_came_with_an_upgrade_count_as_their_defaults(tiny, tmp_path):
+    """The record as an older version wrote it: without a section, a stage's field, and one of the loss."""
+    stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 8}]
+    Trainer(tiny(stages=stages)).run()
+    (*_, last) = checkpoints(tmp_path / "run" / "checkpoints")
+    record = json.loads((last / "run.json").read_text())
+    del record["config"]["student"], record["config"]["stages"][0]["loss"], record["config"]["loss"]["frame_noise"]
+    (last / "run.json").write_text(json.dumps(record))
+    named = {"size": 16, "width": 32, "depth": 2, "head_dim": 16, "stem_widths": [8, 16], "channels": 4}
+    assert Trainer(tiny(model__config=named)).run().step == 8
+    for changes, difference in (
+        ({"student": {"steps": 2}}, r"student\.steps: 0 -> 2"),
+        ({"loss": {"frame_noise": "shared"}}, r"loss\.frame_noise: independent -> shared"),
+        ({"model__config": named | {"channels": 3}}, r"model\.config\.channels: 4 -> 3"),
+    ):
+        with pytest.raises(UserError, match=difference):
+            check_config(record["config"], plain(tiny(**changes)), last)
 
 
 def breaking(**config) -> dict:

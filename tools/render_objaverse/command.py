@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from viewtime.configs.earlier import with_defaults
 from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
@@ -196,29 +196,23 @@ def _sheets(run_folder: RunFolder, count: int) -> list[Path]:
 class Settings:
     """What `settings.json` holds."""
 
-    sha256: str
     settings: dict[str, Any]
 
 
 def _same_settings(folder: Path, config: RenderConfig) -> None:
     """Refuse to mix samples of different settings in one folder; one without a grid starts anew with these."""
     values = {name: value for name, value in plain(asdict(config)).items() if name not in FREE_OPTIONS}
-    if not config.clips_per_asset:
-        del values["clips_per_asset"]  # runs of before there was this option go on
-    if config.quality.device == "cpu":
-        del values["quality"]["device"]
-    text = json.dumps(values, sort_keys=True)
-    digest, path = hashlib.sha256(text.encode()).hexdigest(), folder / "settings.json"
+    path = folder / "settings.json"
     if path.is_file():
-        before = read_json(path, Settings)
-        if before.sha256 == digest:
+        before = with_defaults(RenderConfig, read_json(path, Settings).settings)  # options that came since
+        changed = sorted(name for name in values if before.get(name) != values[name])
+        if not changed:
             return
         if any((folder / "grids").glob("*/grid.json")):
-            changed = sorted(name for name in values if before.settings.get(name) != values[name])
             raise UserError(
                 f"{folder} holds grids rendered with other settings ({', '.join(changed)} differ); "
                 "choose another --out, or give the same settings to resume"
             )
         (folder / "events.jsonl").unlink(missing_ok=True)  # what was rejected was so by the other settings
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({"sha256": digest, "settings": values}, indent=1))
+        temporary.write_text(json.dumps({"settings": values}, indent=1))

@@ -29,6 +29,7 @@ from viewtime.train.schedule import Progress
 
 from .ema import PowerEma
 from .parts import Trained
+from .same_config import check_config
 from .shards import master_part, whole
 
 RECORD = "run.json"
@@ -43,11 +44,6 @@ DAMAGE = (
     pickle.UnpicklingError,
     CheckpointException,
 )
-# Sections and keys that do not change what is computed.
-FREE_KEYS = (
-    "config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device",
-    "wait_minutes",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,34 +125,6 @@ def load_checkpoint(
         )  # fmt: skip
         return record.progress, None
     return record.progress, read_json(path / f"stream_{rank}.json", dict)
-
-
-def flat(config: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as "a.b.0.c" -> value."""
-    items = config.items() if isinstance(config, dict) else enumerate(config)
-    result: dict[str, Any] = {}
-    for key, value in items:
-        if isinstance(value, (dict, list)) and value:
-            result |= flat(value, f"{prefix}{key}.")  # type: ignore[arg-type]
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
-
-
-def check_config(old: dict, new: dict, path: Path) -> None:
-    """Raise UserError with the differences, unless they lie in keys that do not change the result."""
-    kept_old = flat({key: value for key, value in old.items() if key not in FREE_KEYS})
-    kept_new = flat({key: value for key, value in new.items() if key not in FREE_KEYS})
-    changes = [
-        f"{key}: {kept_old.get(key, 'absent')} -> {kept_new.get(key, 'absent')}"
-        for key in sorted(kept_old.keys() | kept_new.keys())
-        if kept_old.get(key, "absent") != kept_new.get(key, "absent")
-    ]
-    if changes:
-        raise UserError(
-            f"the config differs from that of {path}: {'; '.join(changes)}; set it back, choose another --output, "
-            "or resume with --allow-config-change"
-        )
 
 
 def gathered_weights(module: nn.Module, ema: PowerEma, length: float | None, config: TrainConfig,
