@@ -6,6 +6,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from .fused import covariance_matrices, is_fused
+
 
 class Gaussians(nn.Module):
     """N Gaussians at the canonical instant.
@@ -38,6 +40,8 @@ class Gaussians(nn.Module):
         """Variances [N, 1], or matrices [N, 3, 3]."""
         if self.isotropic:
             return (2 * self.log_scale).exp()
+        if is_fused(self.log_scale):
+            return covariance_matrices(self.quaternion, self.log_scale)
         axes = rotation_from_quaternion(self.quaternion) * self.log_scale.exp()[:, None]
         return (axes[:, :, None] * axes[:, None]).sum(dim=-1)  # torch's batched product takes longer for 3 x 3
 

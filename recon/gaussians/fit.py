@@ -16,12 +16,13 @@ from viewtime.recon.fitting.loop import Progress
 from viewtime.recon.fitting.points import farthest_points
 from viewtime.recon.fitting.schedule import Schedule, pick_views
 from viewtime.recon.fitting.targets import Targets
-from viewtime.recon.render.renderer import render
+from viewtime.recon.render.renderer import Picture, render
 from viewtime.recon.render.splats import spread
 
 from .canonical import Gaussians
 from .compensation import Compensation
 from .densify import Densifier, separate
+from .fused import cell_errors, is_fused
 from .initialise import starting_tracks
 from .motion import ControlPointMotion, FreeMotion, MlpMotion, Motion
 
@@ -153,21 +154,29 @@ class GaussianFit:
         means, covariance, linear = self.pose(frames, view_of)
         g, views = self.gaussians, self.compensation.views(self.targets.views, cells)
         picture = render(means, covariance, g.opacity()[None], g.colour[None], views, linear=linear)
-        target = self.targets.images.flatten(0, 1).index_select(0, cells.to(self.device))
-        colour = self.compensation.expose(picture.rgb, picture.alpha, cells) - target[:, :3]
-        mask = picture.alpha - target[:, 3:]
-        per_cell = rearrange(colour, "b c h w -> b (c h w)").square().mean(dim=1)
-        if self.config.imperfect.robust:
-            data = 0.6 * (ROBUST_SCALE * ((1 + (colour / ROBUST_SCALE).square()).sqrt() - 1)).mean(dim=(1, 2, 3))
-            data = data + 0.3 * mask.abs().mean(dim=(1, 2, 3))
-        else:
-            data = 0.5 * colour.abs().mean(dim=(1, 2, 3)) + 2 * per_cell + 0.5 * mask.square().mean(dim=(1, 2, 3))
+        data, per_cell = self._data(picture, cells)
         total = (weights.to(self.device) * data).sum() / weights.sum()
         if self.motion is not None:
             total = total + REGULARISER_WEIGHT * self.motion.regulariser(g.position, frames)
         if self.compensation.active:
             total = total + self.compensation.regulariser()
         return total, per_cell.detach()
+
+    def _data(self, picture: Picture, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """What the cells' pictures are off by, as the loss counts it, and in mean square, [B] each."""
+        images, imperfect = self.targets.images.flatten(0, 1), self.config.imperfect
+        plain = not (imperfect.robust or imperfect.exposure)
+        if plain and picture.drawn is not None and is_fused(images):
+            far, square, mask = cell_errors(picture.drawn, images, cells).unbind(dim=1)
+            return 0.5 * far + 2 * square + 0.5 * mask, square
+        target = images.index_select(0, cells.to(self.device))
+        colour = self.compensation.expose(picture.rgb, picture.alpha, cells) - target[:, :3]
+        mask = picture.alpha - target[:, 3:]
+        square = rearrange(colour, "b c h w -> b (c h w)").square().mean(dim=1)
+        if imperfect.robust:
+            data = 0.6 * (ROBUST_SCALE * ((1 + (colour / ROBUST_SCALE).square()).sqrt() - 1)).mean(dim=(1, 2, 3))
+            return data + 0.3 * mask.abs().mean(dim=(1, 2, 3)), square
+        return 0.5 * colour.abs().mean(dim=(1, 2, 3)) + 2 * square + 0.5 * mask.square().mean(dim=(1, 2, 3)), square
 
     def pose(self, frames: Tensor, view_of: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Means [K or B, N, 3], covariances [1, N, ...] and what the motion does to them [K, N, 3, 3] or None.

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from viewtime.errors import UserError
 
 from .canonical import cross_matrix
+from .fused import carry, is_fused, motion_energy
+
+BEND, JERK = 0.1, 0.02  # shares of unlike rotations and of accelerations in the energy of control points
 
 
 class Motion(nn.Module):
@@ -110,6 +113,9 @@ class ControlPointMotion(Motion):
         return self.logits.softmax(dim=1)
 
     def affine(self, position: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        if is_fused(position):
+            hung = self.logits, self.index, self.centres
+            return carry(position, *hung, self.translation, self.rotation, frames)
         rotation = rotation_from_axis_angle(self.rotation[frames])
         offset = self.centres + self.translation[frames] - (rotation * self.centres[:, None]).sum(dim=-1)
         parts = rearrange(torch.cat([rotation, offset[..., None]], dim=-1), "k m i j -> m (k i j)")
@@ -119,6 +125,9 @@ class ControlPointMotion(Motion):
         return linear, (linear * position[:, None]).sum(dim=-1) + blended[..., 3]
 
     def regulariser(self, position: Tensor, frames: Tensor) -> Tensor:
+        if is_fused(position):
+            weights = torch.stack([self.edge_length, position.new_tensor(BEND), position.new_tensor(JERK)])
+            return motion_energy(self.centres, self.around, weights, self.translation, self.rotation, frames)
         rotation = rotation_from_axis_angle(self.rotation[frames])
         moved = self.centres + self.translation[frames]
         rest = self.centres[self.around] - self.centres[:, None]
@@ -134,7 +143,7 @@ class ControlPointMotion(Motion):
                 value[inner - 1] - 2 * value[inner] + value[inner + 1] for value in (self.translation, self.rotation)
             )
             jerk = (translation**2).sum(-1).mean() / self.edge_length**2 + (rotation**2).sum(-1).mean()
-        return rigid + 0.1 * bend + 0.02 * jerk
+        return rigid + BEND * bend + JERK * jerk
 
     @torch.no_grad()
     def enter(self, frame: int, known: int) -> None:

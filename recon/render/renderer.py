@@ -19,11 +19,15 @@ from .warp_kernels import choose_kernel
 
 @dataclass(frozen=True)
 class Picture:
-    """rgb [B, 3, H, W] premultiplied by alpha [B, 1, H, W]; depth [B, 1, H, W] along the view axis, times alpha."""
+    """rgb [B, 3, H, W] premultiplied by alpha [B, 1, H, W]; depth [B, 1, H, W] along the view axis, times alpha.
+
+    `drawn` [B, 4, H, W] is rgb and alpha in one tensor, where they were drawn so.
+    """
 
     rgb: Tensor
     alpha: Tensor
     depth: Tensor | None = None
+    drawn: Tensor | None = None
 
     def on(self, background: float = 1.0) -> Tensor:
         """Over a grey level, [B, 3, H, W]."""
@@ -87,4 +91,4 @@ def render(
     else:
         splats = project(means, covariance, opacity, feature, views, screen_blur, linear)
         out = _composite(backend, splats, views.height, views.width)
-    return Picture(out[:, :3], out[:, -1:], out[:, 3:4] if with_depth else None)
+    return Picture(out[:, :3], out[:, -1:], *((out[:, 3:4], None) if with_depth else (None, out)))
