@@ -11,6 +11,7 @@ from viewtime.configs.schema.reconstruct import GaussianOptions, ImperfectOption
 from viewtime.errors import UserError
 from viewtime.recon.fitting.device import fitting_device
 from viewtime.recon.fitting.targets import make_targets
+from viewtime.recon.gaussians import fused
 from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.gaussians.initialise import first_gaussians
 from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
@@ -27,8 +28,9 @@ def grid():
 
 @pytest.fixture
 def one_rasteriser(monkeypatch):
-    """The CPU draws with the kernel that CUDA uses, so that only devices differ."""
-    monkeypatch.setattr(warp_kernels, "load_library", lambda source: None)
+    """The CPU draws with the kernel that CUDA uses, and no compiled part is fused, so that only devices differ."""
+    for module in (warp_kernels, fused):
+        monkeypatch.setattr(module, "load_library", lambda source: None)
 
 
 def fitted(grid, device, **options):
