@@ -1,5 +1,7 @@
 """The compiled parts of a fit's step against the plain ones, in value and gradient."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -92,11 +94,11 @@ def test_gradient_where_nothing_turns():
 @pytest.mark.parametrize("kind", TOLERANCE)
 def test_errors_of_pictures(monkeypatch, kind, size):
     images = draw(2, 3, 4, *size, kind=kind, seed=1).sigmoid()
-    owner = type("Fit", (), {})()
-    owner.targets = type("Targets", (), {"images": images})()
-    owner.config = build(ReconstructConfig, {"grid": "g"}, where="test")
-    owner.compensation = type("None", (), {"expose": lambda self, rgb, alpha, cells: rgb + (1 - alpha)})()
-    owner.device = images.device
+    owner = SimpleNamespace(
+        targets=SimpleNamespace(images=images), device=images.device,
+        config=build(ReconstructConfig, {"grid": "g"}, where="test"),
+        compensation=SimpleNamespace(expose=lambda rgb, alpha, cells: rgb + (1 - alpha)),
+    )  # fmt: skip
     cells = torch.tensor([4, 0, 4])
 
     def work(drawn):
