@@ -102,9 +102,7 @@ class _Energy(torch.autograd.Function):
         value = translation.new_empty(())
         pulls = torch.zeros_like(translation), torch.zeros_like(rotation)
         size = (*translation.shape[:2], around.shape[1], len(frames))
-        _call(
-            "energy", size, value.dtype, centres, around, weights, translation, rotation, frames, value, *pulls
-        )  # fmt: skip
+        _call("energy", size, value.dtype, centres, around, weights, translation, rotation, frames, value, *pulls)
         ctx.save_for_backward(*pulls)
         return value
 
