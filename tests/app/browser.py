@@ -44,7 +44,8 @@ class Page:
             if self.run(f"Boolean({script})"):
                 return
             time.sleep(0.3)
-        raise AssertionError(f"never came true: {script}\n{self.run('document.body.innerText')}")
+        typed = "[...document.querySelectorAll('textarea, input')].map(e => e.value).join('\\n')"
+        raise AssertionError(f"never came true: {script}\n{self.run('document.body.innerText')}\n{self.run(typed)}")
 
     def give(self, selector, path):
         """Put a file into an <input type=file>."""
@@ -53,14 +54,20 @@ class Page:
         self.ask("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
     def click(self, selector, x=0.5, y=0.5):
-        """Press the mouse at a place (shares of its width and height) of an element."""
-        box = self.run(
+        """Press the mouse at a place (shares of its width and height) of an element, once it lies still and on top."""
+        place = (
             f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
-            " const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })()"
+            f" const r = e.getBoundingClientRect(), at = [r.x + {x} * r.width, r.y + {y} * r.height];"
+            " return e.contains(document.elementFromPoint(...at)) ? at : null; })()"
         )
-        place = {"x": box[0] + x * box[2], "y": box[1] + y * box[3], "button": "left", "clickCount": 1}
-        self.ask("Input.dispatchMouseEvent", type="mousePressed", **place)
-        self.ask("Input.dispatchMouseEvent", type="mouseReleased", **place)
+        before, end = None, time.monotonic() + 60
+        while (at := self.run(place)) is None or at != before:
+            assert time.monotonic() < end, f"{selector} is covered or moves"
+            before = at
+            time.sleep(0.3)
+        mouse = {"x": at[0], "y": at[1], "button": "left", "clickCount": 1}
+        self.ask("Input.dispatchMouseEvent", type="mousePressed", **mouse)
+        self.ask("Input.dispatchMouseEvent", type="mouseReleased", **mouse)
 
     def type(self, selector, text):
         """Fill an input and leave it."""
