@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from viewtime.errors import UserError
-from viewtime.json_files import parse_json
+from viewtime.json_files import finite_json, parse_json
 
 # What a process that was killed may leave: .NAME.PID.partial, with the suffix of NAME behind it (and .mode, which
 # `follow_umask` makes), or .NAME.PID.replaced.
@@ -217,13 +217,13 @@ def _clear(path: Path, match: re.Match[str]) -> None:
 
 
 def append_jsonl(path: str | Path, record: dict) -> None:
-    """Append one JSON line, whole or not at all; processes may share the file.
+    """Append one JSON line, whole or not at all; processes may share the file. A number that is not finite is null.
 
     A line that a killed process left cut off at the end is taken away first.
     """
     path = Path(path)
     make_folder(path.parent)
-    line = (json.dumps(record, ensure_ascii=False, default=str) + "\n").encode()
+    line = (json.dumps(finite_json(record), ensure_ascii=False, default=str) + "\n").encode()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

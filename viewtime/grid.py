@@ -22,7 +22,7 @@ from viewtime.errors import UserError
 from viewtime.exact_film import read_exact, write_exact
 from viewtime.files import atomic_folder
 from viewtime.images import composite, read_image, sheet, to_uint8, write_image
-from viewtime.json_files import read_json
+from viewtime.json_files import finite_json, read_json
 from viewtime.memory import check_memory
 from viewtime.video import read_video, write_gif, write_video
 
@@ -253,7 +253,7 @@ def write_grid(
     with atomic_folder(folder, *GRID_FILES) as temporary:
         for view in range(V):
             _save_row(temporary, view, row(view), fps, lossless)
-        (temporary / "grid.json").write_text(json.dumps(record, indent=1))
+        (temporary / "grid.json").write_text(json.dumps(finite_json(record), indent=1))
     return Path(folder)
 
 

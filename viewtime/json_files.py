@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,15 @@ def checked(value: Any, schema: type[Schema], where: str) -> Schema:
         raise UserError(f"{where} is damaged: {error}") from error
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UserError(f"{where} is damaged: {_told(error)}") from error
+
+
+def finite_json(value: Any) -> Any:
+    """A plain value with null where a number is infinite or NaN, which JSON does not have and `read_json` refuses."""
+    if isinstance(value, dict):
+        return {str(key): finite_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _told(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from einops import rearrange
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
+from viewtime.json_files import finite_json
 from viewtime.log import log
 from viewtime.sample.metrics.evaluator import Settings, evaluate_pair
 from viewtime.sample.metrics.networks.perceptual import Lpips
@@ -56,7 +57,7 @@ def held_out_scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
 def write_scores(record: dict, path: Path) -> Path:
     """Write a fit's record and say its PSNR and IoU, of the held-out views where there are any."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+        temporary.write_text(json.dumps(finite_json(record), indent=1))
     shown, where = (record["held_out"], "held-out") if "held_out" in record else (record["train"], "training")
     log.info("%s views: PSNR %.2f dB, mask IoU %.3f", where, shown["psnr"], shown["iou"])
     return path

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-from viewtime.json_files import checked, read_json
+from viewtime.json_files import checked, finite_json, read_json
 from viewtime.recon.render.moving import MovingGaussians
 from viewtime.weights import open_weights, read_tensors
 
@@ -54,7 +54,7 @@ class GaussianAsset(MovingGaussians):
         with atomic_path(folder / WEIGHTS) as path:
             save_file(tensors, path)
         with atomic_path(folder / "asset.json") as path:
-            path.write_text(json.dumps(record, indent=1))
+            path.write_text(json.dumps(finite_json(record), indent=1))
         return [folder / "asset.json", folder / WEIGHTS]
 
     @staticmethod

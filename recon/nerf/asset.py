@@ -20,7 +20,7 @@ from viewtime.configs.schema.reconstruct_nerf import NerfOptions
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
-from viewtime.json_files import read_json
+from viewtime.json_files import finite_json, read_json
 from viewtime.recon.gaussians.asset import FORMAT_VERSION, AssetRecord, read_record
 from viewtime.recon.render.renderer import Picture
 from viewtime.recon.render.splats import Viewpoints
@@ -134,7 +134,7 @@ class NerfAsset:
         with atomic_path(folder / WEIGHTS) as path:
             save_file(tensors, path)
         with atomic_path(folder / "asset.json") as path:
-            path.write_text(json.dumps(record, indent=1))
+            path.write_text(json.dumps(finite_json(record), indent=1))
         return [folder / "asset.json", folder / WEIGHTS]
 
     @staticmethod

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from viewtime.files import atomic_path
+from viewtime.json_files import finite_json
 from viewtime.sample.metrics.evaluator import FRECHET
 from viewtime.sample.metrics.summary import NAMES, Row, Summary
 
@@ -18,7 +18,7 @@ DIGITS = {"psnr": 2, "object_crop_psnr": 2, "foreground_psnr": 2, "ssim": 4, "ma
 def write_json(summary: Summary, path: Path) -> Path:
     """Everything, per pair too. A number that cannot be computed is null."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_without_nan(asdict(summary)), indent=1, ensure_ascii=False))
+        temporary.write_text(json.dumps(finite_json(asdict(summary)), indent=1, ensure_ascii=False))
     return path
 
 
@@ -67,11 +67,3 @@ def _line(row: Row) -> str:
 
 def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -44,6 +44,8 @@ def test_jsonl_survives_a_line_cut_off_at_the_end(tmp_path):
     with path.open("a") as file:
         file.write('{"index": 3, "cut')
     assert [record["index"] for record in read_jsonl(path)] == [0, 1, 2]
+    append_jsonl(path, {"index": 3, "norm": float("inf"), "parts": [float("nan"), 1.0]})
+    assert read_jsonl(path)[3] == {"index": 3, "norm": None, "parts": [None, 1.0]}
     path.write_text('{"a": 1}\nnot json\n{"a": 2}\n')
     with pytest.raises(UserError, match="line 2"):
         read_jsonl(path)

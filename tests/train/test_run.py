@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -151,6 +152,10 @@ def breaking(**config) -> dict:
 def test_non_finite_steps_are_skipped_and_counted(tiny, tmp_path, where: str):
     progress = Trainer(tiny(model=breaking(**{where: [3, 4]}), ema={"lengths": []})).run()
     assert (progress.step, progress.skipped) == (8, 2)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_00000008")
+    AcceleratorState._reset_state(True)
+    again = Trainer(tiny(model=breaking(**{where: [2]}), ema={"lengths": []}, allow_config_change=True)).run()
+    assert (again.step, again.skipped) == (8, 3), "goes on although norms and losses on record are not finite"
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 

@@ -9,6 +9,7 @@ from viewtime.configs.earlier import with_defaults
 from viewtime.configs.schema.data import DataConfig
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
+from viewtime.json_files import finite_json
 from viewtime.model.registry import MODELS, config_schema
 
 # Sections and keys that do not change what is computed.
@@ -27,7 +28,7 @@ def check_config(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: they differ in keys that change the result; with all differences.
     """
-    kept_old, kept_new = (flat(_completed(config)) for config in (old, new))
+    kept_old, kept_new = (flat(finite_json(_completed(config))) for config in (old, new))
     changes = [
         f"{key}: {kept_old.get(key, ABSENT)} -> {kept_new.get(key, ABSENT)}"
         for key in sorted(kept_old.keys() | kept_new.keys())

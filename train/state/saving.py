@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.files import replace_folder
+from viewtime.json_files import finite_json
 from viewtime.log import log
 from viewtime.run_folder import plain
 from viewtime.train.distributed import strategy
@@ -78,7 +79,7 @@ class Saver:
             if shares is not None:
                 write(shares, temporary / SHARDS, self.group)
             if main:
-                (temporary / RECORD).write_text(json.dumps(record, indent=1))
+                (temporary / RECORD).write_text(json.dumps(finite_json(record), indent=1))
                 replace_folder(temporary, final)
                 prune(folder, self.config.checkpoint)
             export()

@@ -8,6 +8,7 @@ from pathlib import Path
 from viewtime.configs.schema.distill import DistillConfig
 from viewtime.files import atomic_path
 from viewtime.fingerprint import fingerprint
+from viewtime.json_files import finite_json
 from viewtime.log import progress_bar
 from viewtime.recon.fitting.resume import keep_states
 from viewtime.run_folder import plain
@@ -77,4 +78,4 @@ def cut_record(path: Path, steps: int) -> None:
 def append_record(path: Path, records: list[dict]) -> None:
     """One line per step: stage, step, shots, each unweighted loss, and running means of opacity and motion."""
     with path.open("a") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+        file.writelines(json.dumps(finite_json(record)) + "\n" for record in records)
