@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import (
@@ -20,6 +23,7 @@ from torch.utils.flop_counter import (
 )
 
 from viewtime.errors import UserError
+from viewtime.train.distributed import share_grid
 from viewtime.train.streams.batches import Batch
 
 aten = torch.ops.aten
@@ -102,6 +106,24 @@ class _Step(nn.Module):
             loss = (denoised.float() - x).square().mean()
         trained = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
         torch.autograd.grad(loss, trained, allow_unused=True)
+
+
+@contextlib.contextmanager
+def pretended_group(network: nn.Module, count: int) -> Iterator[None]:
+    """Have `count` processes share the network's grids: this one, and others that are not there and send nothing.
+
+    Raises:
+        UserError: the network cannot be shared.
+    """
+    if count == 1:
+        yield
+        return
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
+    try:
+        share_grid(network, init_device_mesh("cpu", (count,)))
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dtype | None) -> StepCost:

@@ -8,11 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError, require
 from viewtime.log import log
+from viewtime.model.four_real.grid import GridModel
+from viewtime.model.four_real.shares import GridShares
+from viewtime.model.four_real.upsampler import Upsampler
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -133,11 +138,41 @@ def strategy(accelerator: Any) -> str:
     return "ddp" if accelerator.num_processes > 1 else "single"
 
 
-def check_prepared(accelerator: Any, module: torch.nn.Module) -> None:
+def check_prepared(accelerator: Any, module: nn.Module) -> None:
     """Raise UserError if several processes train a module that nothing synchronises."""
-    wrapped = strategy(accelerator) != "ddp" or isinstance(module, torch.nn.parallel.DistributedDataParallel)
+    wrapped = strategy(accelerator) != "ddp" or isinstance(module, nn.parallel.DistributedDataParallel)
     if not wrapped:
         raise UserError("several processes, but the model is not synchronised between them; use another strategy")
+
+
+def readers(accelerator: Any, config: TrainConfig) -> tuple[int, int]:
+    """(number, count) of those who read data: a process, or all that share its grids (`context_parallel`)."""
+    return accelerator.process_index // config.context_parallel, accelerator.num_processes // config.context_parallel
+
+
+def share_grids(network: nn.Module, accelerator: Any, config: TrainConfig) -> None:
+    """Have neighbouring processes work on each grid together, as many as the config says.
+
+    Raises:
+        UserError: the number of processes is no multiple of that, or the network cannot do so.
+    """
+    count, world = config.context_parallel, accelerator.num_processes
+    if count == 1:
+        return
+    if world % count:
+        raise UserError(f"context_parallel {count} does not divide the number of processes, {world}")
+    mesh = init_device_mesh(accelerator.device.type, (world // count, count), mesh_dim_names=("data", "context"))
+    share_grid(network, mesh["context"])
+
+
+def share_grid(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Have the processes of a mesh of one dimension share each grid; UserError if the network cannot do so."""
+    if not isinstance(network, GridModel | Upsampler):
+        raise UserError(
+            f"context_parallel {mesh.size()}: a {type(network).__name__} cannot be shared between processes; "
+            "4real and 4real-upsampler can"
+        )
+    network.share_grid(GridShares(mesh))
 
 
 def agreed_maximum(accelerator: Any, values: list[float]) -> list[float]:

@@ -12,7 +12,7 @@ from torch import nn
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError
 from viewtime.run_folder import plain
-from viewtime.train.cost import step_cost
+from viewtime.train.cost import pretended_group, step_cost
 from viewtime.train.distributed import reduced_dtype
 from viewtime.train.loop import open_stream
 from viewtime.train.objective.losses import stage_loss
@@ -75,7 +75,8 @@ def describe(config: TrainConfig) -> str:
         loss = stage_loss(config, stage)
         sigma = torch.ones(batch.x0.shape[: 1 if loss.known_cells == "ignored" else 3])
         try:
-            cost = step_cost(denoiser, batch, sigma, reduced_dtype(config))
+            with pretended_group(network_of(denoiser), config.context_parallel):
+                cost = step_cost(denoiser, batch, sigma, reduced_dtype(config))
         except UserError as error:
             lines.append(f"  {error}")
             continue

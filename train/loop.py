@@ -21,8 +21,10 @@ from viewtime.train.distributed import (
     agreed_maximum,
     check_prepared,
     make_accelerator,
+    readers,
     reduced_dtype,
     settle_precision,
+    share_grids,
     strategy,
 )
 from viewtime.train.objective.adversarial import Adversary, adversarial_stages
@@ -37,7 +39,7 @@ from viewtime.train.objective.student import Teacher, check_student
 from viewtime.train.objective.task import make_task
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
 from viewtime.train.prepare import autocast_inside, name_shards, prepare_model
-from viewtime.train.registry import STREAMS, BatchStream, resolve
+from viewtime.train.registry import STREAMS, BatchStream, network_of, resolve
 from viewtime.train.schedule import Progress, lr_factor, run_share, stage_share
 from viewtime.train.signals import StopRequested, StopSignals
 from viewtime.train.state.checkpoint import checkpoints, gathered_weights, load_checkpoint, prune, weight_record
@@ -71,6 +73,8 @@ class Trainer:
         scales = select_parameters(module, config.model.train)
         dtype, device = reduced_dtype(config), self.accelerator.device
         self.teacher = Teacher(config, module, device, dtype) if config.student.steps else None
+        share_grids(network_of(module), self.accelerator, config)
+        self.reader, self.readers = readers(self.accelerator, config)
         if strategy(self.accelerator) != "fsdp":
             module.to(device)
         if strategy(self.accelerator) == "fsdp":
@@ -149,8 +153,7 @@ class Trainer:
         """Train one stage to its end. Raises StopRequested at a signal."""
         accelerator = self.accelerator
         with self.signals.interrupting(), accelerator.main_process_first():  # one renders, the others find it done
-            rank, world, starts = accelerator.process_index, accelerator.num_processes, self.progress.data_starts
-            stream = open_stream(self.config, stage, rank, world, starts)
+            stream = open_stream(self.config, stage, self.reader, self.readers, self.progress.data_starts)
         if state is not None:
             stream.load_state_dict(state)
         self.stream = stream
@@ -199,7 +202,7 @@ class Trainer:
             norm = self.update()
             if self.adversary is not None:
                 self.adversary.update(math.isfinite(norm))
-        grids = stage.batch_size * accelerator.num_processes * config.optimizer.accumulate
+        grids = stage.batch_size * self.readers * config.optimizer.accumulate
         progress.step += 1
         progress.stage_step += 1
         progress.samples += grids
@@ -224,8 +227,8 @@ class Trainer:
 
     def loss_of(self, batch: Batch, loss: LossSection, stage: Stage, micro: int) -> tuple[Tensor, Tensor, Tensor]:
         """(loss, loss of each sample, its noise level); random numbers depend on the sample's number alone."""
-        accelerator, accumulate = self.accelerator, self.config.optimizer.accumulate
-        number = (self.progress.stage_step * accumulate + micro) * accelerator.num_processes + accelerator.process_index
+        micros = self.progress.stage_step * self.config.optimizer.accumulate + micro
+        number = micros * self.readers + self.reader
         first = (self.progress.stage << 48) + number * stage.batch_size
         torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
         task = make_task(self.config, batch, loss, first, self.model, self.teacher)

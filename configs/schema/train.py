@@ -302,6 +302,9 @@ class TrainConfig:
         seed: of noise, masks and data.
         precision: of the forward pass; weights and optimiser state stay float32 (except under DeepSpeed).
         max_seconds: wall-clock budget of the whole run; the learning-rate decay ends with it.
+        context_parallel: processes that work on each grid together, each on its share of the views, so that longer
+            grids fit: of activations each holds that share. It divides views, frames and the number of processes; the
+            models 4real and 4real-upsampler can be shared so.
         wait_minutes: how long processes wait for one another before the run is given up; one renders a family while
             the others wait.
         device: "auto" takes CUDA where there is one.
@@ -318,6 +321,7 @@ class TrainConfig:
     seed: int = 0
     precision: Precision = "fp32"
     max_seconds: float | None = None
+    context_parallel: int = 1
     wait_minutes: float = 120.0
     device: Literal["auto", "cpu"] = "auto"
     loss: LossSection = field(default_factory=LossSection)
@@ -338,6 +342,8 @@ class TrainConfig:
             raise UserError("stages is empty; a run needs at least one stage")
         if len({stage.steps is None for stage in self.stages}) > 1:
             raise UserError("stages mix steps and seconds; limit all of them the same way")
+        if self.context_parallel < 1:
+            raise UserError(f"context_parallel is {self.context_parallel}; give 1 for no sharing, or more")
         if self.wait_minutes <= 0:
             raise UserError(f"wait_minutes is {self.wait_minutes:g}; processes need some time, so give more than 0")
         if self.ema.export is not None and self.ema.export not in self.ema.lengths:

@@ -141,31 +141,26 @@ class BaseVideoModel(nn.Module):
         angles = rotary_angles(token_ids(order, image), self.config.head_dim)
         return BlockContext(noise + self.embed_context.weight[kind], angles, text)
 
-    def row_and_column_contexts(
-        self, noise: Tensor, views: Tensor, frames: Tensor, size: tuple[int, int], text: Tensor | None
-    ) -> tuple[BlockContext, BlockContext]:
-        """Contexts of a grid's rows (dynamic videos, N = B V) and columns (freeze-time videos, N = B F).
+    def row_context(self, noise: Tensor, frames: Tensor, size: tuple[int, int], text: Tensor | None) -> BlockContext:
+        """Of a grid's rows as dynamic videos, N = B V.
 
         Args:
             noise: [B, V, F, D] from `noise_condition`.
-            views, frames: [B, V] and [B, F], places along the two axes.
+            frames: [B, F], places along the rows.
             size: (H, W) in pixels.
             text: [B, L, D] projected tokens or None.
         """
-        V, F = views.shape[1], frames.shape[1]
+        V = noise.shape[1]
         per_row = None if text is None else repeat(text, "b l d -> (b v) l d", v=V)
+        order = repeat(frames, "b f -> (b v) f", v=V)
+        return self.context(rearrange(noise, "b v f d -> (b v) f d"), DYNAMIC, order, size, per_row)
+
+    def column_context(self, noise: Tensor, views: Tensor, size: tuple[int, int], text: Tensor | None) -> BlockContext:
+        """Of a grid's columns as freeze-time videos, N = B F; `views` [B, V], places along them, the rest as above."""
+        F = noise.shape[2]
         per_column = None if text is None else repeat(text, "b l d -> (b f) l d", f=F)
-        rows = self.context(
-            rearrange(noise, "b v f d -> (b v) f d"), DYNAMIC, repeat(frames, "b f -> (b v) f", v=V), size, per_row
-        )
-        columns = self.context(
-            rearrange(noise, "b v f d -> (b f) v d"),
-            FREEZE_TIME,
-            repeat(views, "b v -> (b f) v", f=F),
-            size,
-            per_column,
-        )
-        return rows, columns
+        order = repeat(views, "b v -> (b f) v", f=F)
+        return self.context(rearrange(noise, "b v f d -> (b f) v d"), FREEZE_TIME, order, size, per_column)
 
     def pixels(self, tokens: Tensor, condition: Tensor, size: tuple[int, int]) -> Tensor:
         """Velocity of each frame: tokens [..., P, D], condition [..., D] -> [..., C, H, W]."""

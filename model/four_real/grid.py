@@ -11,10 +11,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.model.four_real.base import DYNAMIC, BaseVideoModel
+from viewtime.errors import UserError
+from viewtime.model.four_real.base import DYNAMIC, FREEZE_TIME, BaseVideoModel
 from viewtime.model.four_real.block import BlockContext, VideoBlock
 from viewtime.model.four_real.config import GridConfig
 from viewtime.model.four_real.fused import attend_fused
+from viewtime.model.four_real.shares import FRAMES, VIEWS, GridShares
 from viewtime.model.four_real.streams import sequential, two_streams
 from viewtime.model.four_real.synchronise import HardSynchronisation, SoftSynchronisation, ramp_weight
 
@@ -42,6 +44,17 @@ class GridModel(nn.Module):
         elif config.variant == "sequential":
             self.time_attention = nn.ModuleList(copy.deepcopy(block.attention) for block in self._blocks())
         self.freeze_base()
+        self.shares: GridShares | None = None
+
+    def share_grid(self, shares: GridShares) -> None:
+        """Have several processes work on each grid; they all call it with the same grids.
+
+        Raises:
+            UserError: the variant "fused", whose attention needs a cell's view and instant at once.
+        """
+        if self.config.variant == "fused":
+            raise UserError('4real: the variant "fused" attends along both axes at once; context_parallel must be 1')
+        self.shares = shares
 
     def _blocks(self) -> list[VideoBlock]:
         return cast(list[VideoBlock], list(self.base.blocks))
@@ -76,8 +89,9 @@ class GridModel(nn.Module):
             cond: `known` [B, V, F] bool, `known_frames` like x. Where there is any: `text` [B, L, text_width];
                 `view_order` [B, V] and `frame_order` [B, F], places along the two axes (0, 1, 2 ... by default).
         """
-        time, view = self.stream_velocities(x, noise_label, cond)
-        return (time + view) / 2
+        time, view = self._own_velocities(x, noise_label, cond)
+        mean = (time + view) / 2
+        return mean if self.shares is None else self.shares.whole(mean, VIEWS)
 
     def stream_velocities(self, x: Tensor, noise_label: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(velocity of the time stream, of the view stream), arguments as in `forward`.
@@ -85,11 +99,21 @@ class GridModel(nn.Module):
         The variants with one set of tokens ("hard", "sequential") read it with the condition of either kind of
         video; "fused" knows one condition, so both are the same.
         """
+        time, view = self._own_velocities(x, noise_label, cond)
+        return (time, view) if self.shares is None else (self.shares.whole(time, VIEWS), self.shares.whole(view, VIEWS))
+
+    def _own_velocities(self, x: Tensor, noise_label: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As `stream_velocities`, of the views that this process holds."""
         B, V, F = x.shape[:3]
         size = (x.shape[-2], x.shape[-1])
-        base, variant = self.base, self.config.variant
-        tokens = base.embed(x, cond["known"], cond["known_frames"])
-        noise = base.noise_condition(noise_label / 1000, cond["known"])
+        base, variant, shares = self.base, self.config.variant, self.shares
+        t, known, known_frames = noise_label / 1000, cond["known"], cond["known_frames"]
+        of_frames = (t, known)
+        if shares is not None:
+            shares.check(V, F)
+            of_frames = tuple(shares.own(value, FRAMES) for value in of_frames)
+            x, t, known, known_frames = (shares.own(value, VIEWS) for value in (x, t, known, known_frames))
+        tokens, noise = base.embed(x, known, known_frames), base.noise_condition(t, known)
         text = base.text_tokens(cond.get("text"), B)
         views = cond.get("view_order", torch.arange(V, device=x.device).expand(B, V))
         frames = cond.get("frame_order", torch.arange(F, device=x.device).expand(B, F))
@@ -102,17 +126,17 @@ class GridModel(nn.Module):
             velocity = base.pixels(tokens, context.condition, size)
             velocity = rearrange(velocity, "b (v f) c h w -> b v f c h w", v=V)
             return velocity, velocity
-        rows, columns = base.row_and_column_contexts(noise, views, frames, size, text)
+        rows = base.row_context(noise, frames, size, text)
+        columns = base.column_context(noise if shares is None else base.noise_condition(*of_frames), views, size, text)
         if variant == "sequential":
             time_blocks = [
                 partial(block, attention=own) for block, own in zip(self._blocks(), self.time_attention, strict=True)
             ]
-            time = view = sequential(time_blocks, self._blocks(), tokens, rows, columns)
+            time = view = sequential(time_blocks, self._blocks(), tokens, rows, columns, shares)
         else:
-            time, view = two_streams(self._blocks(), self.synchronisation, tokens, rows, columns, noise)
-        row_condition = rearrange(rows.condition, "(b v) f d -> b v f d", b=B)
-        column_condition = rearrange(columns.condition, "(b f) v d -> b v f d", b=B)
-        return base.pixels(time, row_condition, size), base.pixels(view, column_condition, size)
+            time, view = two_streams(self._blocks(), self.synchronisation, tokens, rows, columns, noise, shares)
+        kinds = base.embed_context.weight
+        return base.pixels(time, noise + kinds[DYNAMIC], size), base.pixels(view, noise + kinds[FREEZE_TIME], size)
 
     def _fused_context(
         self, noise: Tensor, views: Tensor, frames: Tensor, size: tuple[int, int], text: Tensor | None

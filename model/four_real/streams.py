@@ -8,6 +8,8 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
+from viewtime.model.four_real.shares import FRAMES, VIEWS, GridShares
+
 # block(tokens [N, T, P, D], context) -> tokens: x + phi_l(x; c)
 Block = Callable[[Tensor, Any], Tensor]
 
@@ -19,11 +21,18 @@ def along_time(block: Block, tokens: Tensor, context: Any) -> Tensor:
     return rearrange(rows, "(b v) f p d -> b v f p d", b=B)
 
 
-def along_views(block: Block, tokens: Tensor, context: Any) -> Tensor:
-    """Apply a block to every column (one instant over views): tokens [B, V, F, P, D] -> same."""
+def along_views(block: Block, tokens: Tensor, context: Any, shares: GridShares | None = None) -> Tensor:
+    """Apply a block to every column (one instant over views): tokens [B, V, F, P, D] -> same.
+
+    Args:
+        shares: the tokens are of this process's views, the context of its frames.
+    """
     B = tokens.shape[0]
+    if shares is not None:
+        tokens = shares.exchange(tokens, VIEWS, FRAMES)
     columns = block(rearrange(tokens, "b v f p d -> (b f) v p d"), context)
-    return rearrange(columns, "(b f) v p d -> b v f p d", b=B)
+    tokens = rearrange(columns, "(b f) v p d -> b v f p d", b=B)
+    return tokens if shares is None else shares.exchange(tokens, FRAMES, VIEWS)
 
 
 def two_streams(
@@ -33,6 +42,7 @@ def two_streams(
     row_context: Any,
     column_context: Any,
     condition: Tensor,
+    shares: GridShares | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split the tokens into two streams, update both with the same blocks, synchronise after each block.
 
@@ -43,6 +53,7 @@ def two_streams(
         row_context: what the blocks are told about rows (N = B V videos of F frames).
         column_context: what the blocks are told about columns (N = B F videos of V frames).
         condition: [B, V, F, D], embedding of the noise level of each cell.
+        shares: tokens, rows and condition are of this process's views, the columns of its frames.
 
     Returns:
         (time stream, view stream), each [B, V, F, P, D].
@@ -50,16 +61,21 @@ def two_streams(
     time = view = tokens
     for block, synchronise in zip(blocks, synchronisation, strict=True):
         y_time = along_time(block, time, row_context)
-        y_view = along_views(block, view, column_context)
+        y_view = along_views(block, view, column_context, shares)
         time, view = synchronise(y_time, y_view, condition)
     return time, view
 
 
 def sequential(
-    time_blocks: Iterable[Block], view_blocks: Iterable[Block], tokens: Tensor, row_context: Any, column_context: Any
+    time_blocks: Iterable[Block],
+    view_blocks: Iterable[Block],
+    tokens: Tensor,
+    row_context: Any,
+    column_context: Any,
+    shares: GridShares | None = None,
 ) -> Tensor:
-    """Alternate updates along time and along views (Eq. 5); tokens [B, V, F, P, D] -> same."""
+    """Alternate updates along time and along views (Eq. 5); tokens [B, V, F, P, D] -> same; arguments as above."""
     for time_block, view_block in zip(time_blocks, view_blocks, strict=True):
         tokens = along_time(time_block, tokens, row_context)
-        tokens = along_views(view_block, tokens, column_context)
+        tokens = along_views(view_block, tokens, column_context, shares)
     return tokens

@@ -10,6 +10,7 @@ from torch.nn import functional
 from viewtime.errors import UserError
 from viewtime.model.four_real.base import BaseVideoModel
 from viewtime.model.four_real.config import UpsamplerConfig
+from viewtime.model.four_real.shares import FRAMES, VIEWS, GridShares
 from viewtime.model.four_real.streams import along_time, along_views
 
 
@@ -39,6 +40,11 @@ class Upsampler(nn.Module):
         super().__init__()
         self.config = config
         self.base = BaseVideoModel(config.base)
+        self.shares: GridShares | None = None
+
+    def share_grid(self, shares: GridShares) -> None:
+        """Have several processes work on each grid; they all call it with the same grids."""
+        self.shares = shares
 
     def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """Clean grid [B, V, F, C, H, W].
@@ -60,12 +66,20 @@ class Upsampler(nn.Module):
                 f"4real upsampler: a small grid {tuple(cond['small'].shape)} enlarged {self.config.factor} times does "
                 f"not fit the noisy grid {tuple(x.shape)}"
             )
-        base = self.base
+        base, shares = self.base, self.shares
         unknown = torch.zeros(x.shape[:3], dtype=torch.bool, device=x.device)
+        of_frames = (t, unknown)
+        if shares is not None:
+            shares.check(V, F)
+            of_frames = tuple(shares.own(value, FRAMES) for value in of_frames)
+            x, t, unknown, enlarged = (shares.own(value, VIEWS) for value in (x, t, unknown, enlarged))
         tokens, noise = base.embed(x, unknown, x, enlarged), base.noise_condition(t, unknown)
         views = torch.arange(V, device=x.device).expand(B, V)
         frames = torch.arange(F, device=x.device).expand(B, F)
-        rows, columns = base.row_and_column_contexts(noise, views, frames, size, base.text_tokens(cond.get("text"), B))
+        text = base.text_tokens(cond.get("text"), B)
+        rows = base.row_context(noise, frames, size, text)
+        columns = base.column_context(noise if shares is None else base.noise_condition(*of_frames), views, size, text)
         for index, block in enumerate(base.blocks):
-            tokens = along_views(block, tokens, columns) if index % 2 else along_time(block, tokens, rows)
-        return enlarged + base.pixels(tokens, noise, size)
+            tokens = along_views(block, tokens, columns, shares) if index % 2 else along_time(block, tokens, rows)
+        clean = enlarged + base.pixels(tokens, noise, size)
+        return clean if shares is None else shares.whole(clean, VIEWS)

@@ -1,6 +1,6 @@
-"""Train to the end, or resume; then write every tensor of the state: `torchrun -m tests.train.state_worker …`.
+"""Train to the end; on the way write every tensor of what was resumed: `torchrun -m tests.train.state_worker …`.
 
-Arguments: KIND (ddp or fsdp2) FILE, and those of `train/train.py`. A run that has a checkpoint is only restored.
+Arguments: KIND (ddp or fsdp2) FILE, and those of `train/train.py`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ def main(kind: str, file: Path, arguments: list[str]) -> None:
     if checkpoints(Path(config.output) / "checkpoints"):
         assert trainer.resume() is None  # no position in the data for another number of processes
         assert trainer.progress.data_starts == 1
-    else:
-        trainer.run()
+        write_state(trainer, file, kind == "fsdp2")
+    trainer.run()
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+
+
+def write_state(trainer: loop.Trainer, file: Path, sharded: bool) -> None:
     whole = {}
     for name, tensor in sorted(trainer.trained.tensors().items()):
         whole[name] = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone().contiguous()
-    sharded = [name for name, tensor in trainer.trained.tensors().items() if isinstance(tensor, DTensor)]
-    assert bool(sharded) == (kind == "fsdp2")
+    assert any(isinstance(tensor, DTensor) for tensor in trainer.trained.tensors().values()) == sharded
     if trainer.accelerator.is_main_process:
         save_file(whole, file)
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

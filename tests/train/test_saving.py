@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,28 +139,49 @@ def test_the_flat_pieces_of_averages_that_zero3_wrote_are_put_together(tiny, tmp
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_four_processes_write_and_two_and_one_read(tmp_path, kind: str):
-    """Every weight, moment and average is the same; then training goes on."""
-    settings = {"device": "auto", "ema": {"lengths": [0.05, 0.1]}}
-    config = write_config(tmp_path, **settings, checkpoint={"every_steps": 4, "background": True})
-    found = {}
-    for world in (4, 2, 1) if kind == "ddp" else (4, 2):
-        file, run = tmp_path / f"{world}.safetensors", ["--config", str(config), "--output", str(tmp_path / "run")]
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port", str(free_port())]
-        command = [sys.executable, *(launch if world > 1 else []), "-m", "tests.train.state_worker", kind, str(file)]
+def test_four_processes_write_and_two_and_one_go_on_as_four(tmp_path, kind: str):
+    """Every weight, moment and average is the same; so are the losses after it, with the same grids in a step.
+
+    Those of four read a record of five: the data start anew for them too.
+    """
+    stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 12}]
+    settings = {"device": "auto", "ema": {"lengths": [0.05, 0.1]}, "stages": stages}
+    config = write_config(tmp_path, **settings, checkpoint={"every_steps": 4, "background": True, "keep_last": 9})
+
+    def launch(kind: str, world: int, folder: Path, *changes: str) -> str:
+        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port", str(free_port())]
+        command = [sys.executable, *(torchrun if world > 1 else []), "-m", "tests.train.state_worker", kind]
+        run = [str(folder.with_suffix(".safetensors")), "--config", str(config), "--output", str(folder), *changes]
         done = subprocess.run(
             [*command, *run], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert ("was written by 4 processes" in done.stderr) == (world < 4)
-        found[world] = load_file(file)
-    written = list((tmp_path / "run" / "checkpoints" / "step_00000008" / "shards").glob("*.distcp"))
-    assert len({path.name.split("_")[2] for path in written}) == 4
-    first = found.pop(4)
+        return done.stderr
+
+    launch(kind, 4, tmp_path / "whole")
+    last = tmp_path / "whole" / "checkpoints" / "step_00000012"
+    assert len({path.name.split("_")[2] for path in (last / "shards").glob("*.distcp")}) == 4
+    shutil.rmtree(last)
+    states, later = {}, {}
+    for world in (4, 2, 1):
+        folder = tmp_path / f"by_{world}"
+        shutil.copytree(tmp_path / "whole", folder)
+        record = folder / "checkpoints" / "step_00000008" / "run.json"
+        if world == 4:
+            record.write_text(record.read_text().replace('"readers": 4', '"readers": 5'))
+        batch = ("--stages.0.batch_size", str(8 // world), "--allow-config-change")
+        said = launch(kind if world > 1 else "ddp", world, folder, *batch)
+        assert f"was written by {5 if world == 4 else 4} processes" in said
+        states[world] = load_file(folder.with_suffix(".safetensors"))
+        later[world] = [loss for step, loss in losses(folder).items() if step > 8]
+    first = states.pop(4)
     assert sum("optimizer/" in name for name in first) > 40
-    for other in found.values():
+    for other in states.values():
         assert first.keys() == other.keys()
         assert [name for name in first if not torch.equal(first[name], other[name])] == []
+    assert len(later[4]) == 4
+    assert later[2] == pytest.approx(later[4], rel=1e-5)
+    assert later[1] == pytest.approx(later[4], rel=1e-5)
 
 
 def test_resuming_with_another_number_of_processes_says_what_changes(tiny, tmp_path, caplog):
@@ -169,7 +191,7 @@ def test_resuming_with_another_number_of_processes_says_what_changes(tiny, tmp_p
     whole = losses(tmp_path / "run")
     saved[-1].rename(tmp_path / "last")
     record = saved[0] / "run.json"
-    record.write_text(record.read_text().replace('"world": 1', '"world": 4'))
+    record.write_text(record.read_text().replace('"readers": 1', '"readers": 4'))
     AcceleratorState._reset_state(True)
     with caplog.at_level(logging.WARNING):
         progress = Trainer(tiny()).run()

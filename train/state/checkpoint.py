@@ -21,6 +21,7 @@ from viewtime.errors import UserError
 from viewtime.json_files import read_json
 from viewtime.log import log
 from viewtime.run_folder import plain
+from viewtime.train.distributed import readers
 from viewtime.train.objective.losses import stage_loss
 from viewtime.train.objective.student import student_defaults
 from viewtime.train.prepare import merge_lora
@@ -54,6 +55,8 @@ class CheckpointRecord:
     world: int
     config: dict[str, Any]
     scaler: dict[str, Any] | None = None
+    readers: int | None = None
+    """Of the data; as many as processes where these do not share grids."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -116,15 +119,16 @@ def load_checkpoint(
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}); delete it to resume from the one before") from error
-    if record.world != world:
+    (reader, now), before = readers(accelerator, config), record.readers or record.world
+    if before != now:
         record.progress.data_starts += 1
         log.warning(
-            "%s was written by %d processes, this run has %d: the data start anew in another order, and a step has "
-            "%.3g times as many grids (optimizer.accumulate, batch_size)", path, record.world, world,
-            world / record.world,
+            "%s was written by %d processes, this run has %d (those that share grids count once): the data start anew "
+            "in another order, and a step has %.3g times as many grids (optimizer.accumulate, batch_size)", path,
+            before, now, now / before,
         )  # fmt: skip
         return record.progress, None
-    return record.progress, read_json(path / f"stream_{rank}.json", dict)
+    return record.progress, read_json(path / f"stream_{reader}.json", dict)
 
 
 def gathered_weights(module: nn.Module, ema: PowerEma, length: float | None, config: TrainConfig,

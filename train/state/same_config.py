@@ -15,7 +15,7 @@ from viewtime.model.registry import MODELS, config_schema
 # Sections and keys that do not change what is computed.
 FREE_KEYS = (
     "config", "output", "dry_run", "allow_config_change", "checkpoint", "tracking", "validation", "device",
-    "wait_minutes",
+    "wait_minutes", "context_parallel",
 )  # fmt: skip
 ABSENT = "absent"
 

@@ -19,7 +19,7 @@ from viewtime.files import replace_folder
 from viewtime.json_files import finite_json
 from viewtime.log import log
 from viewtime.run_folder import plain
-from viewtime.train.distributed import strategy
+from viewtime.train.distributed import readers, strategy
 from viewtime.train.schedule import Progress
 
 from .checkpoint import ACCELERATE, RECORD, SHARDS, is_sharded, prune
@@ -53,21 +53,26 @@ class Saver:
 
         Args:
             folder: of the checkpoints.
-            stream: this process's position in the data.
+            stream: this process's position in the data, that of all who share its grids.
             export: writes the weights, which it holds already.
         """
         self.finish()
         accelerator, main = self.accelerator, self.accelerator.is_main_process
         final = folder / f"step_{progress.step:08d}"
         temporary = final.with_name(f".{final.name}.partial")
-        record = {"progress": asdict(progress), "world": accelerator.num_processes, "config": plain(self.config)}
+        record = {
+            "progress": asdict(progress), "world": accelerator.num_processes, "config": plain(self.config),
+            "readers": readers(accelerator, self.config)[1],
+        }  # fmt: skip
         if accelerator.scaler is not None:
             record["scaler"] = accelerator.scaler.state_dict()
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        (temporary / f"stream_{accelerator.process_index}.json").write_text(json.dumps(stream))
+        if accelerator.process_index % self.config.context_parallel == 0:
+            number, _ = readers(accelerator, self.config)
+            (temporary / f"stream_{number}.json").write_text(json.dumps(stream))
         if self.engine:
             self._engine_state(temporary, trained)
             accelerator.wait_for_everyone()

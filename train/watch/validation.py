@@ -13,6 +13,7 @@ from torch import nn
 from viewtime.configs.schema.train import Gate, TrainConfig
 from viewtime.errors import UserError
 from viewtime.log import progress as progress_of
+from viewtime.train.distributed import readers
 from viewtime.train.objective.losses import noised_batch, sample_errors, sample_generator
 from viewtime.train.registry import STREAMS, resolve
 from viewtime.train.schedule import Progress
@@ -63,8 +64,8 @@ class Validator:
         factory = resolve(section.factory or self.config.data.factory, STREAMS, "stream")
         options = {**self.config.data.options, **section.data}
         with signals.interrupting(), accelerator.main_process_first():
-            stream = factory(options, batch_size=section.batch_size, seed=VALIDATION_SEED,
-                             rank=accelerator.process_index, world=accelerator.num_processes)  # fmt: skip
+            number, count = readers(accelerator, self.config)
+            stream = factory(options, batch_size=section.batch_size, seed=VALIDATION_SEED, rank=number, world=count)
             raw = iter(stream)
             masked = self.config.loss.known_cells != "ignored"
             return [read_batch(next(raw), accelerator.device, masked) for _ in range(section.batches)]
@@ -105,9 +106,10 @@ class Validator:
     def error_at(self, model: nn.Module, level: float, signals: StopSignals) -> float:
         """Mean squared error in x0 at one noise level, over the unknown cells of all processes' batches."""
         errors = []
+        reader, count = readers(self.accelerator, self.config)
         for number, batch in enumerate(self.batches or []):
             signals.check()
-            first = (number * self.accelerator.num_processes + self.accelerator.process_index) * len(batch.x0)
+            first = (number * count + reader) * len(batch.x0)
             generators = [sample_generator(VALIDATION_SEED, first + i) for i in range(len(batch.x0))]
             noised = noised_batch(batch.x0, batch.cond.get("known"), self.config.loss, generators, level)
             errors.append(sample_errors(model(noised.x, noised.sigma, batch.cond), batch.x0, noised.unknown))

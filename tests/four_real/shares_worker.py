@@ -1,0 +1,84 @@
+"""One grid on two processes against one on each: `torchrun --nproc_per_node 2 -m tests.four_real.shares_worker`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+
+from tests.four_real.conftest import SMALL, stir
+from viewtime.errors import UserError
+from viewtime.model.four_real.config import GridConfig, UpsamplerConfig
+from viewtime.model.four_real.grid import GridModel
+from viewtime.model.four_real.shares import GridShares
+from viewtime.model.four_real.upsampler import Upsampler
+from viewtime.train.prepare import checkpoint_blocks
+
+VIEWS, FRAMES, TOLERANCE = 4, 6, 1e-5
+
+
+def loss_and_gradients(network: nn.Module, inputs: tuple) -> tuple[Tensor, dict[str, Tensor]]:
+    """Of a loss that weighs every cell differently; gradients averaged over the processes, as DDP does."""
+    network.zero_grad()
+    out = network(*inputs)
+    weights = torch.linspace(0.1, 1, VIEWS * FRAMES).view(1, VIEWS, FRAMES, 1, 1, 1)
+    loss = (weights * (out - inputs[0]).square()).mean()
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    for gradient in gradients.values():
+        dist.all_reduce(gradient)
+        gradient /= dist.get_world_size()
+    return loss.detach(), gradients
+
+
+def grid_inputs() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, VIEWS, FRAMES, 3, 8, 16, generator=generator)
+    known = torch.zeros(2, VIEWS, FRAMES, dtype=torch.bool)
+    known[:, 0], known[:, :, 0] = True, True
+    cond = {
+        "known": known,
+        "known_frames": torch.rand(x.shape, generator=generator) * known[..., None, None, None],
+        "text": torch.randn(2, 5, 24, generator=generator),
+        "view_order": torch.tensor([[0, 1, 2, 3], [3, 1, 2, 0]]),
+    }
+    return x, torch.rand(2, VIEWS, FRAMES, generator=generator) * 1000, cond
+
+
+def upsampler_inputs() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    x, label, cond = grid_inputs()
+    return x, label / 1000, {"small": x[..., ::2, ::2].roll(1, dims=0).clone(), "text": cond["text"]}
+
+
+def check(name: str, network: nn.Module, inputs: tuple, shares: GridShares) -> None:
+    """Whole grids on each process, then one grid on both."""
+    stir(network).requires_grad_(True)
+    loss, gradients = loss_and_gradients(network, inputs)
+    network.share_grid(shares)  # type: ignore[operator]
+    shared_loss, shared = loss_and_gradients(network, inputs)
+    assert abs(float(shared_loss / loss) - 1) < TOLERANCE, (name, float(loss), float(shared_loss))
+    assert gradients.keys() == shared.keys()
+    assert len(gradients) > 20
+    worst = max(float((shared[k] - g).norm() / g.norm().clamp_min(1e-12)) for k, g in gradients.items())
+    assert worst < TOLERANCE, (name, worst)
+    print(f"{name}: gradients apart by {worst:.1e}")
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    pair = GridShares(init_device_mesh("cpu", (2,)))
+    for variant in ("soft", "hard", "sequential"):
+        model = GridModel(GridConfig(SMALL, variant))
+        if variant == "hard":
+            checkpoint_blocks(model)
+        check(variant, model, grid_inputs(), pair)
+    check("upsampler", Upsampler(UpsamplerConfig(replace(SMALL, extra_channels=3), 2)), upsampler_inputs(), pair)
+    try:
+        model(*(value[:, :3] if isinstance(value, Tensor) else value for value in grid_inputs()))
+    except UserError as error:
+        print(error)
+    dist.destroy_process_group()
