@@ -8,6 +8,7 @@ from viewtime.configs.schema.data import DataConfig
 from viewtime.data.loader import GridLoader
 from viewtime.data.pseudo4d import Pseudo4DSource
 from viewtime.data.sources import Mixture
+from viewtime.data.stored.buckets import bucket_sources
 from viewtime.data.stored.shard_source import ShardSource
 from viewtime.errors import UserError
 
@@ -24,10 +25,14 @@ def build_mixture(config: DataConfig) -> Mixture:
     if width < height:
         raise UserError(f"data.width {width} is less than data.resolution {height}, the height; give at least as much")
     frame_size = (height, width)
+    rendered = config.assets or config.videos or config.static_videos or config.creature_weight
+    if config.buckets and (rendered or not config.shards):
+        raise UserError("data.buckets are for shards alone: encode assets and videos first, or leave the buckets out")
     if config.shards:
         shards = ShardSource(config.shards, **size, kind=config.kind, shuffle_shards=config.shuffle_shards)
+        if config.buckets:
+            return Mixture(*bucket_sources(shards, config.buckets), one_a_batch=True)
         present.append((shards, config.shard_weight))
-    rendered = config.assets or config.videos or config.static_videos or config.creature_weight
     if config.kind == "latents" and rendered:
         raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
     if config.assets:

@@ -61,6 +61,7 @@ class GridStream(IterableDataset):
                 sample, position = self._draw(consumer, position, failures)
                 if sample is not None:
                     samples.append(sample)
+            position = replace(position, batches=position.batches + 1)
             yield Delivered(collate(samples), worker, position, failures)
 
     def _draw(
@@ -91,7 +92,7 @@ def _judge(position: Position, limit: float, last: str) -> None:
 def finish(sample: GridSample, config: DataConfig, consumer: Consumer, position: Position) -> PreparedSample:
     """Size, known cells and augmentation of a drawn grid, from random numbers of their own."""
     rng = generator_for(consumer.seed, consumer.index, position.total, 2)
-    if sample.frames is not None and sample.latents is None:
+    if sample.frames is not None and sample.latents is None and not config.buckets:
         sample = replace(sample, frames=resize_frames(sample.frames, config.resolution))
     weights = {kind: getattr(config.known, kind) for kind in KNOWN_KINDS}
     known = known_cells(rng, *sample.shape, weights, config.known.random_share)
@@ -165,7 +166,11 @@ class GridLoader:
             "sources": [source.name for source in self.mixture.sources],
             "first_worker": self.first_worker,
             "positions": {
-                str(worker): {"drawn": list(position.drawn), "skipped": position.skipped}
+                str(worker): {
+                    "drawn": list(position.drawn),
+                    "skipped": position.skipped,
+                    "batches": position.batches,
+                }
                 for worker, position in self.positions.items()
             },
         }
@@ -184,7 +189,7 @@ class GridLoader:
                 )
         self.first_worker = int(state["first_worker"])
         self.positions = {
-            int(worker): Position(tuple(record["drawn"]), int(record["skipped"]))
+            int(worker): Position(tuple(record["drawn"]), int(record["skipped"]), int(record.get("batches", 0)))
             for worker, record in state["positions"].items()
         }
 

@@ -126,13 +126,32 @@ def resize_frames(frames: Tensor, resolution: int) -> Tensor:
     Raises:
         UserError: the resolution is below 8 pixels.
     """
-    V, _, C, H, W = frames.shape
+    H, W = frames.shape[-2:]
     if resolution < 8:
         raise UserError(f"resolution {resolution}; must be at least 8 pixels")
     if min(H, W) == resolution:
         return frames
     scale = resolution / min(H, W)
-    size = (round(H * scale), round(W * scale))
+    return _resized(frames, (round(H * scale), round(W * scale)))
+
+
+def cover_frames(frames: Tensor, height: int, width: int) -> tuple[Tensor, float]:
+    """Scale uint8 [V, F, 3 or 4, H, W] until both sides reach the size, and cut what stands out, alike on both sides.
+
+    Returns:
+        (uint8 [V, F, 3 or 4, height, width], share of the pictures' height that is left).
+    """
+    H, W = frames.shape[-2:]
+    scale = max(height / H, width / W)
+    size = max(height, round(H * scale)), max(width, round(W * scale))
+    if size != (H, W):
+        frames = _resized(frames, size)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return frames[..., top : top + height, left : left + width].contiguous(), height / size[0]
+
+
+def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    V, _, C, _, _ = frames.shape
     values = rearrange(frames, "v f c h w -> (v f) c h w").float()
     if C == 4:
         values = torch.cat([values[:, :3] * values[:, 3:] / 255, values[:, 3:]], dim=1)

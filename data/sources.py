@@ -61,10 +61,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Position:
-    """How far one consumer has come: samples drawn from each source, and how many of them had to be skipped."""
+    """How far one consumer has come: samples drawn from each source, how many had to be skipped, batches filled."""
 
     drawn: tuple[int, ...]
     skipped: int = 0
+    batches: int = 0
 
     @property
     def total(self) -> int:
@@ -74,18 +75,23 @@ class Position:
     def after(self, source: int, failed: bool) -> Position:
         """The position after one more draw."""
         drawn = tuple(count + (index == source) for index, count in enumerate(self.drawn))
-        return Position(drawn, self.skipped + failed)
+        return Position(drawn, self.skipped + failed, self.batches)
 
 
 class Mixture:
-    """Chooses the source of each draw by weight, from the consumer and the position alone."""
+    """Chooses the source of each draw by weight, from the consumer and the position alone.
 
-    def __init__(self, sources: Sequence[Source], weights: Sequence[float]) -> None:
+    Args:
+        one_a_batch: a batch's samples are all of one source, which is the same in all processes.
+    """
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float], one_a_batch: bool = False) -> None:
         if not sources:
             raise UserError("no data: give data.shards, data.assets or data.videos")
         if len(weights) != len(sources) or min(weights) < 0 or sum(weights) <= 0:
             raise UserError(f"source weights {list(weights)}; need one a source, none negative, one positive")
         self.sources = list(sources)
+        self.one_a_batch = one_a_batch
         self.shares = np.asarray(weights, dtype=np.float64) / sum(weights)
 
     def start(self) -> Position:
@@ -96,5 +102,8 @@ class Mixture:
         """Index of the source of the next draw."""
         if len(self.sources) == 1:
             return 0
-        rng = generator_for(consumer.seed, consumer.index, position.total, 0)
+        if self.one_a_batch:
+            rng = generator_for(consumer.seed, consumer.worker, position.batches, 5)
+        else:
+            rng = generator_for(consumer.seed, consumer.index, position.total, 0)
         return int(rng.choice(len(self.sources), p=self.shares))

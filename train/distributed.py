@@ -167,7 +167,7 @@ def share_grids(network: nn.Module, accelerator: Any, config: TrainConfig) -> No
 
 def share_grid(network: nn.Module, mesh: DeviceMesh) -> None:
     """Have the processes of a mesh of one dimension share each grid; UserError if the network cannot do so."""
-    if not isinstance(network, GridModel | Upsampler):
+    if not isinstance(network, (GridModel, Upsampler)):
         raise UserError(
             f"context_parallel {mesh.size()}: a {type(network).__name__} cannot be shared between processes; "
             "4real and 4real-upsampler can"

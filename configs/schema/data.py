@@ -125,6 +125,9 @@ class DataConfig:
     """Height of the frames in pixels; of shards, which keep their shape, the shorter side."""
     width: int | None = None
     """Width of the frames of assets and videos, at least the height; square where not given."""
+    buckets: tuple[tuple[int, int, int], ...] = ()
+    """Of shards: shapes of batches, each [frames, height, width] in pixels, in place of frames, resolution and width. A
+    batch has one of them; a sample goes to the one nearest in aspect ratio, and the largest that it fills."""
     batch_size: int = 1
     """Grids in a batch; a run's stages set it."""
     workers: int = 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from bisect import bisect_right
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,14 +14,14 @@ import torch
 from torch import Tensor
 
 from viewtime.arrays import read_array
-from viewtime.data.pixels import decode_frames
+from viewtime.data.pixels import cover_frames, decode_frames
 from viewtime.data.samples import CorruptSampleError, GridSample, generator_for
 from viewtime.data.sources import Consumer
 from viewtime.data.views import draw_frames, draw_views
 from viewtime.errors import UserError, machine_failure
 
 from . import schema
-from .shards import Entry, find_shards, read_index, read_sample
+from .shards import Entry, Shape, find_shards, read_index, read_sample
 
 
 class ShardSource:
@@ -33,6 +35,9 @@ class ShardSource:
         views, frames, max_stride: of the sub-grid (`data.views`).
         kind: "pixels" or "latents".
         shuffle_shards: shards whose samples are shuffled together.
+
+    Attributes:
+        size: (height, width) to which pixels are brought, of a bucket; None leaves them as stored.
     """
 
     name = "shards"
@@ -44,16 +49,18 @@ class ShardSource:
         self.entries: list[list[Entry]] = [read_index(shard).entries for shard in self.shards]
         self.views, self.frames, self.max_stride, self.kind = views, frames, max_stride, kind
         self.shuffle_shards = max(1, shuffle_shards)
+        self.size: tuple[int, int] | None = None
         if not any(self.entries):
             raise UserError(f"the {len(self.shards)} shards at {where} hold no sample")
         self._epoch_order = lru_cache(maxsize=2)(self._order)
         self._epoch_starts: dict[tuple[int, int, int], list[int]] = {}
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_epoch_order"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_epoch_order", "_epoch_starts")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
+        self._epoch_starts = {}
         self._epoch_order = lru_cache(maxsize=2)(self._order)
 
     def _order(self, seed: int, epoch: int, index: int, count: int) -> list[tuple[int, int]]:
@@ -91,13 +98,36 @@ class ShardSource:
         """See `data.sources.Source`."""
         shard, entry = self.locate(consumer, position)
         try:
-            return read_grid(read_sample(shard, entry), self.kind, self.views, self.frames, self.max_stride, rng)
+            grid = read_grid(read_sample(shard, entry), self.kind, self.views, self.frames, self.max_stride, rng)
+            if self.size is None or grid.frames is None:
+                return grid
+            return covering(grid, *self.size)
         except Exception as error:  # whatever one sample holds, the others are read
             if machine_failure(error) is not None:
                 raise
             where = f"{shard.name}, sample {entry.key}"
             message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             raise CorruptSampleError(message if message.startswith(where) else f"{where}: {message}") from error
+
+
+def stored_shape(shard: Path, entry: Entry) -> Shape:
+    """Shape of a sample's grid, from the index, or from the sample where an older index says nothing of it.
+
+    Raises:
+        CorruptSampleError: the sample is damaged.
+    """
+    if entry.shape is not None:
+        return entry.shape
+    record = read_record(read_sample(shard, entry))
+    return record.views, record.frames, record.height, record.width
+
+
+def covering(grid: GridSample, height: int, width: int) -> GridSample:
+    """A pixel sample scaled until it covers a size, and cut to it about its centre; the field of view follows."""
+    assert grid.frames is not None
+    frames, kept = cover_frames(grid.frames, height, width)
+    tangent = kept * math.tan(math.radians(grid.cameras.fov_y) / 2)
+    return replace(grid, frames=frames, cameras=replace(grid.cameras, fov_y=math.degrees(2 * math.atan(tangent))))
 
 
 def read_record(members: dict[str, bytes]) -> schema.SampleRecord:

@@ -26,19 +26,26 @@ from viewtime.files import atomic_path
 from viewtime.json_files import read_json
 from viewtime.log import log
 
+from .schema import META, SampleRecord
+
 INDEX_VERSION = 1
 END_OF_ARCHIVE = b"\0" * 1024
 LARGEST_SAMPLE = 1 << 36
+Shape = tuple[int, int, int, int]  # views, frames, height and width in pixels
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one sample lies in its shard: all its members, headers included. crc32 is None when nobody knows it."""
+    """Where one sample lies in its shard: all its members, headers included; and the shape of its grid.
+
+    crc32 and shape are None where nobody knows them.
+    """
 
     key: str
     offset: Annotated[int, Meta(ge=0)]
     size: Annotated[int, Meta(ge=0, le=LARGEST_SAMPLE)]
     crc32: int | None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def write_shard(
                 raise UserError(f"sample key {key!r} is empty, repeated, or has a dot or slash")
             keys.add(key)
             block = b"".join(_member(f"{key}.{extension}", data) for extension, data in sorted(members.items()))
-            entries.append(Entry(key, offset, len(block), zlib.crc32(block)))
+            entries.append(Entry(key, offset, len(block), zlib.crc32(block), _shape_of(members)))
             file.write(block)
             digest.update(block)
             offset += len(block)
@@ -106,6 +113,15 @@ def write_shard(
     with atomic_path(index_path(shard)) as temporary:
         temporary.write_text(json.dumps(asdict(index), indent=1))
     return index
+
+
+def _shape_of(members: Mapping[str, bytes]) -> Shape | None:
+    """What a sample's record says of its grid; None where it has none that can be read, which its reader will say."""
+    try:
+        record = SampleRecord.from_json(members[META])
+    except (KeyError, UserError):
+        return None
+    return record.views, record.frames, record.height, record.width
 
 
 def read_index(shard: Path) -> ShardIndex:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ DATA = {"size": 8, "width": 16, "views": 4, "frames": 2, "channels": 3}
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_processes_on_each_grid_train_as_one(tmp_path):
-    """Losses, validation and weights within 1e-5; one process goes on from their step 4 with the same data."""
+    """By every strategy: losses, validation and weights within 1e-5. One process goes on from step 4."""
     config = write_config(
         tmp_path,
         model={"name": "tests.train.stirred_grid_model:stirred", "config": {"base": BASE}},
@@ -35,23 +36,24 @@ def test_two_processes_on_each_grid_train_as_one(tmp_path):
         validation={"every_steps": 4, "data": {"fixed": 4}, "sample_steps": 2, "sample_grids": 1},
         device="auto",
     )
+
+    def errors(folder: Path) -> list[float]:
+        return [record["val/mse@0.5"] for record in read_jsonl(folder / "metrics.jsonl") if "val/psnr" in record]
+
     train(str(config), "single", tmp_path / "one")
-    train(str(config), "ddp", tmp_path / "two", "--context-parallel", "2")
     expected, weights = losses(tmp_path / "one"), load_file(tmp_path / "one" / "weights.safetensors")
     assert len(expected) == 8
-    assert losses(tmp_path / "two") == pytest.approx(expected, rel=1e-5)
-    assert apart(weights, load_file(tmp_path / "two" / "weights.safetensors")) < 1e-5
-    measured = [
-        [record["val/mse@0.5"] for record in read_jsonl(tmp_path / name / "metrics.jsonl") if "val/psnr" in record]
-        for name in ("one", "two")
-    ]
-    assert len(measured[0]) == 2
-    assert measured[1] == pytest.approx(measured[0], rel=1e-5)
-    shutil.rmtree(tmp_path / "two" / "checkpoints" / "step_00000008")
-    said = train(str(config), "single", tmp_path / "two").stderr
+    assert len(errors(tmp_path / "one")) == 2
+    for kind in ("ddp", "zero2", "zero3", "fsdp2"):
+        train(str(config), kind, tmp_path / kind, "--context-parallel", "2")
+        assert losses(tmp_path / kind) == pytest.approx(expected, rel=1e-5), kind
+        assert errors(tmp_path / kind) == pytest.approx(errors(tmp_path / "one"), rel=1e-5), kind
+        assert apart(weights, load_file(tmp_path / kind / "weights.safetensors")) < 1e-5, kind
+    shutil.rmtree(tmp_path / "ddp" / "checkpoints" / "step_00000008")
+    said = train(str(config), "single", tmp_path / "ddp").stderr
     assert "resumed from" in said
     assert "start anew" not in said
-    assert losses(tmp_path / "two") == pytest.approx(expected, rel=1e-5)
+    assert losses(tmp_path / "ddp") == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_cannot_be_shared_is_refused(tiny):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 
 from viewtime.cameras import regular_orbit
 from viewtime.data.stored import schema
@@ -16,13 +18,15 @@ from viewtime.data.stored.shards import write_shard
 from viewtime.errors import UserError
 from viewtime.train.loop import Trainer
 
+from .conftest import losses
 
-def latents(value: float) -> dict[str, bytes]:
-    """A sample of 3 views × 2 frames of latents."""
-    shape = [3, 2, 4, 8, 8]
+
+def latents(value: float, frames: int = 2, height: int = 64) -> dict[str, bytes]:
+    """A sample of 3 views of latents."""
+    shape = [3, frames, 4, height // 8, 8]
     record = schema.SampleRecord(
-        schema.FORMAT_VERSION, "fox/walk", "test", 3, 2, 64, 64, False, 8.0,
-        schema.pack_cameras(regular_orbit(3, 2)), [0.0, 0.1], {schema.LATENTS: shape}, {},
+        schema.FORMAT_VERSION, "fox/walk", "test", 3, frames, height, 64, False, 8.0,
+        schema.pack_cameras(regular_orbit(3, frames)), [0.1 * i for i in range(frames)], {schema.LATENTS: shape}, {},
     )  # fmt: skip
     file = io.BytesIO()
     np.save(file, np.full(shape, value, np.float16))
@@ -51,3 +55,27 @@ def test_nothing_but_damaged_samples_stops_the_run(tiny, tmp_path):
     write_shard(tmp_path / "shard-000000.tar", [(f"s{i}", latents(np.nan)) for i in range(4)])
     with pytest.raises(UserError, match=r"shard-000000\.tar, sample s\d: latents\.npy"):
         Trainer(tiny(**settings(tmp_path))).run()
+
+
+def test_training_goes_through_buckets_and_resumes_in_the_same_ones(tiny, tmp_path, monkeypatch):
+    members = [(f"s{i}", latents(0.1 * i, *((2, 64) if i % 2 else (4, 32)))) for i in range(6)]
+    write_shard(tmp_path / "shard-000000.tar", members)
+    changes = settings(tmp_path)
+    changes["data"]["options"]["buckets"] = [[2, 64, 64], [4, 32, 64]]
+    shapes, reading = [], Trainer.next_batch
+
+    def watched(trainer, *arguments):
+        batch = reading(trainer, *arguments)
+        shapes.append(tuple(batch.x0.shape[1:]))
+        return batch
+
+    monkeypatch.setattr(Trainer, "next_batch", watched)
+    Trainer(tiny(**changes)).run()
+    whole, shapes[:] = list(shapes), []
+    assert set(whole) == {(3, 2, 4, 8, 8), (3, 4, 4, 4, 8)}
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_00000008")
+    AcceleratorState._reset_state(True)
+    before = losses(tmp_path / "run")
+    Trainer(tiny(**changes)).run()
+    assert shapes == whole[4:]
+    assert losses(tmp_path / "run") == before
