@@ -29,7 +29,7 @@ def reconstruct(
     Args:
         grid: RGB or RGBA with cameras, or the folder of one.
         out: folder to write; a run that was interrupted there goes on.
-        preset: fast, quality or sv4d-nerf, or a YAML file.
+        preset: fast, quality, sv4d-nerf or scene, or a YAML file.
         options: those of the command, sections as mappings.
 
     Raises:

@@ -15,8 +15,14 @@ from viewtime.where import find_grid
 from .direct.reconstruct import reconstruct_direct
 from .gaussians.reconstruct import reconstruct_gaussians
 from .nerf.reconstruct import reconstruct_nerf
+from .scene.reconstruct import reconstruct_scene
 
-METHODS = {"gaussians": reconstruct_gaussians, "nerf": reconstruct_nerf, "direct": reconstruct_direct}
+METHODS = {
+    "gaussians": reconstruct_gaussians,
+    "nerf": reconstruct_nerf,
+    "direct": reconstruct_direct,
+    "scene": reconstruct_scene,
+}
 
 
 def run(config: ReconstructConfig) -> list[Path]:

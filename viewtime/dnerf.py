@@ -17,6 +17,7 @@ from msgspec import Meta
 from viewtime.cameras import Cameras, opencv_from_opengl, opengl_from_opencv, orbit_from_camera_to_world
 from viewtime.errors import UserError
 from viewtime.files import atomic_folder
+from viewtime.free_cameras import FreeCameras
 from viewtime.grid import FrameGrid
 from viewtime.image_files import is_file, read_image
 from viewtime.images import write_image
@@ -114,7 +115,9 @@ def write_dnerf(grid: FrameGrid, folder: str | Path) -> Path:
 
 
 def read_dnerf(folder: str | Path) -> FrameGrid:
-    """Read a folder whose cameras look at the origin: D-NeRF's transforms_train.json or nerfstudio's transforms.json.
+    """Read D-NeRF's transforms_train.json or nerfstudio's transforms.json.
+
+    Cameras that all look at the origin with a level horizon become an orbit, others free cameras (scenes).
 
     Cells are grouped by time (columns; times that differ by rounding alone are one) and, in the order they are listed
     at each time, by view (rows). D-NeRF's own scenes have one camera per instant; they become grids of one view with
@@ -122,8 +125,8 @@ def read_dnerf(folder: str | Path) -> FrameGrid:
     resampling the pictures.
 
     Raises:
-        UserError: the file or an image is missing or damaged, the instants have unequal numbers of views, a camera is
-            no orbit, or the images differ in size or in having alpha.
+        UserError: the file or an image is missing or damaged, the instants have unequal numbers of views, a matrix is
+            no rigid motion, or the images differ in size or in having alpha.
     """
     folder = Path(folder)
     path = transforms_file(folder)
@@ -149,17 +152,23 @@ def read_dnerf(folder: str | Path) -> FrameGrid:
     ]
     frames = rearrange(torch.from_numpy(np.stack([np.stack(column) for column in straight])), "f v h w c -> v f c h w")
     matrices = torch.tensor([[_matrix(cell, path) for cell in column] for column in columns])
-    elevation, azimuth, distance = orbit_from_camera_to_world(
-        opencv_from_opengl(rearrange(matrices, "f v i j -> v f i j"))
-    )
     fov_y = 2 * math.degrees(math.atan(height / (2 * focal)))
     return FrameGrid(
         frames.float().contiguous() / 255.0,
         torch.ones(frames.shape[:2], dtype=torch.bool),
-        Cameras(elevation, azimuth, distance, fov_y),
+        _cameras(opencv_from_opengl(rearrange(matrices, "f v i j -> v f i j")), fov_y),
         record.fps,
         {"source": "D-NeRF form"},
     )
+
+
+def _cameras(camera_to_world: torch.Tensor, fov_y: float) -> Cameras:
+    """An orbit where all cameras look at the origin with a level horizon; free ones otherwise."""
+    try:
+        elevation, azimuth, distance = orbit_from_camera_to_world(camera_to_world)
+    except UserError:
+        return FreeCameras.of(camera_to_world, fov_y)
+    return Cameras(elevation, azimuth, distance, fov_y)
 
 
 def _told(image: np.ndarray) -> str:

@@ -21,6 +21,7 @@ from viewtime.cameras import Cameras
 from viewtime.errors import UserError
 from viewtime.exact_film import read_exact, write_exact
 from viewtime.files import atomic_folder
+from viewtime.free_cameras import read_cameras
 from viewtime.images import composite, read_image, sheet, to_uint8, write_image
 from viewtime.json_files import finite_json, read_json
 from viewtime.memory import check_memory
@@ -214,7 +215,7 @@ class FrameGrid:
         if len(record.known) != record.V or any(len(row) != record.F for row in record.known):
             raise UserError(f"{path} is damaged: its known cells are no table of {record.V} views × {record.F} frames")
         check_memory(4 * record.V * record.F * record.C * record.H * record.W, f"the grid {folder}")
-        cameras = Cameras.from_json(record.cameras) if record.cameras is not None else None
+        cameras = read_cameras(record.cameras) if record.cameras is not None else None
         views = [_load_view(folder, view, record) for view in range(record.V)]
         return FrameGrid(
             rearrange(torch.from_numpy(np.stack(views)).float() / 255.0, "v f h w c -> v f c h w").contiguous(),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from .reconstruct_nerf import NerfOptions
+from .reconstruct_scene import SceneOptions
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,9 @@ class ReconstructConfig:
     Attributes:
         grid: a grid folder, or a folder in D-NeRF/nerfstudio form.
         out: folder to write; default: GRID-asset beside the grid.
-        preset: fast, quality or sv4d-nerf, or a YAML file of these options.
-        method: gaussians (default), nerf, or direct: the generator's own solids, in seconds and without a fit.
+        preset: fast, quality, sv4d-nerf or scene, or a YAML file of these options.
+        method: gaussians (default), nerf, direct: the generator's own solids, in seconds and without a fit, or scene:
+            whole pictures with a background, from cameras that stand anywhere.
         held_out: views left out of the fit, for the scores in metrics.json.
         resume: go on from the state in `out`, if there is one; --no-resume starts anew.
         save_every: steps between saved states and preview images.
@@ -157,10 +159,11 @@ class ReconstructConfig:
     grid: Annotated[Path, tyro.conf.Positional]
     out: Path | None = None
     preset: str = "fast"
-    method: Literal["gaussians", "nerf", "direct"] = "gaussians"
+    method: Literal["gaussians", "nerf", "direct", "scene"] = "gaussians"
     init: InitOptions = field(default_factory=InitOptions)
     gaussians: GaussianOptions = field(default_factory=GaussianOptions)
     nerf: NerfOptions = field(default_factory=NerfOptions)
+    scene: SceneOptions = field(default_factory=SceneOptions)
     direct: DirectOptions = field(default_factory=DirectOptions)
     imperfect: ImperfectOptions = field(default_factory=ImperfectOptions)
     mesh: MeshOptions = field(default_factory=MeshOptions)

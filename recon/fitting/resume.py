@@ -51,6 +51,7 @@ def fit_fingerprint(grid: FrameGrid, config: ReconstructConfig) -> str:
     """What decides every step of a fit: the options, the grid's pictures and cameras, and the files it reads."""
     options = {name: value for name, value in plain(config).items() if name not in WITHOUT_EFFECT}
     orbit = grid.orbit
-    arrays = (grid.frames, grid.known, orbit.elevation, orbit.azimuth, orbit.distance)
-    files = [path for path in (config.init.points, config.init.asset, config.nerf.normals) if path is not None]
+    arrays = (grid.frames, grid.known, orbit.camera_to_world())
+    told = (config.init.points, config.init.asset, config.nerf.normals, config.scene.tracks)
+    files = [path for path in told if path is not None]
     return fingerprint({**options, "fov_y": orbit.fov_y, "fps": grid.fps}, arrays, files)

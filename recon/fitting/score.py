@@ -21,6 +21,7 @@ from .targets import mask_from_colour
 
 # Name here -> metric of `viewtime.sample.metrics`.
 METRICS = {"psnr": "psnr", "crop_psnr": "object_crop_psnr", "ssim": "ssim", "iou": "mask_iou", "flicker": "flicker"}
+WHOLE = ("psnr", "ssim", "flicker")  # of pictures that are no cut-out object
 
 
 def with_mask(grid: FrameGrid) -> FrameGrid:
@@ -31,18 +32,21 @@ def with_mask(grid: FrameGrid) -> FrameGrid:
     return FrameGrid(frames, grid.known, grid.cameras, grid.fps, grid.provenance)
 
 
-def scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
+def scores(rendered: FrameGrid, truth: FrameGrid, names: tuple[str, ...] = tuple(METRICS)) -> dict[str, float]:
     """Means over cells: psnr and crop_psnr (dB, on white), ssim, iou, and flicker where there are frames to compare.
 
-    Every cell is scored, also those that were given, but not those whose truth is broken (not finite).
+    `names` chooses among them; for `WHOLE` the truth needs no mask. Every cell is scored, also those that were given, but not those whose truth is broken (not finite).
     """
-    values = evaluate_pair(rendered, with_mask(truth), Settings(metrics=tuple(METRICS.values()), all_cells=True))
-    return {name: values[metric] for name, metric in METRICS.items() if math.isfinite(values[metric])}
+    truth = truth if names == WHOLE else with_mask(truth)
+    values = evaluate_pair(rendered, truth, Settings(metrics=tuple(METRICS[name] for name in names), all_cells=True))
+    return {name: values[METRICS[name]] for name in names if math.isfinite(values[METRICS[name]])}
 
 
-def held_out_scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
+def held_out_scores(
+    rendered: FrameGrid, truth: FrameGrid, names: tuple[str, ...] = tuple(METRICS)
+) -> dict[str, float]:
     """As `scores`, with lpips (AlexNet, on white) where its weights are on this machine; nothing is downloaded."""
-    result = scores(rendered, truth)
+    result = scores(rendered, truth, names)
     try:
         distance = Lpips(offline=True)
     except UserError as error:
@@ -55,9 +59,10 @@ def held_out_scores(rendered: FrameGrid, truth: FrameGrid) -> dict[str, float]:
 
 
 def write_scores(record: dict, path: Path) -> Path:
-    """Write a fit's record and say its PSNR and IoU, of the held-out views where there are any."""
+    """Write a fit's record and say its PSNR, and IoU or SSIM, of the held-out views where there are any."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite_json(record), indent=1))
     shown, where = (record["held_out"], "held-out") if "held_out" in record else (record["train"], "training")
-    log.info("%s views: PSNR %.2f dB, mask IoU %.3f", where, shown["psnr"], shown["iou"])
+    other = ("mask IoU", shown["iou"]) if "iou" in shown else ("SSIM", shown["ssim"])
+    log.info("%s views: PSNR %.2f dB, %s %.3f", where, shown["psnr"], *other)
     return path

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from viewtime.errors import UserError
+from viewtime.free_cameras import FreeCameras
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.recon.render.splats import Viewpoints
@@ -62,10 +63,15 @@ def make_targets(grid: FrameGrid) -> Targets:
     """Check a grid and bring it into the form that the fits use.
 
     Raises:
-        UserError: no cameras, fewer than two views, nothing but background, or no usable cell in some frame.
+        UserError: no cameras or free ones, fewer than two views, nothing but background, or no usable cell in some frame.
     """
     V, F, _, H, W = grid.shape
     orbit = grid.orbit
+    if isinstance(orbit, FreeCameras):
+        raise UserError(
+            "the grid's cameras do not orbit an object; `viewtime reconstruct --preset scene` fits whole pictures "
+            "from cameras that stand anywhere"
+        )
     if V < 2:
         raise UserError(f"the grid has {V} view; a reconstruction needs at least 2, better 8: sample more views")
     finite = torch.isfinite(grid.frames).flatten(2).all(dim=2)

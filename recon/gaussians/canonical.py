@@ -16,7 +16,13 @@ class Gaussians(nn.Module):
         position: [N, 3] world. log_scale: [N, 1] (isotropic) or [N, 3]. opacity_logit: [N]. colour: [N, 3], linear
             parameters of the displayed RGB, not bounded while fitting. quaternion: [N, 4] (w, x, y, z), anisotropic
             only.
+        moving: [N] bool, which of them the motion carries; None: all.
+        view_offset: [N, V, 3] world, where each view sees them beside their place (Δp_v of 4Real-Video's Eq. 11), not
+            learned; None: nowhere.
     """
+
+    moving: Tensor | None
+    view_offset: Tensor | None
 
     def __init__(self, position: Tensor, scale: Tensor, colour: Tensor, isotropic: bool, opacity: float = 0.73) -> None:
         super().__init__()
@@ -27,6 +33,8 @@ class Gaussians(nn.Module):
         self.colour = nn.Parameter(colour.float().clone())
         if not isotropic:
             self.quaternion = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+        self.register_buffer("moving", None)
+        self.register_buffer("view_offset", None)
 
     @property
     def isotropic(self) -> bool:
@@ -44,6 +52,11 @@ class Gaussians(nn.Module):
             return covariance_matrices(self.quaternion, self.log_scale)
         axes = rotation_from_quaternion(self.quaternion) * self.log_scale.exp()[:, None]
         return (axes[:, :, None] * axes[:, None]).sum(dim=-1)  # torch's batched product takes longer for 3 x 3
+
+    def select(self, parents: Tensor) -> None:
+        """What is not learned follows when the Gaussians become `old[parents]`."""
+        for name, value in list(self.named_buffers()):
+            setattr(self, name, value[parents])
 
     def opacity(self) -> Tensor:
         """[N] in (0, 1)."""

@@ -76,7 +76,9 @@ class GaussianFit:
         options, frames = self.config.gaussians, self.targets.shape[1]
         position = self.gaussians.position.detach().cpu()
         if options.motion == "control_points":
-            centres = position[farthest_points(position, options.control_points)]
+            moving = self.gaussians.moving
+            carried = position if moving is None or not moving.any() else position[moving.cpu()]
+            centres = carried[farthest_points(carried, options.control_points)]
             self.motion = ControlPointMotion(centres, position, frames)
         elif options.motion == "free":
             self.motion = FreeMotion(position, frames)
@@ -184,15 +186,27 @@ class GaussianFit:
         Args:
             frames: [K]. view_of: [B], the views of the first frame, then those of the second, ...
         """
-        position, covariance, linear = self.gaussians.position, self.gaussians.covariance()[None], None
+        g = self.gaussians
+        linear, means = self.carried(frames)
+        if g.isotropic or self.motion is None or not self.motion.turns:
+            linear = None
+        bend = self.compensation.displacement(g.position, view_of)
+        if g.view_offset is not None:
+            told = g.view_offset.index_select(1, view_of.to(self.device)).transpose(0, 1)
+            bend = told if bend is None else bend + told
+        return (means if bend is None else spread(means, len(view_of)) + bend), g.covariance()[None], linear
+
+    def carried(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What the motion makes of the canonical Gaussians at frames [K], as `Motion.affine`; those that do not move
+        stay. Before there is a motion one instant stands for all: [1, 1, 3, 3] and [1, N, 3]."""
+        position, moving = self.gaussians.position, self.gaussians.moving
+        identity = torch.eye(3, device=self.device)
         if self.motion is None:
-            means = position[None]
-        else:
-            linear, means = self.motion.affine(position, frames)
-            if self.gaussians.isotropic or not self.motion.turns:
-                linear = None
-        bend = self.compensation.displacement(position, view_of)
-        return (means if bend is None else spread(means, len(view_of)) + bend), covariance, linear
+            return identity[None, None], position[None]
+        linear, means = self.motion.affine(position, frames)
+        if moving is None:
+            return linear, means
+        return torch.where(moving[:, None, None], linear, identity), torch.where(moving[:, None], means, position)
 
     @torch.no_grad()
     def _prune(self) -> None:
@@ -216,6 +230,7 @@ class GaussianFit:
     def keep(self, parents: Tensor) -> None:
         """The Gaussians become `old[parents]`, with their optimiser state."""
         self.densifier.select(parents)
+        self.gaussians.select(parents)
         if self.motion is not None:
             self.motion.select(parents)
         for group in self.optimizer.param_groups:

@@ -27,6 +27,7 @@ from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.run_folder import start_run
 
 from .asset import GaussianAsset
+from .canonical import Gaussians
 from .compensation import Compensation
 from .fit import GaussianFit, restore_module
 from .initialise import first_gaussians
@@ -108,7 +109,7 @@ def fit_gaussians(grid: FrameGrid, config: ReconstructConfig, folder: Path | Non
         )
         config = dataclasses.replace(config, gaussians=half)
         targets = _corrected(targets, grid, config, folder)
-    fit = _iterate(targets, grid, config, folder and folder / STATE)
+    fit = iterate(targets, first_gaussians(targets, config), grid, config, folder and folder / STATE)
     return fit, time.perf_counter() - started
 
 
@@ -122,16 +123,22 @@ def _corrected(targets: Targets, grid: FrameGrid, config: ReconstructConfig, fol
         compensation = Compensation(config.imperfect, V, F, torch.zeros(40, 3))
         restore_module(compensation, torch.load(kept, weights_only=True))
     else:
-        compensation = _iterate(targets, grid, config, None).compensation.cpu()
+        compensation = iterate(targets, first_gaussians(targets, config), grid, config, None).compensation.cpu()
         if kept:
             with atomic_path(kept) as path:
                 torch.save(compensation.state_dict(), path)
     return dataclasses.replace(targets, images=compensation.correct(targets.images, targets.views))
 
 
-def _iterate(targets: Targets, grid: FrameGrid, config: ReconstructConfig, state: Path | None) -> GaussianFit:
-    """One fit from its first Gaussians to its last iteration."""
-    fit = GaussianFit(targets.to(fitting_device(config)), first_gaussians(targets, config), config)
+def iterate(
+    targets: Targets, gaussians: Gaussians, grid: FrameGrid, config: ReconstructConfig, state: Path | None
+) -> GaussianFit:
+    """One fit from its first Gaussians to its last iteration, with progress and previews.
+
+    Args:
+        state: file to go on from where there is one, and to save to; None keeps nothing.
+    """
+    fit = GaussianFit(targets.to(fitting_device(config)), gaussians, config)
     frames, views = config.gaussians.frames_per_step, config.gaussians.views_per_step
     affine_maps = 12 * frames * config.gaussians.count
     with one_thread(max(targets.elements(frames * views), affine_maps)):
@@ -151,12 +158,8 @@ def bake(fit: GaussianFit, grid: FrameGrid) -> GaussianAsset:
     """The fit's state as an asset; without motion (static stage) every frame is the canonical one."""
     g = fit.gaussians
     frames = torch.arange(grid.shape[1])
-    identity = torch.eye(3).expand(len(frames), len(g), 3, 3)
-    if fit.motion is None:
-        linear, means = identity, g.position.expand(len(frames), -1, -1)
-    else:
-        linear, means = fit.motion.affine(g.position, frames)
-        linear = linear.expand(len(frames), len(g), 3, 3)
+    linear, means = fit.carried(frames)
+    linear, means = linear.expand(len(frames), len(g), 3, 3), means.expand(len(frames), -1, -1)
     means, covariance, opacity, colour, linear = (
         part.cpu().clone() for part in (means, g.covariance(), g.opacity(), g.colour.clamp(0, 1), linear)
     )

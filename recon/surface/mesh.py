@@ -189,8 +189,13 @@ def extract_mesh(
         density: of that frame, where it is known already.
 
     Raises:
-        UserError: no voxel reaches the level.
+        UserError: no voxel reaches the level, or the asset is a scene, seen from one side.
     """
+    if "path" in asset.info:
+        raise UserError(
+            "a scene was seen from one side and has no closed surface; --formats gaussian_ply, spz, splat, orbit, depth "
+            "and normal export it"
+        )
     density = density or density_volume(asset, base, resolution)
     vertices, triangles = decimated(*level_surface(density, level), faces)
     positions, colour = carry(asset, vertices, base=density.frame)

@@ -1,0 +1,125 @@
+"""Where points of a freeze-time video are in each of its pictures: dense optical flow, followed from view to view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from scipy.ndimage import map_coordinates
+from skimage.registration import optical_flow_tvl1
+from torch import Tensor
+
+from viewtime.log import progress_bar
+
+MOST_DISAGREEMENT = 0.35  # pixels by which the way there and back may miss its start, before a point counts as hidden
+
+
+@dataclass(frozen=True)
+class PixelTracks:
+    """N points in V pictures.
+
+    Attributes:
+        places: [V, N, 2] pixels (x, y), centres at half-integers; where a point is hidden, where it would be.
+        visible: [V, N] bool.
+        colours: [N, 3] in [0, 1], of the picture in which each was found.
+    """
+
+    places: Tensor
+    visible: Tensor
+    colours: Tensor
+
+    def __getitem__(self, index: Tensor) -> PixelTracks:
+        """Some of the points."""
+        return PixelTracks(self.places[:, index], self.visible[:, index], self.colours[index])
+
+    @staticmethod
+    def joined(parts: list[PixelTracks]) -> PixelTracks:
+        """Points of several starts."""
+        return PixelTracks(
+            torch.cat([part.places for part in parts], dim=1),
+            torch.cat([part.visible for part in parts], dim=1),
+            torch.cat([part.colours for part in parts]),
+        )
+
+
+class Flows:
+    """Optical flow between neighbouring pictures [V, 3, H, W] in both directions (TV-L1)."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        self.pictures = pictures
+        grey = pictures.mean(dim=1).double().numpy()
+        count = len(grey)
+        self.forward: list[np.ndarray] = []
+        self.back: list[np.ndarray] = []
+        with progress_bar("track", 2 * (count - 1)) as bar:
+            for one, other in zip(grey, grey[1:]):
+                self.forward.append(optical_flow_tvl1(one, other))
+                bar.advance(1, "optical flow")
+                self.back.append(optical_flow_tvl1(other, one))
+                bar.advance(1, "optical flow")
+
+    def step(self, places: np.ndarray, view: int, towards: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places [N, 2] of points of `view` in the next picture in direction ±1, and whether they are seen there."""
+        ahead, back = (self.forward, self.back) if towards > 0 else (self.back, self.forward)
+        pair = view if towards > 0 else view - 1
+        moved = places + _sampled(ahead[pair], places)
+        returned = moved + _sampled(back[pair], moved)
+        H, W = self.pictures.shape[2:]
+        inside = (moved >= 0).all(axis=1) & (moved[:, 0] <= W) & (moved[:, 1] <= H)
+        return moved, inside & (np.linalg.norm(returned - places, axis=1) <= MOST_DISAGREEMENT)
+
+
+def _sampled(flow: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The flow (row, column) [2, H, W] at places [N, 2] (x, y), as (x, y)."""
+    at = np.stack([places[:, 1] - 0.5, places[:, 0] - 0.5])
+    return np.stack([map_coordinates(flow[axis], at, order=1, mode="nearest") for axis in (1, 0)], axis=1)
+
+
+def follow(flows: Flows, start: int, wanted: Tensor) -> PixelTracks:
+    """Follow pixels of one picture to all others; a point that was lost once counts as hidden from there on.
+
+    Args:
+        start: view in which the points lie. wanted: [H, W] bool.
+    """
+    rows, columns = wanted.nonzero(as_tuple=True)
+    first = torch.stack([columns + 0.5, rows + 0.5], dim=1).double().numpy()
+    count = len(flows.pictures)
+    places = np.zeros((count, *first.shape))
+    visible = np.zeros((count, len(first)), bool)
+    places[start], visible[start] = first, True
+    for towards in (1, -1):
+        view = start
+        while 0 <= view + towards < count:
+            moved, seen = flows.step(places[view], view, towards)
+            places[view + towards], visible[view + towards] = moved, seen & visible[view]
+            view += towards
+    colours = rearrange(flows.pictures[start], "c h w -> h w c")[rows, columns]
+    return PixelTracks(torch.from_numpy(places).float(), torch.from_numpy(visible), colours)
+
+
+def keyframe_tracks(flows: Flows, wanted: Tensor) -> PixelTracks:
+    """Points of the middle view and, of the first and last one, those that none of the earlier ones reaches.
+
+    Args:
+        wanted: [V, H, W] bool, the pixels that may start a point.
+    """
+    V, _, H, W = flows.pictures.shape
+    parts: list[PixelTracks] = []
+    for view in dict.fromkeys([V // 2, 0, V - 1]):
+        free = wanted[view].clone()
+        for part in parts:
+            places = part.places[view][part.visible[view]].long()
+            places = torch.stack([places[:, 0].clamp(0, W - 1), places[:, 1].clamp(0, H - 1)], dim=1)
+            free[places[:, 1], places[:, 0]] = False
+        if parts:
+            free = _thick(free)
+        parts.append(follow(flows, view, free))
+    return PixelTracks.joined(parts)
+
+
+def _thick(mask: Tensor) -> Tensor:
+    """Pixels of which most of the 3 × 3 neighbourhood is set: what tracks left free in an area, not between samples."""
+    share = torch.nn.functional.avg_pool2d(mask[None].float(), 3, stride=1, padding=1)[0]
+    return mask & (share > 0.5)
