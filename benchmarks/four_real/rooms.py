@@ -69,14 +69,15 @@ def room_grid(
 
 
 def bent(grid: FrameGrid, strength: float, seed: int = 0) -> FrameGrid:
-    """The grid with an inconsistency of its own in every view but the first, the same at all frames, as generated
-    freeze-time videos have: each view's pictures are resampled by a smooth random flow of this size (pixels, rms)."""
+    """The grid with an inconsistency of its own in every view, the same at all frames, as generated freeze-time videos
+    have: each view's pictures are resampled by a smooth random flow of this size (pixels, rms). The flows' mean over
+    the views is zero: what all views shared would be another scene and no inconsistency."""
     V, frames, _, H, W = grid.shape
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(V, 2, 3, 4, generator=generator)
     flow = F.interpolate(coarse, (H, W), mode="bicubic", align_corners=True)
-    flow = flow / flow.square().mean((1, 2, 3), keepdim=True).sqrt() * strength
-    flow[0] = 0
+    flow = flow - flow.mean(dim=0)
+    flow = flow / flow.square().mean().sqrt() * strength
     identity = F.affine_grid(torch.eye(2, 3)[None], [1, 1, H, W], align_corners=False)
     places = identity + rearrange(flow, "v c h w -> v h w c") * 2 / torch.tensor([W, H])
     places = repeat(places, "v h w c -> (v f) h w c", f=frames)

@@ -74,6 +74,11 @@ class OnTheFly:
     """Probability of a pose in which some joints are turned."""
     vary_stretch: float = 0.0
     """Probability of a new width, depth and height of the whole object."""
+    room: float = 0.0
+    """Probability that the asset stands in a room of random colours, with boxes: a background that shows parallax. Of
+    cameras on an arc."""
+    still: float = 0.0
+    """Probability that nothing moves but the camera: all frames show one instant."""
     cached_assets: int = 64
     """Assets kept loaded in each worker."""
     smallest_cover: float = 0.01

@@ -18,6 +18,7 @@ from viewtime.render_objaverse.framing import camera_distance, normalise
 from viewtime.render_objaverse.gltf import Scene
 from viewtime.render_objaverse.orbits import dynamic_orbit, with_distance
 from viewtime.render_objaverse.pose import pose_scene
+from viewtime.render_objaverse.room import furnished
 
 from .scene_variation import (
     draw_light,
@@ -58,6 +59,11 @@ class SceneRenderer:
                 f"fields of view {options.fov_min:g} … {options.fov_max:g} degrees: above 0, at most "
                 f"{WIDEST_FOV:g}, and the first must not exceed the second"
             )
+        if options.room and options.azimuth != "arc":
+            raise UserError(
+                f"on-the-fly.room {options.room:g} with azimuth {options.azimuth}: a room is open to one side; "
+                "take azimuth arc"
+            )
         self._renderer: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,6 +86,9 @@ class SceneRenderer:
         """
         options = self.options
         times, fps = draw_times(rng, clip, self.frames, self.max_stride, options.fps)
+        # A probability of 0 draws nothing, so that what else is random stays the same.
+        still = options.still > 0 and rng.random() < options.still
+        in_room = options.room > 0 and rng.random() < options.room
         cameras = draw_orbit(rng, self.views, self.frames, options)
         light = draw_light(rng) if options.vary_light else None
         colours = draw_part_colours(rng, scene) if rng.random() < options.vary_colours else None
@@ -92,34 +101,43 @@ class SceneRenderer:
         if stretch is not None:
             posed = stretched(posed, stretch)
         placement = normalise(posed.positions)
-        posed = posed.first(len(times))
+        posed = posed.first(1 if still else len(times))
         points = placement.apply(posed.positions)
-        rotations = cameras.camera_to_world()[..., :3, :3].numpy()
+        rotations = cameras[:, : len(posed.times)].camera_to_world()[..., :3, :3].numpy()
         height, width = self.size
         distance = camera_distance(points, rotations, fov_y=cameras.fov_y, fit=options.fit, aspect=width / height)
         cameras = with_distance(cameras, distance)
+        if in_room:
+            posed = furnished(posed, placement, rng, middle_azimuth(cameras))
         images = self._engine().draw(
             posed,
-            cameras.camera_to_world().numpy(),
+            cameras[:, : len(posed.times)].camera_to_world().numpy(),
             cameras.fov_y,
             placement=placement,
             part_colours=colours,
             light=light,
         )
-        cover = float((images[..., 3] > 127).mean())
+        cover = float((images[..., 3] > 127).mean())  # all of it in a room
         if cover < options.smallest_cover:
             raise CorruptSampleError(f"{name}, clip {clip.name}: the object covers {cover:.2%} of the pixels")
-        frames = rearrange(torch.from_numpy(images), "v f h w c -> v f c h w").contiguous()
-        facts = {"asset": name, "clip": clip.name, "times": times.tolist(), "azimuth": float(cameras.azimuth[0, 0])}
+        frames = rearrange(torch.from_numpy(images), "v f h w c -> v f c h w").expand(-1, self.frames, -1, -1, -1)
+        shown = np.repeat(times[:1], len(times)) if still else times
+        facts = {"asset": name, "clip": clip.name, "times": shown.tolist(), "azimuth": float(cameras.azimuth[0, 0])}
         return GridSample(
             f"{name}/{clip.name}",
             source,
-            frames,
+            frames.contiguous(),
             cameras.rezero(0),
             fps,
             caption=caption,
             provenance=facts,
         )
+
+
+def middle_azimuth(cameras: Cameras) -> float:
+    """Degrees, half way along an arc of cameras."""
+    azimuth = torch.deg2rad(cameras.azimuth[:, 0].double())
+    return float(torch.rad2deg(torch.atan2(azimuth.sin().sum(), azimuth.cos().sum())))
 
 
 def draw_times(

@@ -18,6 +18,8 @@ from .similarity import umeyama
 
 NEIGHBOURS = 12
 POSE_ROUNDS = 10
+POINT_ROUNDS = 6
+FAR_OFF = 4.0  # times the usual distance from the mean at which a view counts half
 
 
 @dataclass(frozen=True)
@@ -122,17 +124,29 @@ def canonical_points(points: FramePoints, camera_to_world: Tensor, canonical: st
     to a view's. Where a view does not show a point, it gets the mean of its neighbours' Δp_v.
 
     Args:
-        canonical: agreed: p is the mean of what the views see; central: where the middle view sees it.
+        canonical: agreed: p is the mean of what the views see, views far off the others weighing less; central: where
+            the middle view sees it.
     """
     world = einsum(camera_to_world[:, :3, :3].float(), points.places, "v i j, v n j -> v n i")
     world = world + camera_to_world[:, None, :3, 3].float()
-    weight = points.visible.float()[..., None]
-    position = (weight * world).sum(0) / weight.sum(0).clamp(min=1)
+    position = _agreed(world, points.visible)
     if canonical == "central":
         middle = len(world) // 2
         position = torch.where(points.visible[middle][:, None], world[middle], position)
     offset = world - position
     return position, torch.stack([_filled(offset[v], points.visible[v], position) for v in range(len(offset))])
+
+
+def _agreed(world: Tensor, visible: Tensor) -> Tensor:
+    """[V, N, 3] -> [N, 3]: the mean over the views that show a point, then again with weights by distance (Cauchy)."""
+    weight = visible.float()
+    position = world[0]
+    for _ in range(POINT_ROUNDS):
+        position = (weight[..., None] * world).sum(0) / weight.sum(0).clamp(min=1e-9)[:, None]
+        away = (world - position).norm(dim=-1)
+        usual = FAR_OFF * away[visible].median().clamp(min=1e-9)
+        weight = visible / (1 + (away / usual).square())
+    return position
 
 
 def _filled(offset: Tensor, visible: Tensor, position: Tensor) -> Tensor:

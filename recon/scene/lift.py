@@ -14,7 +14,7 @@ from .pixel_tracks import PixelTracks
 
 ROUNDS = 4  # of weighing views down that disagree
 SCALE = 1.0  # pixels of disagreement at which a view counts half
-FLAT = 1e-2  # pull to the middle depth, relative to a view that sees the point from one unit of depth to the side
+PULL = 2e-3  # to the middle depth (in inverse depth), relative to a view from one depth to the side
 
 
 def lift(tracks: PixelTracks, views: Viewpoints, options: SceneOptions) -> FramePoints:
@@ -24,11 +24,9 @@ def lift(tracks: PixelTracks, views: Viewpoints, options: SceneOptions) -> Frame
         views: one of each row of the tracks.
     """
     camera_to_world = torch.linalg.inv(views.world_to_camera)
-    rays = torch.stack(
-        [*((tracks.places - views.centre[:, None]) / views.focal[:, None, None]).unbind(-1), torch.ones(tracks.places.shape[:2])],
-        dim=-1,
-    )
-    points = triangulate(tracks, rays, views, camera_to_world)
+    across = (tracks.places - views.centre[:, None]) / views.focal[:, None, None]
+    rays = torch.cat([across, torch.ones_like(across[..., :1])], dim=-1)
+    points = triangulate(tracks, rays, views, camera_to_world, options.far)
     camera = in_frames(points, views.world_to_camera)
     depth = camera[..., 2]
     seen = tracks.visible & (depth > 0)
@@ -42,11 +40,16 @@ def in_frames(points: Tensor, world_to_camera: Tensor) -> Tensor:
     return einsum(world_to_camera[:, :3, :3], points, "v i j, n j -> v n i") + world_to_camera[:, None, :3, 3]
 
 
-def triangulate(tracks: PixelTracks, rays: Tensor, views: Viewpoints, camera_to_world: Tensor) -> Tensor:
-    """World points [N, 3] nearest to the rays of the views that show them, in pixels.
+def triangulate(
+    tracks: PixelTracks, rays: Tensor, views: Viewpoints, camera_to_world: Tensor, farthest: float
+) -> Tensor:
+    """World points [N, 3] nearest to the rays [V, N, 3] of the views that show them, in pixels.
 
     Each round solves the linear equations of the projections, divided by the depth that the round before found; views
-    far from the agreement weigh less. What all views show from nearly one place gets the middle depth.
+    far from the agreement weigh less. What the views show from nearly one place gets the middle depth.
+
+    Args:
+        farthest: depth in middle ones, beyond which the pull to the middle stays as it is there.
     """
     rotation, origin = views.world_to_camera[:, :3, :3].double(), camera_to_world[:, :3, 3].double()
     rays = rays.double()
@@ -56,15 +59,17 @@ def triangulate(tracks: PixelTracks, rays: Tensor, views: Viewpoints, camera_to_
     weight, depth = tracks.visible.double(), torch.ones(tracks.places.shape[:2], dtype=torch.float64)
     depth = depth * (origin - origin.mean(0)).norm(dim=1).max().clamp(min=1e-6)
     points = torch.zeros(tracks.places.shape[1], 3, dtype=torch.float64)
-    axis = rotation[:, 2].mean(0)
+    axis, shown = rotation[:, 2].mean(0), tracks.visible.sum(0).double()
     for round_ in range(ROUNDS + 1):
         scaled = weight / depth.square()
         matrix = einsum(scaled, across, across, "v n, v n k i, v n k j -> n i j")
         vector = einsum(scaled, across, offset, "v n, v n k i, v n k -> n i")
         if round_:
-            middle = float(depth[tracks.visible].median())
-            matrix = matrix + FLAT**2 / middle**2 * axis[:, None] * axis
-            vector = vector + FLAT**2 / middle**2 * (origin.mean(0) @ axis + middle) * axis
+            middle = depth[tracks.visible].median()
+            own = depth.mean(0).clamp(max=farthest * middle)
+            pull = ((PULL * middle / own.square()).square() * shown)[:, None]
+            matrix = matrix + pull[..., None] * axis[:, None] * axis
+            vector = vector + pull * (origin.mean(0) @ axis + middle) * axis
         else:
             matrix = matrix + 1e-9 * matrix.diagonal(dim1=1, dim2=2).mean() * torch.eye(3, dtype=torch.float64)
         points = torch.linalg.solve(matrix, vector)

@@ -15,6 +15,8 @@ from viewtime.log import progress_bar
 
 MOST_DISAGREEMENT = 0.35  # pixels by which the way there and back may miss its start, before a point counts as hidden
 
+MOST_CHANGE = 0.15  # of a colour channel from one view to the next, before something else must be in front
+
 
 @dataclass(frozen=True)
 class PixelTracks:
@@ -64,17 +66,20 @@ class Flows:
         """Places [N, 2] of points of `view` in the next picture in direction ±1, and whether they are seen there."""
         ahead, back = (self.forward, self.back) if towards > 0 else (self.back, self.forward)
         pair = view if towards > 0 else view - 1
-        moved = places + _sampled(ahead[pair], places)
-        returned = moved + _sampled(back[pair], moved)
+        moved = places + _sampled(ahead[pair], places)[:, ::-1]
+        returned = moved + _sampled(back[pair], moved)[:, ::-1]
         H, W = self.pictures.shape[2:]
         inside = (moved >= 0).all(axis=1) & (moved[:, 0] <= W) & (moved[:, 1] <= H)
-        return moved, inside & (np.linalg.norm(returned - places, axis=1) <= MOST_DISAGREEMENT)
+        back_again = np.linalg.norm(returned - places, axis=1) <= MOST_DISAGREEMENT
+        one, other = self.pictures[view].double().numpy(), self.pictures[view + towards].double().numpy()
+        alike = np.abs(_sampled(one, places) - _sampled(other, moved)).max(axis=1) <= MOST_CHANGE
+        return moved, inside & back_again & alike
 
 
-def _sampled(flow: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The flow (row, column) [2, H, W] at places [N, 2] (x, y), as (x, y)."""
+def _sampled(field: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A field [C, H, W] at places [N, 2] (x, y), bilinear: [N, C]. A flow's channels are (down, right)."""
     at = np.stack([places[:, 1] - 0.5, places[:, 0] - 0.5])
-    return np.stack([map_coordinates(flow[axis], at, order=1, mode="nearest") for axis in (1, 0)], axis=1)
+    return np.stack([map_coordinates(channel, at, order=1, mode="nearest") for channel in field], axis=1)
 
 
 def follow(flows: Flows, start: int, wanted: Tensor) -> PixelTracks:

@@ -75,6 +75,5 @@ def pose_errors(found: Tensor, truth: Tensor) -> tuple[float, float]:
     places = truth[:, :3, 3]
     size = (places - places.mean(0)).square().sum(1).mean().sqrt()
     apart = (moved[:, :3, 3] - places).square().sum(1).mean().sqrt() / size
-    turn = einsum(moved[:, :3, :3], truth[:, :3, :3], "v i j, v i k -> v j k")
-    cosine = ((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
-    return float(apart), float(torch.rad2deg(cosine.acos()).max())
+    chord = (moved[:, :3, :3] - truth[:, :3, :3]).flatten(1).norm(dim=1)  # 2 sqrt(2) sin(angle / 2)
+    return float(apart), float(torch.rad2deg(2 * (chord / 8**0.5).clamp(max=1).asin()).max())

@@ -92,16 +92,13 @@ def first_gaussians(
     Raises:
         UserError: fewer than 4 points are left.
     """
-    options, generator = config.scene, torch.Generator().manual_seed(config.seed)
-    chosen = torch.randperm(len(moving), generator=generator)[: config.gaussians.count].sort().values
-    points, moving = points[chosen], moving[chosen]
+    options = config.scene
     matrices = cameras.camera_to_world()[:, 0]
     position, offset = canonical_points(points, matrices, options.canonical)
     if not options.view_offsets:
         offset = torch.zeros_like(offset)
     if len(position) < 4:
         raise UserError(f"only {len(position)} points can be followed through the views; at least 4 are needed")
-    scale = spacing_scale(position)
     H, W = pictures.frames.shape[-2:]
     views = Viewpoints.of(cameras[:, :1], H, W)
     places = torch.stack([in_frames(position + o, m[None])[0] for o, m in zip(offset, views.world_to_camera)])
@@ -111,10 +108,13 @@ def first_gaussians(
         if not options.background:
             shown = torch.where(pictures.changed[:, :1], shown, behind)
         opacity = confirmed_opacity(
-            places, scale, points.colours, shown, behind, views, options.opacity_iterations, config.seed
+            places, spacing_scale(position), points.colours, shown, behind, views, options.opacity_iterations, config.seed
         )
-    kept = opacity >= FAINT
-    gaussians = Gaussians(position[kept], scale[kept], points.colours[kept], config.gaussians.isotropic)
+    generator = torch.Generator().manual_seed(config.seed)
+    kept = (opacity >= FAINT).nonzero().flatten()
+    kept = kept[torch.randperm(len(kept), generator=generator)[: config.gaussians.count]].sort().values
+    scale = spacing_scale(position[kept])
+    gaussians = Gaussians(position[kept], scale, points.colours[kept], config.gaussians.isotropic)
     gaussians.opacity_logit.data = torch.logit(opacity[kept].clamp(0.01, 0.99))
     gaussians.moving = moving[kept]
     if options.view_offsets:

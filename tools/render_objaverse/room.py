@@ -13,7 +13,7 @@ from .primitives import Part
 WALL = 1.3  # from the object's centre to the back wall, in world units (the object's longest side is 1)
 HALF_WIDTH = 2.4  # of floor and back wall
 HEIGHT = 2.4  # of the walls above the floor
-FRONT = -1.6  # where the floor ends before the object
+FRONT = -3.2  # where the floor and the side walls end before the object
 VERTICES = 97  # along each side of a wall; colours are smooth between them
 OCTAVES = ((3, 0.15), (7, 0.12), (17, 0.09), (37, 0.06))  # random values along a side, and their strength
 BOXES = 4
