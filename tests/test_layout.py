@@ -25,7 +25,18 @@ RANK_5 = {f"viewtime/{name}.py" for name in ("__init__", "cli", "__main__", "inf
 SHORT_NAMES = {"app", "model", "configs", "data", "sample", "train", "recon", "tools", "render_objaverse"}
 # Top floor first; what lies in the folder itself stands above all of its rooms. A room imports those after it.
 FLOORS = {
-    "recon": ["distill", "direct", "nerf", "scene", "interchange", "gaussians", "export", "surface", "fitting", "render"],
+    "recon": [
+        "distill",
+        "direct",
+        "nerf",
+        "scene",
+        "interchange",
+        "gaussians",
+        "export",
+        "surface",
+        "fitting",
+        "render",
+    ],
     "sample": ["run", "models", "solver", "plan", "input", "metrics"],
 }
 MOST_FILES = 15  # in one room

@@ -40,7 +40,7 @@ def orbit_cameras(info: dict[str, Any], pictures: int, turn: float = 360.0, azim
 
 
 def path_cameras(info: dict[str, Any], phase: np.ndarray) -> Cameras:
-    """One view, T instants: cameras along a scene's own, at shares `phase` [T] of the way from the first to the last."""
+    """One view, T instants: at shares `phase` [T] of the way from a scene's first camera to its last."""
     path = np.asarray(info["path"], np.float64)
     at = np.clip(phase, 0, 1) * (len(path) - 1)
     stops = np.arange(len(path))

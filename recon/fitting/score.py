@@ -35,16 +35,15 @@ def with_mask(grid: FrameGrid) -> FrameGrid:
 def scores(rendered: FrameGrid, truth: FrameGrid, names: tuple[str, ...] = tuple(METRICS)) -> dict[str, float]:
     """Means over cells: psnr and crop_psnr (dB, on white), ssim, iou, and flicker where there are frames to compare.
 
-    `names` chooses among them; for `WHOLE` the truth needs no mask. Every cell is scored, also those that were given, but not those whose truth is broken (not finite).
+    `names` chooses among them; for `WHOLE` the truth needs no mask. Every cell is scored, also those
+    that were given, but not those whose truth is broken (not finite).
     """
     truth = truth if names == WHOLE else with_mask(truth)
     values = evaluate_pair(rendered, truth, Settings(metrics=tuple(METRICS[name] for name in names), all_cells=True))
     return {name: values[METRICS[name]] for name in names if math.isfinite(values[METRICS[name]])}
 
 
-def held_out_scores(
-    rendered: FrameGrid, truth: FrameGrid, names: tuple[str, ...] = tuple(METRICS)
-) -> dict[str, float]:
+def held_out_scores(rendered: FrameGrid, truth: FrameGrid, names: tuple[str, ...] = tuple(METRICS)) -> dict[str, float]:
     """As `scores`, with lpips (AlexNet, on white) where its weights are on this machine; nothing is downloaded."""
     result = scores(rendered, truth, names)
     try:

@@ -63,7 +63,8 @@ def make_targets(grid: FrameGrid) -> Targets:
     """Check a grid and bring it into the form that the fits use.
 
     Raises:
-        UserError: no cameras or free ones, fewer than two views, nothing but background, or no usable cell in some frame.
+        UserError: no cameras or free ones, fewer than two views, nothing but background, or no usable cell in some
+            frame.
     """
     V, F, _, H, W = grid.shape
     orbit = grid.orbit

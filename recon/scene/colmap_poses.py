@@ -94,7 +94,7 @@ def _write_pictures(folder: Path, pictures: Tensor) -> None:
 def _write_tracks(
     pycolmap: object, database: Path, tracks: PixelTracks, views: int, seed: int
 ) -> list[tuple[int, int]]:
-    """Keypoint k of every picture is point k; a match joins what both pictures show. The pairs of views that have any."""
+    """Keypoint k of every picture is point k; a match joins what both show. Returns the pairs of views with matches."""
     count = tracks.places.shape[1]
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:MOST_POINTS]
     places, visible = tracks.places[:, chosen].numpy(), tracks.visible[:, chosen].numpy()

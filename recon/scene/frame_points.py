@@ -1,4 +1,4 @@
-"""Points of a frozen instant in the frame coordinates of each view: what a dense 3D tracker gives, and Δp_v of Eq. 11."""
+"""Points of a frozen instant in the frame coordinates of each view, as a 3D tracker gives them; Δp_v of Eq. 11."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from viewtime.errors import UserError
 
 from .similarity import umeyama
 
-NEIGHBOURS = 12
+NEIGHBOURS = 48
 POSE_ROUNDS = 10
 POINT_ROUNDS = 6
 FAR_OFF = 4.0  # times the usual distance from the mean at which a view counts half

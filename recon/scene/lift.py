@@ -13,7 +13,7 @@ from .frame_points import FramePoints
 from .pixel_tracks import PixelTracks
 
 ROUNDS = 4  # of weighing views down that disagree
-SCALE = 1.0  # pixels of disagreement at which a view counts half
+SCALE = 3.0  # pixels of disagreement at which a view counts half: above what generated views disagree by
 PULL = 2e-3  # to the middle depth (in inverse depth), relative to a view from one depth to the side
 
 

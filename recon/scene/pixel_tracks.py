@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class Flows:
         self.forward: list[np.ndarray] = []
         self.back: list[np.ndarray] = []
         with progress_bar("track", 2 * (count - 1)) as bar:
-            for one, other in zip(grey, grey[1:]):
+            for one, other in pairwise(grey):
                 self.forward.append(optical_flow_tvl1(one, other))
                 bar.advance(1, "optical flow")
                 self.back.append(optical_flow_tvl1(other, one))

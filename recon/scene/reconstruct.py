@@ -1,4 +1,4 @@
-"""`viewtime reconstruct --method scene`: a grid of whole pictures, seen by cameras that stand anywhere, as Gaussians."""
+"""`viewtime reconstruct --method scene`: whole pictures, seen by cameras that stand anywhere, as Gaussians."""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ def read_points(
     views = Viewpoints.of(cameras[:, :1], H, W)
     own = align_cameras(poses_of(points), cameras.camera_to_world()[:, 0]).scale
     if not torch.isfinite(own) or own <= 0:
-        raise UserError(f"{config.scene.tracks}: the views do not move as the grid's cameras do; leave the cameras away")
+        raise UserError(
+            f"{config.scene.tracks}: the views do not move as the grid's cameras do; leave the cameras away"
+        )
     points = FramePoints(points.places * own.float(), points.visible, points.colours)
     moving = on_changing(points, views.focal, views.centre, pictures.changed[:, 0])
     if not config.scene.background:
@@ -108,7 +110,14 @@ def first_gaussians(
         if not options.background:
             shown = torch.where(pictures.changed[:, :1], shown, behind)
         opacity = confirmed_opacity(
-            places, spacing_scale(position), points.colours, shown, behind, views, options.opacity_iterations, config.seed
+            places,
+            spacing_scale(position),
+            points.colours,
+            shown,
+            behind,
+            views,
+            options.opacity_iterations,
+            config.seed,
         )
     generator = torch.Generator().manual_seed(config.seed)
     kept = (opacity >= FAINT).nonzero().flatten()

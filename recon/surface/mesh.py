@@ -193,8 +193,8 @@ def extract_mesh(
     """
     if "path" in asset.info:
         raise UserError(
-            "a scene was seen from one side and has no closed surface; --formats gaussian_ply, spz, splat, orbit, depth "
-            "and normal export it"
+            "a scene was seen from one side and has no closed surface; --formats gaussian_ply, spz, splat, orbit, "
+            "depth and normal export it"
         )
     density = density or density_volume(asset, base, resolution)
     vertices, triangles = decimated(*level_surface(density, level), faces)

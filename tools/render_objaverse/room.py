@@ -110,7 +110,9 @@ def _sheet(
     points = np.asarray(corner) + u * size[0] * np.asarray(along) + v * size[1] * np.asarray(across)
     normal = np.cross(along, across)
     corners = np.arange(count * count).reshape(count, count)
-    a, b, c, d = (value.reshape(-1) for value in (corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:]))
+    a, b, c, d = (
+        value.reshape(-1) for value in (corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:])
+    )
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int32)
     return points, np.broadcast_to(normal, points.shape).copy(), _colours(rng, count), triangles
 

@@ -52,14 +52,14 @@ def test_what_a_ball_hides_is_not_seen_there():
     tracks = follow(Flows(grid.frames[:, 0]), 2, wanted)
     distance = depth[2, 0].flatten()
     pixel = tracks.places[2]
-    turned = torch.stack(
-        [*((pixel - torch.tensor([36.0, 24.0])) / views.intrinsics(48, 72)[0, 0, 0, 0]).unbind(-1), torch.ones(len(pixel))], -1
-    )  # fmt: skip
+    focal = views.intrinsics(48, 72)[0, 0, 0, 0]
+    away_from_centre = (pixel - torch.tensor([36.0, 24.0])) / focal
+    turned = torch.cat([away_from_centre, torch.ones(len(pixel), 1)], dim=1)
     world = (turned * distance[:, None]) @ views.matrices[2, 0, :3, :3].T + views.matrices[2, 0, :3, 3]
     true, away = views.project(world, 48, 72)
     missed = (tracks.places - true[:, 0]).norm(dim=-1)
     assert float(missed[tracks.visible].quantile(0.5)) < 0.2
-    assert float(missed[tracks.visible].quantile(0.9)) < 1.5
+    assert float(missed[tracks.visible].quantile(0.75)) < 0.5
     x, y = true[0, 0].long().unbind(-1)
     inside = (x >= 0) & (x < 72) & (y >= 0) & (y < 48)
     nearer = depth[0, 0][y.clamp(0, 47), x.clamp(0, 71)] < away[0, 0] - 0.3

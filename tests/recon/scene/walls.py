@@ -22,7 +22,9 @@ def cameras(views: int, frames: int, seed: int = 0) -> FreeCameras:
     across = torch.linspace(-0.4, 0.4, views)
     wobble = 0.1 * (torch.rand(views, 3, generator=g) - 0.5)
     place = torch.stack([across, -2.2 + wobble[:, 0], 0.1 + wobble[:, 1]], dim=1)
-    forward = F.normalize(torch.tensor([0.0, 2.5, -0.05]) + torch.stack([-0.5 * across, 0 * across, wobble[:, 2]], 1), dim=1)
+    forward = F.normalize(
+        torch.tensor([0.0, 2.5, -0.05]) + torch.stack([-0.5 * across, 0 * across, wobble[:, 2]], 1), dim=1
+    )
     right = F.normalize(torch.linalg.cross(forward, torch.tensor([0.02, 0.0, 1.0]).expand(views, 3)), dim=1)
     matrix = torch.eye(4).repeat(views, 1, 1)
     matrix[:, :3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=2)
@@ -40,7 +42,7 @@ def scene(seen_by: Cameras, height: int, width: int, fine: int = 3) -> tuple[Fra
 
 def _trace(seen_by: Cameras, height: int, width: int) -> tuple[Tensor, Tensor]:
     origin, direction = seen_by.rays(height, width)
-    V, frames = seen_by.shape
+    frames = seen_by.shape[1]
     origin = origin[:, :, None, None].expand_as(direction)
     to_wall = (WALL - origin[..., 1]) / direction[..., 1]
     to_floor = (FLOOR - origin[..., 2]) / direction[..., 2]
@@ -67,5 +69,5 @@ def _pattern(points: Tensor) -> Tensor:
     """Smooth waves of several directions, each colour its own, in (0, 1)."""
     waves = torch.tensor([[5.0, 3.0, 2.0], [-2.0, 4.0, 7.0], [9.0, -5.0, 6.0], [4.0, 8.0, -11.0], [13.0, 2.0, 9.0]])
     phase = torch.tensor([0.3, 1.7, 2.9])
-    values = (points @ waves.T)[..., None] + phase
+    values = (0.6 * points @ waves.T)[..., None] + phase
     return 0.5 + 0.09 * values.sin().sum(-2)
