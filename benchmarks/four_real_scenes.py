@@ -42,13 +42,10 @@ RUNS: dict[str, tuple[float, dict]] = {
     "no background": (0, {"scene": {"background": False}}),
     "floaters kept": (0, {"scene": {"opacity_iterations": 0}}),
     "MLP": (0, {"gaussians": {"motion": "mlp"}}),
-    "anisotropic": (0, {"gaussians": {"isotropic": False}}),
     "bent, default": (1, {}),
     "bent, no Δp": (1, NO_OFFSETS),
     "bent, Δp learned": (1, {**NO_OFFSETS, **LEARNED}),
     "bent, central": (1, {"scene": {"canonical": "central"}}),
-    "bent, MLP": (1, {"gaussians": {"motion": "mlp"}}),
-    "bent, floaters kept": (1, {"scene": {"opacity_iterations": 0}}),
 }
 
 

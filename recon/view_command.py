@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import torch
+
 from viewtime.configs.schema.view import ViewConfig
 from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
+from viewtime.free_cameras import FreeCameras
 from viewtime.log import log
 from viewtime.recon.export.foreign_glb import read_glb
 from viewtime.recon.export.grid_page import write_grid_page
@@ -62,6 +65,9 @@ def make_page(path: Path, page: Path, faces: int) -> Path:
     if folder != path:
         log.info("showing the asset %s", folder)
     asset = GaussianAsset.load(folder)
+    if "path" in asset.info:  # a scene has no surface to turn; it is shown as its own cameras see it
+        cameras = FreeCameras.of_views(torch.tensor(asset.info["path"]), asset.frames, asset.info["fov_y"])
+        return write_grid_page(asset.render_grid(cameras, *asset.info["size"]), page)
     return write_page(load_mesh(folder) or extract_mesh(asset, faces=faces), page, asset)
 
 

@@ -108,7 +108,7 @@ class FrameGrid:
         if self.cameras is None:
             raise UserError(
                 "the grid has no cameras; sample it with --camera.azimuths or --camera.trajectory, or write them into "
-                "grid.json (elevation, azimuth, distance, fov_y)"
+                "grid.json (elevation, azimuth, distance, fov_y); reconstruct a scene with --preset scene"
             )
         return self.cameras
 

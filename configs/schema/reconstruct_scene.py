@@ -16,7 +16,8 @@ class SceneOptions:
     Attributes:
         cameras: where each view stands: a folder or file in nerfstudio's form (transforms.json, one frame per view), or
             in a grid folder. Default: the grid's own; where it has none, from `tracks`, else by COLMAP (pycolmap).
-        fov_y: vertical field of view in degrees, where nothing tells it.
+        fov_y: vertical field of view in degrees, where no file tells it; cameras that look about the same way hardly
+            determine it.
         tracks: .npz of a dense 3D tracker on the first frame's views, in frame coordinates (OpenCV axes): `points`
             [V, N, 3], `visible` [V, N], `colours` [N, 3]. Default: optical flow, lifted by the cameras.
         background: Gaussians for what never changes; without, only what moves is fitted, on grey.

@@ -41,8 +41,8 @@ def scene_cameras(grid: FrameGrid, options: SceneOptions, seed: int) -> Cameras:
     pictures = grid.rgb()[:, 0]
     tracks = keyframe_tracks(Flows(pictures), torch.ones(V, H, W, dtype=torch.bool))
     found = colmap_cameras(pictures, tracks, options.fov_y, seed)
-    log.info("cameras: %d views placed by COLMAP, field of view %g degrees", V, found.fov_y)
-    return FreeCameras.of_views(found.camera_to_world, F, found.fov_y)
+    log.info("cameras: %d views placed by COLMAP, field of view %g degrees", V, options.fov_y)
+    return FreeCameras.of_views(found, F, options.fov_y)
 
 
 def _told(path: Path, views: int, frames: int) -> Cameras:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -20,29 +19,23 @@ from .pixel_tracks import PixelTracks
 MOST_POINTS = 3000
 MOST_ERROR = 0.8  # pixels; COLMAP's own limits are for pictures twenty times as large
 FEWEST_SHARED = 30  # points that two pictures must both show to count as a pair
-EXPECTED_FOV_Y = 40.0  # degrees, where nobody tells the field of view; COLMAP refines it then
 
 
-@dataclass(frozen=True)
-class FoundCameras:
-    """camera_to_world [V, 4, 4], OpenCV axes, in COLMAP's own world and scale, and the field of view in degrees."""
-
-    camera_to_world: Tensor
-    fov_y: float
-
-
-def colmap_cameras(pictures: Tensor, tracks: PixelTracks, fov_y: float | None, seed: int = 0) -> FoundCameras:
+def colmap_cameras(pictures: Tensor, tracks: PixelTracks, fov_y: float, seed: int = 0) -> Tensor:
     """Poses of pictures [V, 3, H, W] from points followed through them.
 
     Args:
-        fov_y: degrees, where it is known; it is kept then.
+        fov_y: degrees; it is kept, as cameras that look about the same way hardly determine it.
+
+    Returns:
+        camera-to-world [V, 4, 4] float64, OpenCV axes, in COLMAP's own world and scale.
 
     Raises:
         UserError: pycolmap is not installed, or it cannot place all views.
     """
     pycolmap = require("pycolmap", "scene")
     V, _, H, W = pictures.shape
-    tan = np.tan(np.deg2rad((fov_y or EXPECTED_FOV_Y) / 2))
+    tan = np.tan(np.deg2rad(fov_y / 2))
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -57,7 +50,7 @@ def colmap_cameras(pictures: Tensor, tracks: PixelTracks, fov_y: float | None, s
         pairs.write_text("".join(f"{_name(a)} {_name(b)}\n" for a, b in numbers))
         pycolmap.verify_matches(database, pairs)
         options = pycolmap.IncrementalPipelineOptions()
-        options.ba_refine_focal_length = fov_y is None
+        options.ba_refine_focal_length = False
         options.min_model_size = 2
         options.random_seed = seed
         options.mapper.init_min_tri_angle = 1.0  # degrees; neighbours of a freeze-time video stand close together
@@ -77,8 +70,7 @@ def colmap_cameras(pictures: Tensor, tracks: PixelTracks, fov_y: float | None, s
     for image in best.images.values():
         pose = torch.from_numpy(image.cam_from_world().inverse().matrix())
         matrices[int(Path(image.name).stem), :3] = pose
-    camera = next(iter(best.cameras.values()))
-    return FoundCameras(matrices, float(np.rad2deg(2 * np.arctan(0.5 * H / camera.focal_length))))
+    return matrices
 
 
 def _name(view: int) -> str:

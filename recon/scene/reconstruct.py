@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.configs.schema.reconstruct import InitOptions, ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.recon.export.films import write_path_film
@@ -36,9 +36,11 @@ def reconstruct_scene(grid: FrameGrid, config: ReconstructConfig, out: Path) -> 
         Paths written: asset.json, gaussians.safetensors, path.mp4, preview.png, metrics.json.
 
     Raises:
-        UserError: broken pictures, fewer than two views, cameras that move or that cannot be found, or `out` cannot be
-            written.
+        UserError: options that a scene does not have, broken pictures, fewer than two views, cameras that move or that
+            cannot be found, or `out` cannot be written.
     """
+    if config.imperfect.two_stage or config.init != InitOptions():
+        raise UserError("--imperfect.two-stage and --init.… are of object grids; a scene starts from its tracks")
     torch.manual_seed(config.seed)
     grid = whole_pictures(grid)
     cameras = scene_cameras(grid, config.scene, config.seed)

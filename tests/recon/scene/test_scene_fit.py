@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from walls import cameras, scene
 
-from viewtime.configs.schema.reconstruct import GaussianOptions, ReconstructConfig
+from viewtime.configs.schema.reconstruct import GaussianOptions, InitOptions, ReconstructConfig
 from viewtime.configs.schema.reconstruct_scene import SceneOptions
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
@@ -26,6 +26,7 @@ from viewtime.recon.scene.lift import in_frames
 from viewtime.recon.scene.reconstruct import fit_scene, targets_of, whole_pictures
 from viewtime.recon.scene.start import Pictures, tracked_points
 from viewtime.recon.surface.mesh import extract_mesh
+from viewtime.recon.view_command import make_page
 
 SIZE = (32, 48)
 
@@ -60,6 +61,7 @@ def test_the_command_writes_a_scene_that_shows_unseen_views_and_the_motion(grid,
     torch.testing.assert_close(path[0], torch.tensor(asset.info["path"][0]), atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="no closed surface"):
         extract_mesh(asset)
+    assert make_page(tmp_path / "asset", tmp_path / "page.html", 100).stat().st_size > 5000
 
 
 def planted_shift(views: int) -> torch.Tensor:
@@ -130,7 +132,7 @@ def test_gaussians_that_do_not_move_stay_and_offsets_belong_to_their_view(grid):
         count = len(kept)
 
 
-def test_broken_grids_are_refused_in_one_line(grid):
+def test_broken_grids_are_refused_in_one_line(grid, tmp_path):
     holes = grid.frames.clone()
     holes[2, 1, 0, 4, 4] = float("nan")
     with pytest.raises(UserError, match=r"1 of 21 cells .*view 2, frame 1"):
@@ -139,6 +141,8 @@ def test_broken_grids_are_refused_in_one_line(grid):
         whole_pictures(grid[[0]])
     with pytest.raises(UserError, match="--preset scene"):
         make_targets(grid)
+    with pytest.raises(UserError, match="a scene starts from its tracks"):
+        write_asset(grid, dataclasses.replace(config(), init=InitOptions(source="random")), tmp_path / "asset")
     still = dataclasses.replace(grid, frames=grid.frames[:, :1].expand_as(grid.frames).clone())
     with pytest.raises(UserError, match="nothing moves by more than"):
         fit_scene(still, None, config(scene_options=SceneOptions(background=False)))
