@@ -15,9 +15,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError, require
 from viewtime.log import log
-from viewtime.model.four_real.grid import GridModel
 from viewtime.model.four_real.shares import GridShares
-from viewtime.model.four_real.upsampler import Upsampler
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -167,12 +165,13 @@ def share_grids(network: nn.Module, accelerator: Any, config: TrainConfig) -> No
 
 def share_grid(network: nn.Module, mesh: DeviceMesh) -> None:
     """Have the processes of a mesh of one dimension share each grid; UserError if the network cannot do so."""
-    if not isinstance(network, (GridModel, Upsampler)):
+    share = getattr(network, "share_grid", None)
+    if share is None:
         raise UserError(
             f"context_parallel {mesh.size()}: a {type(network).__name__} cannot be shared between processes; "
             "4real and 4real-upsampler can"
         )
-    network.share_grid(GridShares(mesh))
+    share(GridShares(mesh))
 
 
 def agreed_maximum(accelerator: Any, values: list[float]) -> list[float]:

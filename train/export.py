@@ -11,9 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from viewtime.configs.load import build
 from viewtime.configs.schema.train import TrainConfig
@@ -31,6 +30,7 @@ from viewtime.train.state.checkpoint import (
     weight_record,
 )
 from viewtime.train.state.ema import PowerEma
+from viewtime.train.state.engine import recut
 from viewtime.train.state.parts import Trained
 from viewtime.weights import save_weights
 
@@ -80,12 +80,11 @@ def _engine_averages(folder: Path, module: nn.Module, ema: PowerEma, length: obj
     count = len(list(folder.glob("ema_*.safetensors")))
     pieces = [load_file(folder / f"ema_{rank}.safetensors") for rank in range(count)]
     parameters = dict(module.named_parameters())
-    state = {key: _joined([piece[key] for piece in pieces], parameters[key.partition("/")[2]]) for key in pieces[0]}
+    state = {}
+    for key in pieces[0]:
+        parameter = parameters[key.partition("/")[2]]
+        state[key] = recut([piece[key] for piece in pieces], parameter.numel(), 0, 1).view_as(parameter)
     ema.load_state_dict(state)
-
-
-def _joined(pieces: list[Tensor], parameter: Tensor) -> Tensor:
-    return torch.cat([piece.flatten() for piece in pieces])[: parameter.numel()].view_as(parameter)
 
 
 def main(argv: list[str]) -> int:

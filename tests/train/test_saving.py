@@ -19,10 +19,11 @@ from viewtime.train.export import export_checkpoint
 from viewtime.train.loop import Trainer
 from viewtime.train.state import parts, saving
 from viewtime.train.state.checkpoint import checkpoints
+from viewtime.train.state.engine import recut
 from viewtime.weights import read_header
 
-from .conftest import ROOT, environment, losses, write_config
-from .test_distributed import free_port
+from .conftest import ROOT, environment, losses, start, write_config
+from .test_distributed import apart, free_port, launcher
 
 
 def test_what_is_written_behind_the_training_is_the_state_of_its_step(tiny, tmp_path, monkeypatch):
@@ -136,14 +137,62 @@ def test_the_flat_pieces_of_averages_that_zero3_wrote_are_put_together(tiny, tmp
         export_checkpoint(folder, tmp_path / "x.safetensors", None)
 
 
+@pytest.mark.parametrize(("before", "now"), [(4, 2), (4, 1), (2, 3), (3, 8)])
+def test_flat_pieces_are_cut_anew_for_another_number_of_processes(before: int, now: int):
+    whole, size = torch.arange(10.0), -(-10 // before)
+    pieces = [recut([whole], 10, rank, before) for rank in range(before)]
+    assert {len(piece) for piece in pieces} == {size}
+    pieces[-1] = pieces[-1].clone()
+    pieces[-1][10 - (before - 1) * size :] = 7.0  # what lies in the padding counts for nothing
+    again = [recut(pieces, 10, rank, now) for rank in range(now)]
+    assert {len(piece) for piece in again} == {-(-10 // now)}
+    assert torch.equal(torch.cat(again)[:10], whole)
+    assert not torch.cat(again)[10:].any()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["zero2", "zero3"])
+def test_deepspeeds_four_processes_write_and_two_and_one_go_on_as_four(tmp_path, kind: str):
+    """The same losses and averages after it, with the same grids in a step; moments and counts decide these.
+
+    Those of four read a record of five: the data start anew for them too.
+    """
+    stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 12}]
+    settings = {"device": "auto", "ema": {"lengths": [0.1]}, "stages": stages}
+    settings["optimizer"] = {"eps": 1e-5, "weight_decay": 0.1}  # groups of parameters that differ
+    config = write_config(tmp_path, **settings, checkpoint={"every_steps": 4, "keep_last": 9})
+
+    def launch(world: int, folder: Path, *changes: str) -> None:
+        accelerate = [*launcher(kind), "--num_processes", str(world)]
+        done = start(["--config", str(config), "--output", str(folder), *changes], accelerate)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    launch(4, tmp_path / "whole")
+    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "step_00000012")
+    later, averages = {}, {}
+    for world in (4, 2, 1):
+        folder = tmp_path / f"by_{world}"
+        shutil.copytree(tmp_path / "whole", folder)
+        step = folder / "checkpoints" / "step_00000008"
+        if world == 4:
+            record = step / "run.json"
+            record.write_text(record.read_text().replace('"readers": 4', '"readers": 5'))
+        launch(world, folder, "--stages.0.batch_size", str(8 // world), "--allow-config-change")
+        later[world] = [loss for step, loss in losses(folder).items() if step > 8]
+        averages[world] = load_file(folder / "weights.safetensors")
+        assert not (step / "universal").exists()
+    assert len(later[4]) == 4
+    for world in (2, 1):
+        assert later[world] == pytest.approx(later[4], rel=1e-5)
+        assert apart(averages[4], averages[world]) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_four_processes_write_and_two_and_one_go_on_as_four(tmp_path, kind: str):
-    """Every weight, moment and average is the same; so are the losses after it, with the same grids in a step.
-
-    Those of four read a record of five: the data start anew for them too.
-    """
+    """Every weight, moment and average is the same; so are the losses after it, as in the test above."""
     stages = [{"name": "only", "lr": 1e-3, "batch_size": 2, "steps": 12}]
     settings = {"device": "auto", "ema": {"lengths": [0.05, 0.1]}, "stages": stages}
     config = write_config(tmp_path, **settings, checkpoint={"every_steps": 4, "background": True, "keep_last": 9})

@@ -16,7 +16,8 @@ from viewtime.files import read_jsonl
 from viewtime.run_lock import alone_in
 from viewtime.train.command import run
 from viewtime.train.loop import Trainer
-from viewtime.train.state.checkpoint import checkpoints, is_sharded
+from viewtime.train.state.checkpoint import checkpoints
+from viewtime.train.state.engine import is_sharded
 from viewtime.train.streams.synthetic import SyntheticStream
 from viewtime.train.watch.validation import Validator
 

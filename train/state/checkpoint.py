@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -29,12 +28,13 @@ from viewtime.train.registry import network_of
 from viewtime.train.schedule import Progress
 
 from .ema import PowerEma
+from .engine import load_engine
 from .parts import Trained
 from .same_config import check_config
 from .shards import master_part, whole
 
 RECORD = "run.json"
-SHARDS, ACCELERATE = "shards", "accelerate"  # folders: our own format, and what accelerate asks DeepSpeed to write
+SHARDS = "shards"  # the folder of our own format; DeepSpeed has another, see `viewtime.train.state.engine`
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -65,13 +65,6 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in found if (path / RECORD).is_file())
 
 
-def is_sharded(accelerator: Any) -> bool:
-    """Whether each process holds only a part of the parameters (ZeRO-3, FSDP)."""
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    zero3 = plugin is not None and plugin.zero_stage == 3
-    return zero3 or str(accelerator.distributed_type).endswith("FSDP")
-
-
 def prune(folder: Path, section: CheckpointSection) -> None:
     """Delete all but the last K and those at multiples of N steps; and what a killed save left."""
     found = checkpoints(folder)
@@ -88,34 +81,25 @@ def load_checkpoint(
 ) -> tuple[Progress, dict | None]:
     """Restore everything; returns the counters and this process's stream position.
 
-    Another number of processes than wrote it reads it too, but for DeepSpeed's; there is no position then, and the
-    counters say that the data start anew.
+    Another number of processes than wrote it reads it too; there is no position then, and the counters say that the
+    data start anew.
 
     Args:
         group: see `viewtime.train.state.saving.Saver`.
 
     Raises:
-        UserError: another config, or DeepSpeed's of another number of processes.
+        UserError: another config, or it is damaged.
     """
     record = read_json(path / RECORD, CheckpointRecord)
     if not config.allow_config_change:
         check_config(record.config, plain(config), path)
-    world, rank, own = accelerator.num_processes, accelerator.process_index, (path / SHARDS).is_dir()
-    if record.world != world and not own:
-        raise UserError(
-            f"{path} was written by {record.world} processes under DeepSpeed, this run has {world}; "
-            "launch as many, or start from its exported weights (model.weights)"
-        )
     try:
-        if own:
+        if (path / SHARDS).is_dir():
             trained.load(path / SHARDS, group)
             if accelerator.scaler is not None and record.scaler:
                 accelerator.scaler.load_state_dict(record.scaler)
         else:
-            accelerator.load_state(str(path / ACCELERATE))
-            if trained.ema.lengths:
-                averages = load_file(path / f"ema_{rank if is_sharded(accelerator) else 0}.safetensors")
-                trained.ema.load_state_dict(averages)
+            load_engine(path, accelerator, trained, record.world)
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}); delete it to resume from the one before") from error

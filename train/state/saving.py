@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
-from safetensors.torch import save_file
 
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.files import replace_folder
@@ -22,7 +21,8 @@ from viewtime.run_folder import plain
 from viewtime.train.distributed import readers, strategy
 from viewtime.train.schedule import Progress
 
-from .checkpoint import ACCELERATE, RECORD, SHARDS, is_sharded, prune
+from .checkpoint import RECORD, SHARDS, prune
+from .engine import save_engine
 from .parts import Trained, copied, own_share, write
 
 
@@ -74,7 +74,7 @@ class Saver:
             number, _ = readers(accelerator, self.config)
             (temporary / f"stream_{number}.json").write_text(json.dumps(stream))
         if self.engine:
-            self._engine_state(temporary, trained)
+            save_engine(temporary, accelerator, trained)
             accelerator.wait_for_everyone()
             shares = None
         else:
@@ -94,14 +94,6 @@ class Saver:
         else:
             finished(shares)
             accelerator.wait_for_everyone()
-
-    def _engine_state(self, temporary: Path, trained: Trained) -> None:
-        """DeepSpeed's own shards, and the averages beside them."""
-        self.accelerator.save_state(str(temporary / ACCELERATE))
-        rank, shards = self.accelerator.process_index, is_sharded(self.accelerator)
-        if trained.ema.lengths and (shards or self.accelerator.is_main_process):
-            state = {key: value.contiguous() for key, value in trained.ema.state_dict().items()}
-            save_file(state, temporary / f"ema_{rank if shards else 0}.safetensors")
 
     def check(self) -> None:
         """Raise what went wrong behind the training."""
