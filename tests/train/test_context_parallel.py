@@ -72,7 +72,7 @@ def test_each_process_counts_its_share_of_the_work_and_the_memory():
             return step_cost(denoiser, Batch(x, cond, []), torch.ones(1, 4, 4), None)
 
     alone, two = counted(1), counted(2)
-    assert two.flops == pytest.approx(alone.flops / 2, rel=0.02)  # the noise levels of its rows and of its columns
+    assert two.flops == pytest.approx(alone.flops / 2, rel=0.04)  # the noise levels of its rows and of its columns
     assert two.kept < 0.6 * alone.kept
     with (
         pytest.raises(UserError, match="a Linear cannot be shared between processes"),
