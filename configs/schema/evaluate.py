@@ -25,6 +25,22 @@ class EvaluateConfig:
     asset: list[Path] = field(default_factory=list)
     """Animated GLBs, one per truth: rendered from the truth's cameras and scored in a table of their own."""
 
+    mesh: list[Path] = field(default_factory=list)
+    """Moving surfaces for ActionBench's CD-3D, CD-4D and CD-M: animated GLBs, folders of one GLB per instant, or one
+    folder that holds several such folders (matched with --mesh-truth by name)."""
+
+    mesh_truth: list[Path] = field(default_factory=list)
+    """Their truth, in the same order or by the same names: the same, or folders with a surfaces.npy."""
+
+    mesh_instants: int = 16
+    """Moments of the motion that are compared; of a surfaces.npy all that it has."""
+
+    mesh_points: int = 100_000
+    """Points that are drawn of each surface."""
+
+    mesh_align_points: int = 10_000
+    """Points that are aligned; the time of a run on the CPU is nearly all spent on them."""
+
     out: Path = Path("runs/evaluate")
     """Run folder for the tables and pictures."""
 
@@ -80,7 +96,7 @@ class EvaluateConfig:
     """Resamplings of the pairs for the 95 % intervals; 0: none."""
 
     seed: int = 0
-    """Of the resampling."""
+    """Of the resampling, and of the points drawn of meshes."""
 
     four_real: bool = False
     """Also 4Real-Video's protocol, which needs no truth."""

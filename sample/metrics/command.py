@@ -13,6 +13,7 @@ from viewtime.grid import FrameGrid
 from viewtime.log import log, progress
 from viewtime.run_folder import RunFolder, start_run
 from viewtime.run_lock import alone_in
+from viewtime.sample.metrics.action_bench import check_meshes, score_meshes
 from viewtime.sample.metrics.assets import render_asset
 from viewtime.sample.metrics.clip_score import clip_score, clip_score_summary
 from viewtime.sample.metrics.consistent4d import objects_in, open_pair
@@ -60,6 +61,8 @@ def _evaluate(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: l
             for path, truth in ((path, open_grid(where)) for path, where in zip(config.asset, gt, strict=True))
         )
         written += _score(config, rendered, len(gt), network, pair_metrics, missing, folder, "asset")
+    if config.mesh:
+        written += _write(score_meshes(config), folder, "mesh")
     if config.prompt:
         written += _clip_score(config, pred, folder)
     if config.four_real:
@@ -222,10 +225,11 @@ def _write(summary: Summary, folder: RunFolder, stem: str) -> list[Path]:
 
 
 def _check(config: EvaluateConfig) -> None:
-    if not config.pred and not config.asset:
-        raise UserError("nothing to score: give --pred GRID… (or --asset FILE…)")
-    alone = config.four_real or config.prompt
-    if not config.gt and not (alone and config.pred and not config.asset):
+    check_meshes(config)
+    if not config.pred and not config.asset and not config.mesh:
+        raise UserError("nothing to score: give --pred GRID… (or --asset FILE…, or --mesh FILE…)")
+    needs_truth = config.asset or (config.pred and not (config.four_real or config.prompt))
+    if needs_truth and not config.gt:
         raise UserError("no truth: give --gt GRID…, one per prediction (only --four-real and --prompt measure without)")
     if not 0.0 <= config.background <= 1.0:
         raise UserError(f"--background {config.background}; a grey level from 0 (black) to 1 (white)")
