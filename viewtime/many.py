@@ -49,6 +49,13 @@ def videos_in(folder: Path) -> dict[str, Path]:
     return found
 
 
+def published_masks(path: Path) -> tuple[str, ...]:
+    """`--mask` and the object's masks of a clip in DAVIS' layout: JPEGImages/480p/CLIP, Annotations/480p/CLIP."""
+    resolution = path.resolve().parent
+    masks = resolution.parent.parent / "Annotations" / resolution.name / path.name
+    return ("--mask", str(masks)) if resolution.parent.name == "JPEGImages" and masks.is_dir() else ()
+
+
 def grids_below(folder: Path) -> dict[str, Path]:
     """Grid folders at any depth, by their path."""
     inside = sorted(path for path in (folder, *folder.rglob("*")) if path.is_dir() and is_grid(path))
@@ -102,9 +109,11 @@ def run_many(command: str, config: Options, rest: list[str]) -> list[Path]:
     if not found:
         raise UserError(f"{kind.flag} {folder}: nothing in it that `viewtime {command}` takes")
     out = config.out.resolve()
+    masked = any(word == "--mask" or word.startswith("--mask=") for word in rest)
     items = [
-        Item(name, (command, *kind.words, str(path.resolve()), "--out", str(out / name), *rest), out / name)
+        Item(name, (command, *kind.words, str(path.resolve()), "--out", str(out / name), *masks, *rest), out / name)
         for name, path in found.items()
+        for masks in [published_masks(path) if command == "sample" and not masked else ()]
     ]
     with alone_in(out):
         done = {

@@ -44,6 +44,9 @@ class EvaluateConfig:
     out: Path = Path("runs/evaluate")
     """Run folder for the tables and pictures."""
 
+    table: Literal["sv4d-1", "sv4d-2", "sv4d-3", "sv4d-4", "4real"] | None = None
+    """Measure as a table of a paper does: sets its metrics and networks, prints the paper's row beside ours."""
+
     metrics: list[Metric] = field(default_factory=list)
     """What to measure; naming a metric makes its absence an error. Default: all that can be."""
 
@@ -92,6 +95,9 @@ class EvaluateConfig:
     clip_stride: int | None = None
     """Cells between the starts of two clips; default: --clip-frames."""
 
+    wrap_views: bool = False
+    """FVD-V: let an orbit of fewer views than the network takes (I3D: 10) go on from its first view."""
+
     bootstrap: int = 200
     """Resamplings of the pairs for the 95 % intervals; 0: none."""
 
@@ -102,7 +108,10 @@ class EvaluateConfig:
     """Also 4Real-Video's protocol, which needs no truth."""
 
     real_videos: Path | None = None
-    """Folder of real videos for its FVD."""
+    """Folder of real videos for its FVD and FID."""
+
+    fid_weights: Path | None = None
+    """Inception v3 as the TorchScript file inception-2015-12-05.pt, for its FID."""
 
     confidence_plugin: list[str] = field(default_factory=list)
     """Matchers or reconstructors for its confidence ratios, as MODULE:NAME."""

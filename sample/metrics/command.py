@@ -20,11 +20,13 @@ from viewtime.sample.metrics.consistent4d import objects_in, open_pair
 from viewtime.sample.metrics.evaluator import FRECHET, PIXEL_METRICS, GridEvaluator, Settings
 from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
+from viewtime.sample.metrics.networks.inception import Inception
 from viewtime.sample.metrics.networks.perceptual import ClipSimilarity, ImagePairMetric, Lpips, LpipsStar, StLpips
 from viewtime.sample.metrics.networks.video import VideoNetwork, load_video_network
 from viewtime.sample.metrics.picture import write_picture
 from viewtime.sample.metrics.report import markdown, write_json, write_markdown
 from viewtime.sample.metrics.summary import NAMES, Summary, summarise
+from viewtime.sample.metrics.tables import as_the_table, table_protocol
 from viewtime.where import grids_in
 
 PERCEPTUAL = ("lpips", "st_lpips", "lpips_star", "clip_s")
@@ -37,6 +39,7 @@ def run(config: EvaluateConfig) -> list[Path]:
     Raises:
         UserError: nothing to compare, unequal lists, grids that differ, or a metric asked for that cannot be had.
     """
+    config = as_the_table(config)
     _check(config)
     gt = expand(config.gt)
     pred = expand(config.pred)
@@ -54,13 +57,13 @@ def _evaluate(config: EvaluateConfig, pred: list[Path], gt: list[Path], pairs: l
     written: list[Path] = []
     if pairs:
         loaded = ((*open_pair(a, b), name_of(a)) for a, b in pairs)
-        written += _score(config, loaded, len(pairs), network, pair_metrics, missing, folder, "evaluate")
+        written += _score(config, loaded, [b for _, b in pairs], network, pair_metrics, missing, folder, "evaluate")
     if config.asset:
         rendered = (
             (render_asset(path, truth), truth, path.stem)
             for path, truth in ((path, open_grid(where)) for path, where in zip(config.asset, gt, strict=True))
         )
-        written += _score(config, rendered, len(gt), network, pair_metrics, missing, folder, "asset")
+        written += _score(config, rendered, gt, network, pair_metrics, missing, folder, "asset")
     if config.mesh:
         written += _write(score_meshes(config), folder, "mesh")
     if config.prompt:
@@ -157,7 +160,7 @@ def build_metrics(
 def _score(
     config: EvaluateConfig,
     loaded: Iterator[tuple[FrameGrid, FrameGrid, str]],
-    count: int,
+    truths: list[Path],
     network: VideoNetwork | None,
     pair_metrics: dict[str, ImagePairMetric],
     missing: dict[str, str],
@@ -165,6 +168,7 @@ def _score(
     stem: str,
 ) -> list[Path]:
     wanted = tuple(name for name in (config.metrics or EVERYTHING) if name not in missing)
+    protocol = table_protocol(config.table, [name_of(path) for path in truths]) if config.table else {}
     settings = Settings(
         metrics=wanted,
         background=config.background,
@@ -174,15 +178,17 @@ def _score(
         resize=config.resize,
         intersect=config.intersect,
         relative_azimuth=config.relative_azimuth,
+        wrap_views=config.wrap_views,
     )
     evaluator = GridEvaluator(settings, network, pair_metrics)
-    for pred, gt, name in progress(loaded, "scoring pairs", total=count):
+    for pred, gt, name in progress(loaded, "scoring pairs", total=len(truths)):
         try:
             evaluator.add(pred, gt, name)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
     summary = summarise(evaluator, config.bootstrap, config.seed)
     summary.not_computed = missing | summary.not_computed
+    summary.protocol |= protocol
     written = _write(summary, folder, stem)
     picture = write_picture(evaluator, folder.path(f"{stem}.png"))
     return written + ([picture] if picture else [])
@@ -203,7 +209,10 @@ def _clip_score(config: EvaluateConfig, pred: list[Path], folder: RunFolder) -> 
 def _four_real(config: EvaluateConfig, pred: list[Path], network: VideoNetwork | None, folder: RunFolder) -> list[Path]:
     assert network is not None, "build_metrics loads a network for this protocol"
     plugins = [load_plugin(target) for target in config.confidence_plugin]
-    evaluator = FourRealEvaluator(network, plugins, config.clip_frames, config.background)
+    inception = None
+    if config.fid_weights is not None:
+        inception = Inception(config.fid_weights, str(choose_device(config.device)))
+    evaluator = FourRealEvaluator(network, plugins, config.clip_frames, config.background, inception)
     for path in progress(pred, "4Real-Video's protocol"):
         evaluator.add(open_grid(path))
     if config.real_videos is not None:
@@ -213,6 +222,8 @@ def _four_real(config: EvaluateConfig, pred: list[Path], network: VideoNetwork |
             evaluator.add_real_video(path)
     rows, missing = evaluator.rows()
     protocol = {"grids": len(pred), "background": config.background, "interval": "none"}
+    if config.table is not None:
+        protocol |= table_protocol(config.table, [name_of(path) for path in pred])
     return _write(Summary(rows, missing, {}, protocol), folder, "four_real")
 
 
@@ -241,8 +252,8 @@ def _check(config: EvaluateConfig) -> None:
         raise UserError("--clip-stride changes nothing without --clip-frames")
     if config.bootstrap < 0:
         raise UserError(f"--bootstrap {config.bootstrap}; 0 for none, or the number of resamplings")
-    if (config.confidence_plugin or config.real_videos) and not config.four_real:
-        raise UserError("--confidence-plugin and --real-videos belong to --four-real; add it")
+    if (config.confidence_plugin or config.real_videos or config.fid_weights) and not config.four_real:
+        raise UserError("--confidence-plugin, --real-videos and --fid-weights belong to --four-real; add it")
     if config.metrics and not config.gt:
         raise UserError("--metrics compares with a truth: give --gt GRID… (--four-real has its own measures)")
     if config.four_real and not config.pred:

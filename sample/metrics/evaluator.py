@@ -15,7 +15,7 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.measures.frechet import frechet_distance
 from viewtime.sample.metrics.measures.pairs import make_alike, resample
-from viewtime.sample.metrics.measures.traversal import PATHS, gather, windows
+from viewtime.sample.metrics.measures.traversal import PATHS, gather, windows, wrapped
 from viewtime.sample.metrics.networks.perceptual import ImagePairMetric
 from viewtime.sample.metrics.networks.video import VideoNetwork
 
@@ -45,6 +45,7 @@ class Settings:
         all_cells: also score cells that the prediction was given as input.
         clip_frames: cut each path into clips of that many cells; None keeps a path's clips whole.
         clip_stride: cells between the starts of two clips; None: `clip_frames`.
+        wrap_views: FVD-V's clips that are too short for the network go on from their first view.
     """
 
     metrics: tuple[str, ...] = ("psnr", "object_crop_psnr", "ssim", "mask_iou", "flicker")
@@ -55,6 +56,7 @@ class Settings:
     resize: bool = False
     intersect: bool = False
     relative_azimuth: bool = False
+    wrap_views: bool = False
 
 
 @dataclass
@@ -194,8 +196,10 @@ class GridEvaluator:
             clips = [
                 part for clip in path for part in windows(clip, self.settings.clip_frames, self.settings.clip_stride)
             ]
-            shortest = min((len(clip) for clip in clips), default=0)
             network = self._needed_network()
+            if metric == "fvd_v" and self.settings.wrap_views:
+                clips = [wrapped(clip, network.min_frames) for clip in clips]
+            shortest = min((len(clip) for clip in clips), default=0)
             if shortest < network.min_frames:
                 length = f"clips of {shortest} frames" if clips else f"no clip of {self.settings.clip_frames} frames"
                 self.not_computed[metric] = f"{length}; {network.name} needs at least {network.min_frames}"

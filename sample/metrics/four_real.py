@@ -23,6 +23,7 @@ from viewtime.grid import FrameGrid
 from viewtime.sample.metrics.evaluator import FRAMES_PER_CALL
 from viewtime.sample.metrics.measures.frechet import frechet_distance
 from viewtime.sample.metrics.measures.traversal import windows
+from viewtime.sample.metrics.networks.inception import Inception
 from viewtime.sample.metrics.networks.video import VideoNetwork
 from viewtime.sample.metrics.summary import Row
 from viewtime.video import read_video
@@ -75,6 +76,7 @@ class FourRealEvaluator:
 
     Args:
         clip_frames: cut videos into clips of that many frames (4Real-Video: 16); None takes them whole.
+        inception: for FID, of all pictures one by one; None leaves it out.
     """
 
     def __init__(
@@ -83,12 +85,15 @@ class FourRealEvaluator:
         plugins: Sequence[ConfidencePlugin] = (),
         clip_frames: int | None = None,
         background: float = 1.0,
+        inception: Inception | None = None,
     ) -> None:
-        self.network, self.plugins = network, list(plugins)
+        self.network, self.plugins, self.inception = network, list(plugins), inception
         self.clip_frames, self.background = clip_frames, background
         self.generated: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
         self.inputs: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
         self.real: list[np.ndarray] = []
+        # Features of single pictures, for FID.
+        self.pictures: dict[str, list[np.ndarray]] = {"generated": [], "given": [], "real": []}
         # Per plug-in: pixels above each threshold, then all pixels.
         self.counts = {plugin.name: np.zeros(len(plugin.thresholds) + 1, np.int64) for plugin in self.plugins}
 
@@ -98,6 +103,8 @@ class FourRealEvaluator:
         frames = grid.rgb(self.background)
         views = {"time": frames, "view": rearrange(frames, "v f c h w -> f v c h w")}
         known = {"time": grid.known, "view": grid.known.T}
+        self._add_pictures("generated", frames[~grid.known])
+        self._add_pictures("given", frames[grid.known])
         for kind, videos in views.items():
             for video, given in zip(videos, known[kind].all(dim=1).tolist(), strict=True):
                 (self.inputs if given else self.generated)[kind] += self._features(video)
@@ -108,7 +115,9 @@ class FourRealEvaluator:
     def add_real_video(self, path: Path) -> None:
         """Add one file to the set of real videos."""
         frames = torch.from_numpy(read_video(path).frames[..., :3].copy()).float() / 255.0
-        self.real += self._features(rearrange(frames, "t h w c -> t c h w"))
+        video = rearrange(frames, "t h w c -> t c h w")
+        self.real += self._features(video)
+        self._add_pictures("real", video)
 
     def rows(self) -> tuple[list[Row], dict[str, str]]:
         """Table rows, and what could not be computed with the reason."""
@@ -128,6 +137,7 @@ class FourRealEvaluator:
                 origin = "the given videos" if name == "FVD-Test" else "real videos"
                 protocol = f"{words} against {origin}; {common}"
                 rows.append(Row(f"{name}_{kind}".lower(), label, "lower", value, None, None, samples, protocol))
+        self._add_fid(rows, missing)
         for plugin in self.plugins:
             *above, total = self.counts[plugin.name].tolist()
             for threshold, count in zip(plugin.thresholds, above, strict=True):
@@ -136,6 +146,25 @@ class FourRealEvaluator:
                 else:
                     missing[plugin.name] = "no generated freeze-time video"
         return rows, missing
+
+    def _add_pictures(self, kind: str, pictures: Tensor) -> None:
+        if self.inception is not None and len(pictures):
+            self.pictures[kind].append(self.inception(pictures).numpy())
+
+    def _add_fid(self, rows: list[Row], missing: dict[str, str]) -> None:
+        if self.inception is None:
+            missing["FID"] = "no network; give --fid-weights FILE"
+            return
+        for name, kind, words in (("FID-Test", "given", "given pictures"), ("FID", "real", "pictures of real videos")):
+            if not self.pictures["generated"] or not self.pictures[kind]:
+                missing[name] = f"no {words}" if self.pictures["generated"] else "no generated picture"
+                continue
+            generated, reference = (np.concatenate(self.pictures[side]) for side in ("generated", kind))
+            value = frechet_distance(generated, reference)
+            few = " (fewer than dimensions)" if min(len(generated), len(reference)) <= generated.shape[1] else ""
+            samples = f"{len(generated)} pictures against {len(reference)}{few}"
+            protocol = f"all generated pictures against all {words}; {self.inception.protocol}"
+            rows.append(Row(name.lower(), name, "lower", value, None, None, samples, protocol))
 
     def _features(self, video: Tensor) -> list[np.ndarray]:
         """[T, 3, H, W] -> one vector per clip; none where the video is too short."""

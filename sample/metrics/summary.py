@@ -127,6 +127,8 @@ def _frechet_row(evaluator: GridEvaluator, metric: str, draws: np.ndarray) -> Ro
     low, high = interval(value, values, floor=0.0) if values else (None, None)
     cut = "whole" if settings.clip_frames is None else f"cut every {settings.clip_stride or settings.clip_frames}"
     frames = " or ".join(map(str, sorted(evaluator.clip_lengths[metric])))
+    if metric == "fvd_v" and settings.wrap_views:
+        cut += f", an orbit of fewer than {network.min_frames} views goes on from its first view"
     protocol = f"{network.name}, {network.checksum}; {ORDERS[metric]}; {cut}: {frames} frames; {network.preprocessing}"
     clips = evaluator.clip_count(metric)
     few = " (fewer than dimensions)" if clips <= evaluator.features[metric][0][0].shape[1] else ""
@@ -157,6 +159,7 @@ def common_protocol(evaluator: GridEvaluator, bootstrap: int, seed: int) -> dict
         "relative_azimuth": settings.relative_azimuth,
         "clip_frames": settings.clip_frames,
         "clip_stride": settings.clip_stride,
+        "wrap_views": settings.wrap_views,
         "interval": f"95 %, {bootstrap} resamplings of pairs, seed {seed}, centred on the estimate",
         "mean": "over the cells of a pair, then over pairs",
     }

@@ -61,6 +61,11 @@ def windows(clip: Clip, length: int | None, stride: int | None = None) -> list[C
     return [clip[start : start + length] for start in range(0, len(clip) - length + 1, stride or length)]
 
 
+def wrapped(clip: Clip, length: int) -> Clip:
+    """A clip of a closed orbit that goes on from its first cell until it has at least `length` cells."""
+    return [clip[index % len(clip)] for index in range(max(length, len(clip)))]
+
+
 def gather(frames: Tensor, clip: Clip) -> Tensor:
     """Cells [V, F, C, H, W] along a clip: [T, C, H, W]."""
     views, instants = zip(*clip, strict=True)
