@@ -82,7 +82,7 @@ def measure(name: str, grid: FrameGrid, options: argparse.Namespace) -> dict:
     moving = changing(unseen.frames, still_pictures(unseen.frames), config.scene.still_threshold)
     last = [0, drawn.shape[1] - 1]
     rows = torch.stack([row for v in (0, len(drawn) - 1) for row in (unseen.frames[v, last], drawn[v, last])])
-    contact_sheet(rows, options.results / f"{slug(name)}.png", row_labels=["truth", name] * 2)
+    contact_sheet(rows, options.results / f"{slug(name)}.png", row_labels=["truth", name.replace("Δ", "d")] * 2)
     return {
         "psnr": psnr(drawn, unseen.frames, torch.ones_like(moving)), "moving": psnr(drawn, unseen.frames, moving),
         "gaussians": asset.means.shape[1], "seconds": seconds,
