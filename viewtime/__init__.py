@@ -30,6 +30,15 @@ _PUBLIC = {
 __all__ = ["Cameras", "FrameGrid", "Pipeline", "__version__", "evaluate", "load_asset", "reconstruct"]
 
 
+def _let_threads_sleep() -> None:
+    """Threads of torch that wait for the next piece of work sleep, unless the user said otherwise.
+
+    By default they spin: small operations then cost many times their processor time, and other jobs slow down. OpenMP
+    reads the variable when torch is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _name_user() -> None:
     """A container may run us under a number that no account has; torch and others ask for a name and a home."""
     try:
@@ -48,6 +57,7 @@ if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root / "tools"))
 
 _name_user()
+_let_threads_sleep()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ It is taken from the first frame, or from the one in which its parts touch least
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from .silhouette import silhouettes
 from .texture import textured
 
 LEVELS = (0.25, 0.4, 0.6, 0.8, 1.0)
+USUAL = 0.4
 
 
 def mesh_iou(positions: np.ndarray, triangles: np.ndarray, targets: Targets, frames: list[int]) -> np.ndarray:
@@ -82,6 +84,20 @@ def _agreement(candidate: Candidate) -> float:
     return candidate.agreement
 
 
+def best_level(levels: list[float], judge: Callable[[float], Candidate]) -> Candidate:
+    """The level from which agreement falls on both sides, sought from the usual one."""
+    judged: dict[int, Candidate] = {}
+    at = min(levels.index(USUAL) if USUAL in levels else 0, len(levels) - 1)
+    while True:
+        for near in (at, at - 1, at + 1):
+            if 0 <= near < len(levels) and near not in judged:
+                judged[near] = judge(levels[near])
+        best = max(judged, key=lambda index: judged[index].agreement)
+        if best == at:
+            return judged[at]
+        at = best
+
+
 def best_mesh(
     asset: MovingGaussians, targets: Targets, cameras: Cameras, options: MeshOptions
 ) -> tuple[MovingMesh, float]:
@@ -93,7 +109,7 @@ def best_mesh(
     F = targets.shape[1]
     levels = [level for level in LEVELS if level < 0.8 * float(asset.opacity.max()) * 2]
     density = density_volume(asset, 0, options.resolution)
-    best = max((_candidate(asset, targets, density, level) for level in levels), key=_agreement)
+    best = best_level(levels, lambda level: _candidate(asset, targets, density, level))
     if opened := most_open(asset):
         density = density_volume(asset, opened, options.resolution)
         best = max(best, _candidate(asset, targets, density, best.level), key=_agreement)

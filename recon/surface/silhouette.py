@@ -49,8 +49,10 @@ def silhouettes(vertices: np.ndarray, triangles: np.ndarray, views: Viewpoints) 
     """Share of each pixel covered by the mesh, float32 [B, H, W]; 2 × 2 samples per pixel."""
     pixels = view_pixels(torch.from_numpy(vertices).float(), views).numpy() * SUPERSAMPLE
     H, W, s = views.height, views.width, SUPERSAMPLE
-    fine = [cover(corners[triangles], H * s, W * s) for corners in pixels]
-    return np.stack(fine).reshape(len(pixels), H, s, W, s).mean(axis=(2, 4), dtype=np.float32)
+    fine = np.stack([cover(corners.take(triangles, axis=0), H * s, W * s) for corners in pixels])
+    # Added plane by plane: a mean over two short axes takes longer than the drawing.
+    hits = sum(fine[:, i::s, j::s] for i in range(s) for j in range(s))
+    return np.multiply(hits, 1 / s**2, dtype=np.float32)
 
 
 class Outline:

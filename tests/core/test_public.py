@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,16 @@ def test_importing_the_package_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
     assert (ROOT / "viewtime/py.typed").is_file()
+
+
+@pytest.mark.parametrize(("own", "wanted"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_said_otherwise(own, wanted):
+    code = "import viewtime, os; print(os.environ['OMP_WAIT_POLICY'])"
+    bare = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=bare | own, capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.split() == [wanted]
 
 
 def test_a_checkout_that_is_not_installed_finds_its_folders():

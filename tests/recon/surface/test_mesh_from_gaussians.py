@@ -10,6 +10,7 @@ from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.render.compiled import load_library
 from viewtime.recon.surface.mesh import (
     THINNEST,
+    Density,
     add_densities,
     add_densities_reference,
     carry,
@@ -17,7 +18,7 @@ from viewtime.recon.surface.mesh import (
     extract_mesh,
     most_open,
 )
-from viewtime.recon.surface.mesh_choice import with_views_between
+from viewtime.recon.surface.mesh_choice import LEVELS, Candidate, best_level, with_views_between
 from viewtime.recon.surface.silhouette import SOURCE
 
 QUARTER_TURN = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -92,3 +93,18 @@ def test_what_touches_in_one_frame_is_not_one_surface_in_all():
     np.testing.assert_allclose(np.abs(mesh.positions[0, :, 0]).mean(), 0.12, atol=0.01)
     webbed = extract_mesh(asset, resolution=40)
     assert (np.abs(webbed.positions[1, :, 0]) < 0.3).any()
+
+
+@pytest.mark.parametrize("levels", [LEVELS, LEVELS[:1], LEVELS[2:]])
+@pytest.mark.parametrize("peak", [0.1, 0.3, 0.45, 0.7, 2.0])
+def test_the_level_is_sought_from_the_usual_one(levels, peak):
+    tried = []
+
+    def judge(level):
+        tried.append(level)
+        return Candidate(Density(np.zeros((1, 1, 1)), np.zeros(3), 1.0, 0), level, -abs(level - peak))
+
+    assert best_level(list(levels), judge).level == min(levels, key=lambda level: abs(level - peak))
+    assert len(tried) == len(set(tried)) <= len(levels)
+    if levels == LEVELS and peak < 0.5:
+        assert len(tried) == 3
