@@ -74,6 +74,9 @@ def test_tracks_that_are_exchanged_count_in_motion_alone():
     assert np.mean([chamfer(a, b) for a, b in zip(turned, still, strict=True)]) == pytest.approx(0, abs=1e-9)
     # Each corner ends one edge, 2, from where its partner stays: mean over two instants 1, both ways 2.
     assert motion_chamfer(turned, still) == pytest.approx(2.0)
+    # Partners are those of the first instant: two of three instants without distance, then 2, both ways.
+    late = np.stack([corners, corners, quarter.apply(corners)])
+    assert motion_chamfer(late, np.stack([corners] * 3)) == pytest.approx(4 / 3)
     order = np.random.default_rng(0).permutation(8)
     assert motion_chamfer(turned[:, order], turned) == pytest.approx(0, abs=1e-9)
 
