@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.render.splats import Viewpoints
 from viewtime.recon.scene.frame_points import canonical_points
 from viewtime.recon.scene.lift import in_frames
-from viewtime.recon.scene.reconstruct import fit_scene, targets_of, whole_pictures
+from viewtime.recon.scene.reconstruct import fit_scene, rendered_like, targets_of, whole_pictures
 from viewtime.recon.scene.start import Pictures, tracked_points
 from viewtime.recon.surface.mesh import extract_mesh
 from viewtime.recon.view_command import make_page
@@ -146,3 +147,17 @@ def test_broken_grids_are_refused_in_one_line(grid, tmp_path):
     still = dataclasses.replace(grid, frames=grid.frames[:, :1].expand_as(grid.frames).clone())
     with pytest.raises(UserError, match="nothing moves by more than"):
         fit_scene(still, None, config(scene_options=SceneOptions(background=False)))
+
+
+def test_a_fit_starts_from_another_programs_tracks_without_the_held_out_view(grid, tmp_path):
+    """Their unit is not the cameras': five times as large."""
+    points, _ = tracked_points(Pictures.of(grid, 0.06), grid.orbit, config())
+    file = tmp_path / "tracks.npz"
+    np.savez(file, points=5 * points.places, visible=points.visible, colours=points.colours)
+    told = SceneOptions(tracks=file, opacity_iterations=0)
+    train, unseen = grid[[0, 1, 2, 4, 5, 6]], grid[[3]]
+    asset, _, placed = fit_scene(train, unseen, config(10, 20, scene_options=told))
+    assert placed is not None
+    drawn = rendered_like(asset, placed).frames
+    assert float((drawn - unseen.frames).abs().mean()) < 0.05
+    assert (asset.means[0] - asset.means[-1]).norm(dim=1).max() > 0.05
