@@ -11,8 +11,11 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from tests.render.small_gltf import moving
 from viewtime.cli import main
 from viewtime.errors import UserError
+from viewtime.render_objaverse.gltf import load_scene
+from viewtime.render_objaverse.pose import pose_scene
 from viewtime.sample.metrics.action_bench import compare, pair_surfaces
 from viewtime.sample.metrics.measures.chamfer import chamfer, motion_chamfer
 from viewtime.sample.metrics.measures.registration import (
@@ -171,3 +174,21 @@ def test_what_does_not_pair_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="0 meshes, of 3 instants"):
         read_surface(tmp_path / "a" / "one", 3)
     assert main(["evaluate", "--mesh", str(tmp_path / "a")]) == 1
+
+
+def test_an_animated_glb_is_asked_at_even_moments_and_put_into_the_cube(tmp_path: Path):
+    """Against the positions that the engine poses, turned and scaled as one."""
+    path = moving(tmp_path / "moving.glb")
+    scene = load_scene(path)
+    posed = pose_scene(scene, scene.clips[0], scene.clips[0].frame_times(5)).positions
+    surface = read_surface(path, 5)
+    assert surface.tracked
+    np.testing.assert_allclose(np.stack(surface.vertices), posed, atol=1e-6)
+    assert np.abs(surface.vertices[0] - surface.vertices[-1]).max() > 0.01
+    cube = np.stack(surface.in_unit_cube().vertices)
+    low, high = cube.min(axis=(0, 1)), cube.max(axis=(0, 1))
+    np.testing.assert_allclose(low, -high, atol=1e-6)
+    assert high.max() == pytest.approx(1.0)
+    drawn = surface.points(50, seed=0)
+    assert drawn.shape == (5, 50, 3)
+    assert surface.tracks(50, seed=0)[0] == pytest.approx(drawn[0])
