@@ -163,15 +163,17 @@ def main() -> None:
     parser.add_argument("--preset", default="fast", help="of viewtime reconstruct")
     parser.add_argument("--static-iterations", type=int, help="of the Gaussians; default: the preset's")
     parser.add_argument("--dynamic-iterations", type=int)
+    parser.add_argument("--seed", type=int, default=0, help="of the fit")
     parser.add_argument("--results", type=Path, default=Path("runs/recon_table"))
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    preset = {**load_preset(options.preset), "grid": "grid"}
+    preset = {**load_preset(options.preset), "grid": "grid", "seed": options.seed}
     for key in ("static_iterations", "dynamic_iterations"):
         if (value := getattr(options, key)) is not None:
             preset["gaussians"][key] = value
     config = build(ReconstructConfig, preset, where=options.preset)
     size = f"{options.first}-{config.gaussians.static_iterations}-{config.gaussians.dynamic_iterations}"
+    size += f"-seed{options.seed}" if options.seed else ""
     rows: dict[tuple[str, str], Row] = {}
     for name in options.clips:
         for method in options.methods:

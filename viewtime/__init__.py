@@ -31,12 +31,14 @@ __all__ = ["Cameras", "FrameGrid", "Pipeline", "__version__", "evaluate", "load_
 
 
 def _let_threads_sleep() -> None:
-    """Threads of torch that wait for the next piece of work sleep, unless the user said otherwise.
+    """Threads of torch that wait for the next piece of work soon sleep, unless the user said otherwise.
 
-    By default they spin: small operations then cost many times their processor time, and other jobs slow down. OpenMP
-    reads the variable when torch is loaded.
+    By default they spin for milliseconds: where other jobs run beside, small operations then cost many times their
+    processor time. With a few microseconds of spinning a free machine is as fast (docs/speed.md). GNU OpenMP reads the
+    variable when torch is loaded.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _name_user() -> None:

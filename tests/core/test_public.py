@@ -65,10 +65,14 @@ def test_importing_the_package_loads_nothing_heavy():
     assert (ROOT / "viewtime/py.typed").is_file()
 
 
-@pytest.mark.parametrize(("own", "wanted"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_said_otherwise(own, wanted):
-    code = "import viewtime, os; print(os.environ['OMP_WAIT_POLICY'])"
-    bare = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_said_otherwise(own, wanted):
+    code = "import viewtime, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    bare = {key: value for key, value in os.environ.items() if key not in names}
     done = subprocess.run(
         [sys.executable, "-c", code], env=bare | own, capture_output=True, text=True, cwd=ROOT, check=True
     )
