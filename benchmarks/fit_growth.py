@@ -27,7 +27,7 @@ from viewtime.recon.gaussians.initialise import first_gaussians
 
 USUAL = {"Gaussians": 2000, "pixels": 128, "views": 2, "frames": 4}
 TRIED = {"Gaussians": (500, 2000, 8000, 20000), "pixels": (64, 128, 256, 512), "views": (1, 2, 4), "frames": (1, 4, 8)}
-WARM_UP = 10
+STATIC, WARM_UP = 150, 10
 
 
 def scaled(grid: FrameGrid, pixels: int) -> FrameGrid:
@@ -41,7 +41,7 @@ def step_milliseconds(grid: FrameGrid, size: dict[str, int], steps: int) -> floa
     """Median CPU time of a step."""
     stages = {
         "count": size["Gaussians"], "views_per_step": size["views"], "frames_per_step": size["frames"],
-        "static_iterations": WARM_UP, "dynamic_iterations": 2 * (WARM_UP + steps),
+        "static_iterations": STATIC, "dynamic_iterations": 2 * (WARM_UP + steps),
     }  # fmt: skip
     config = build(ReconstructConfig, {**load_preset("fast"), "grid": "grid"}, where="fast")
     config = dataclasses.replace(config, gaussians=dataclasses.replace(config.gaussians, **stages))
