@@ -188,8 +188,8 @@ S energy(const int64_t* size, const S* centres, const int64_t* around, S edge, S
   return S(value);
 }
 
-// B cells of C = 4 planes of `pixels`: drawn [B, 4, pixels] (premultiplied colour, alpha), images [cells, 4, pixels]
-// (colour on white, mask), cells [B]. sums [B, 3]: means of |colour|, colour^2 and mask^2 of the difference on white.
+// B cells of four planes of `pixels`: drawn [B, 4, pixels] (premultiplied colour, alpha), images [cells, 4, pixels]
+// (colour on white, mask), cells [B]. means [B, 3]: of |colour|, colour^2 and mask^2 of the difference on white.
 template <typename S>
 void cell_errors(int64_t B, int64_t pixels, const S* drawn, const S* images, const int64_t* cells, S* means) {
   for (int64_t b = 0; b < B; ++b) {

@@ -26,6 +26,7 @@ def is_fused(tensor: Tensor) -> bool:
 
 def _call(name: str, size: tuple[int, ...], kind: torch.dtype, *tensors: Tensor) -> None:
     """Call a kernel with its sizes and the addresses of contiguous tensors, which the caller keeps alive."""
+    assert all(tensor.dtype in (kind, torch.int64) for tensor in tensors), [tensor.dtype for tensor in tensors]
     library: Any = load_library(SOURCE)
     function = getattr(library, f"{name}_{SUFFIX[kind]}")
     function((ctypes.c_int64 * len(size))(*size), *[ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from viewtime.arrays import read_arrays
 from viewtime.errors import UserError
 
+from .seen_points import SeenPoints
 from .similarity import umeyama
 
 NEIGHBOURS = 48
@@ -22,8 +22,7 @@ POINT_ROUNDS = 6
 FAR_OFF = 4.0  # times the usual distance from the mean at which a view counts half
 
 
-@dataclass(frozen=True)
-class FramePoints:
+class FramePoints(SeenPoints):
     """N points as V views see them (4Real-Video, supplement 6).
 
     Attributes:
@@ -32,27 +31,10 @@ class FramePoints:
         colours: [N, 3] in [0, 1].
     """
 
-    places: Tensor
-    visible: Tensor
-    colours: Tensor
-
-    def __getitem__(self, index: Tensor) -> FramePoints:
-        """Some of the points."""
-        return FramePoints(self.places[:, index], self.visible[:, index], self.colours[index])
-
     def of_views(self, views: list[int]) -> FramePoints:
         """As some of the views see them; points that none of these shows are left out."""
         part = FramePoints(self.places[views], self.visible[views], self.colours)
         return part[part.visible.any(dim=0)]
-
-    @staticmethod
-    def joined(parts: list[FramePoints]) -> FramePoints:
-        """Points of several sources."""
-        return FramePoints(
-            torch.cat([part.places for part in parts], dim=1),
-            torch.cat([part.visible for part in parts], dim=1),
-            torch.cat([part.colours for part in parts]),
-        )
 
 
 def read_frame_points(path: Path, views: int) -> FramePoints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -14,13 +13,14 @@ from torch import Tensor
 
 from viewtime.log import progress_bar
 
+from .seen_points import SeenPoints
+
 MOST_DISAGREEMENT = 0.35  # pixels by which the way there and back may miss its start, before a point counts as hidden
 
 MOST_CHANGE = 0.15  # of a colour channel from one view to the next, before something else must be in front
 
 
-@dataclass(frozen=True)
-class PixelTracks:
+class PixelTracks(SeenPoints):
     """N points in V pictures.
 
     Attributes:
@@ -28,23 +28,6 @@ class PixelTracks:
         visible: [V, N] bool.
         colours: [N, 3] in [0, 1], of the picture in which each was found.
     """
-
-    places: Tensor
-    visible: Tensor
-    colours: Tensor
-
-    def __getitem__(self, index: Tensor) -> PixelTracks:
-        """Some of the points."""
-        return PixelTracks(self.places[:, index], self.visible[:, index], self.colours[index])
-
-    @staticmethod
-    def joined(parts: list[PixelTracks]) -> PixelTracks:
-        """Points of several starts."""
-        return PixelTracks(
-            torch.cat([part.places for part in parts], dim=1),
-            torch.cat([part.visible for part in parts], dim=1),
-            torch.cat([part.colours for part in parts]),
-        )
 
 
 class Flows:

@@ -17,8 +17,8 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5}
 MODULES = {"canonical": canonical, "motion": motion, "fit": fit}
 
 
-def compare(patch, module, work, inputs, tolerance):
-    """Values and gradients of `work` with the compiled functions and without them."""
+def assert_same(patch, module, work, inputs, tolerance):
+    """Values and gradients of `work` are the same with the compiled functions and without them."""
     sides = []
     for compiled in (True, False):
         if not compiled:
@@ -46,7 +46,7 @@ def test_covariance(monkeypatch, kind):
         gaussians._parameters.update(quaternion=quaternion, log_scale=log_scale)
         return [gaussians.covariance()]
 
-    compare(
+    assert_same(
         monkeypatch,
         "canonical",
         work,
@@ -76,7 +76,7 @@ def test_control_points(monkeypatch, kind, scale, frames):
 
     # Where hardly anything turns, the plain quotients of small numbers are the rougher side.
     loose = {torch.float64: 1e-5, torch.float32: 5e-2}[kind] if scale < 1e-3 else TOLERANCE[kind] * 20
-    compare(monkeypatch, "motion", work, inputs, loose)
+    assert_same(monkeypatch, "motion", work, inputs, loose)
 
 
 def test_gradient_where_nothing_turns():
@@ -104,7 +104,7 @@ def test_errors_of_pictures(monkeypatch, kind, size):
     def work(drawn):
         return fit.GaussianFit._data(owner, Picture(drawn[:, :3], drawn[:, 3:], drawn=drawn), cells)
 
-    compare(monkeypatch, "fit", work, [draw(3, 4, *size, kind=kind, seed=2).sigmoid()], TOLERANCE[kind])
+    assert_same(monkeypatch, "fit", work, [draw(3, 4, *size, kind=kind, seed=2).sigmoid()], TOLERANCE[kind])
     shown = images.flatten(0, 1)[cells]
     same = torch.cat([shown[:, :3] - (1 - shown[:, 3:]), shown[:, 3:]], dim=1)
     assert max(float(value.max()) for value in work(same)) < 1e-6
