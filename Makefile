@@ -4,8 +4,9 @@
 demo: setup-demo
 	@.venv/bin/python tools/demo.py
 
+# A process for each core; the tests of a file share fixtures that take seconds, so they stay in one process.
 test: setup-dev
-	@OMP_NUM_THREADS=2 .venv/bin/python -m pytest
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup-dev
 	@.venv/bin/python -m pytest -m "slow or not slow" --timeout=3600
