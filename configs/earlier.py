@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 from viewtime.run_folder import plain
@@ -25,6 +27,37 @@ def with_defaults(schema: type, written: dict[str, Any]) -> dict[str, Any]:
         elif field.default_factory is not dataclasses.MISSING:
             result[field.name] = plain(field.default_factory())
     return result
+
+
+def mark_of(options: dict[str, Any], rest: str) -> dict[str, Any]:
+    """What a kept state is of, as JSON holds it: the options that decide it, and `fingerprint` of all else."""
+    return json.loads(json.dumps({"options": plain(options), "rest": rest}, default=str))
+
+
+def read_mark(path: Path) -> Any:
+    """What a mark's file holds; None, which is the mark of nothing, where that is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return None
+
+
+def same_mark(schema: type, before: Any, now: dict[str, Any]) -> bool:
+    """Whether a run of `now` may go on from a state of `before`, which an earlier version may have written.
+
+    An option that `before` lacks counts as its default, and one that `now` leaves out changes nothing. One that the
+    schema does not know is a difference: nobody knows any more what it did.
+
+    Args:
+        schema: of the options.
+        before: whatever the state's file holds. now: made by `mark_of`.
+    """
+    if not isinstance(before, dict) or not isinstance(before.get("options"), dict) or before.get("rest") != now["rest"]:
+        return False
+    known = {field.name for field in dataclasses.fields(schema)}
+    full = mark_of(with_defaults(schema, before["options"]), now["rest"])["options"]
+    decisive = {name: value for name, value in full.items() if name in now["options"] or name not in known}
+    return json.dumps(decisive, sort_keys=True) == json.dumps(now["options"], sort_keys=True)
 
 
 def _completed(hint: Any, value: Any) -> Any:

@@ -23,7 +23,7 @@ from viewtime.sample.plan import plan_view
 from viewtime.sample.run.memory import fit_card, fit_windows
 from viewtime.sample.run.processes import Processes, join_processes
 from viewtime.sample.run.references import check_same_start, read_freeze_video, read_reference_views
-from viewtime.sample.run.resume import run_fingerprint
+from viewtime.sample.run.resume import goes_on, run_mark
 from viewtime.sample.run.store import CellStore
 from viewtime.sample.run.upsample import Enlarger
 from viewtime.sample.run_place import check_place, run_folder_of
@@ -182,7 +182,7 @@ def _open_store(store: CellStore, config: SampleConfig, job: Job, processes: Pro
         stream: where finished cells go with --stream; what the interrupted run owed is written.
     """
     if processes.first:
-        if store.start(run_fingerprint(config, job)):
+        if store.start(run_mark(config, job), goes_on):
             done = [window for window in job.plan.windows if store.finished(window)]
             log.info(f"resuming: {len(done)} of {len(job.plan.windows)} windows are there")
             for window in done if config.stream else ():

@@ -33,7 +33,7 @@ from viewtime.sample.plan.trajectory import make_cameras
 from viewtime.sample.run.job import Job
 from viewtime.sample.run.processes import Processes
 from viewtime.sample.run.references import ReferenceViews
-from viewtime.sample.run.resume import job_fingerprint
+from viewtime.sample.run.resume import goes_on, job_mark
 from viewtime.sample.run.runner import own_steps, run_plan
 from viewtime.sample.run.settle import settle_plan, settle_sampler
 from viewtime.sample.run.store import CellStore
@@ -278,7 +278,7 @@ class Pipeline:
         job = self.prepare(video, views=views, sampler=sampler, **options)
         with tempfile.TemporaryDirectory() as temporary:
             store = CellStore(Path(folder) if folder is not None else Path(temporary), job.plan)
-            store.start(job_fingerprint(job, self.weights))
+            store.start(job_mark(job, self.weights), goes_on)
             steps = job.settings.schedule.steps * len(job.plan.windows)
             told = callback_on_step_end
             for _ in self.run(job, store, on_step=told and (lambda done: told(self, done, steps, {}))):

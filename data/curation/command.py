@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import queue
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from viewtime.configs.earlier import mark_of, same_mark
 from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.data.curation.candidates import Candidate, folder_candidates
 from viewtime.data.curation.decide import Duplicates, decide_alone
@@ -26,9 +25,10 @@ from viewtime.files import append_jsonl, atomic_path, read_jsonl
 from viewtime.json_files import read_json
 from viewtime.log import log, progress
 from viewtime.render_objaverse.manifest import check_decided
-from viewtime.run_folder import start_run
+from viewtime.run_folder import plain, start_run
 from viewtime.run_lock import alone_in
 
+DECISIVE = ("source", "licence", "licence_table", "animated", "limits")
 AHEAD = 4  # candidates in the works for each worker
 
 
@@ -56,7 +56,7 @@ def _curate(config: CurateConfig, candidates: list[Candidate], output: Path) -> 
     done = _earlier_rows(config, manifest)
     start_run(output, "curate", config)
     with atomic_path(output / "settings.json") as path:
-        path.write_text(json.dumps({"fingerprint": _fingerprint(config)}))
+        path.write_text(json.dumps(_mark(config)))
     duplicates, rows = Duplicates(), []
     if done:
         log.info("continuing: %d of %d candidates were decided before", len(done), len(candidates))
@@ -95,13 +95,9 @@ def _candidates(config: CurateConfig) -> Iterator[Candidate]:
     return folder_candidates(Path(config.source), config.licence, table)
 
 
-def _fingerprint(config: CurateConfig) -> str:
+def _mark(config: CurateConfig) -> dict[str, Any]:
     """Of what decides; an output folder holds the decisions of one source under one set of limits."""
-    decisive = {"source": config.source, "licence": config.licence, "table": config.licence_table}
-    if config.animated:
-        decisive["animated"] = config.animated
-    text = json.dumps(decisive | asdict(config.limits), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return mark_of({name: value for name, value in plain(config).items() if name in DECISIVE}, "")
 
 
 def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, Any]]:
@@ -109,8 +105,8 @@ def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, A
     settings = manifest.with_name("settings.json")
     if not manifest.is_file():
         return {}
-    found = read_json(settings, dict).get("fingerprint") if settings.is_file() else None
-    if found != _fingerprint(config):
+    found = read_json(settings, dict) if settings.is_file() else None
+    if not same_mark(CurateConfig, found, _mark(config)):
         raise UserError(
             f"{manifest.parent} holds the manifest of another source, licence or limits; "
             "give another --out or delete it"

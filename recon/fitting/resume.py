@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from viewtime.configs.earlier import mark_of, read_mark, same_mark
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.files import atomic_path
 from viewtime.fingerprint import fingerprint
@@ -25,20 +28,24 @@ WITHOUT_EFFECT = ("grid", "out", "preset", "resume", "save_every", "orbit_second
 
 def open_states(folder: Path, grid: FrameGrid, config: ReconstructConfig) -> None:
     """Keep the states in a run folder if they are of this grid and these options and are wanted; delete them if not."""
-    keep_states(folder, STATES, fit_fingerprint(grid, config), config.resume)
+    keep_states(folder, STATES, ReconstructConfig, fit_mark(grid, config), config.resume)
 
 
-def keep_states(folder: Path, names: Sequence[str], text: str, wanted: bool) -> None:
-    """Keep saved states of these names if they are wanted and the folder's mark is this text; delete them if not."""
+def keep_states(folder: Path, names: Sequence[str], schema: type, now: dict[str, Any], wanted: bool) -> None:
+    """Keep saved states of these names if they are wanted and the folder's mark is this one; delete them if not.
+
+    Args:
+        schema, now: see `viewtime.configs.earlier.same_mark`.
+    """
     mark, found = folder / BELONGS_TO, [folder / name for name in names if (folder / name).is_file()]
-    if wanted and mark.is_file() and mark.read_text() == text:
+    if wanted and mark.is_file() and same_mark(schema, read_mark(mark), now):
         return
     if found and wanted:
         log.warning("%s holds the state of a run with another input or other options: starting anew", folder)
     for path in found:  # before the mark: what is there is the mark's at any time
         path.unlink(missing_ok=True)
     with atomic_path(mark) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(json.dumps(now, sort_keys=True))
 
 
 def close_states(folder: Path, names: Sequence[str] = STATES) -> None:
@@ -47,11 +54,11 @@ def close_states(folder: Path, names: Sequence[str] = STATES) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def fit_fingerprint(grid: FrameGrid, config: ReconstructConfig) -> str:
+def fit_mark(grid: FrameGrid, config: ReconstructConfig) -> dict[str, Any]:
     """What decides every step of a fit: the options, the grid's pictures and cameras, and the files it reads."""
     options = {name: value for name, value in plain(config).items() if name not in WITHOUT_EFFECT}
     orbit = grid.orbit
     arrays = (grid.frames, grid.known, orbit.camera_to_world())
     told = (config.init.points, config.init.asset, config.nerf.normals, config.scene.tracks)
     files = [path for path in told if path is not None]
-    return fingerprint({**options, "fov_y": orbit.fov_y, "fps": grid.fps}, arrays, files)
+    return mark_of(options, fingerprint({"fov_y": orbit.fov_y, "fps": grid.fps}, arrays, files))

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from viewtime.configs.earlier import mark_of, same_mark
 from viewtime.configs.schema.sample import SampleConfig
 from viewtime.fingerprint import fingerprint
 from viewtime.model.weight_names import find_weights
 from viewtime.run_folder import plain
+from viewtime.sample.plan.plan import Window
 
 from .job import Job
 
@@ -20,15 +22,20 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 
 
-def run_fingerprint(config: SampleConfig, job: Job) -> dict[str, Any]:
+def run_mark(config: SampleConfig, job: Job) -> dict[str, Any]:
     """The options, the content of the prepared input, and the weights."""
     options = {key: value for key, value in plain(config).items() if key not in WITHOUT_EFFECT}
     files = [find_weights(config.weights, config.offline)]
     files += [Path(name) for name in (config.reference.weights, config.text.weights) if name is not None]
-    return job_fingerprint(job, files, options)
+    return job_mark(job, files, options)
 
 
-def job_fingerprint(job: Job, weights: Iterable[Path] = (), options: dict[str, Any] | None = None) -> dict[str, Any]:
+def goes_on(before: Any, now: dict[str, Any]) -> bool:
+    """Whether a run of `now` may go on from windows of `before`; see `viewtime.configs.earlier.same_mark`."""
+    return same_mark(SampleConfig, before, now)
+
+
+def job_mark(job: Job, weights: Iterable[Path] = (), options: dict[str, Any] | None = None) -> dict[str, Any]:
     """A job's own: cells, cameras, plan and settings.
 
     Args:
@@ -36,15 +43,19 @@ def job_fingerprint(job: Job, weights: Iterable[Path] = (), options: dict[str, A
     """
     cameras = (job.cameras.elevation, job.cameras.azimuth, job.cameras.distance)
     settings, problem = job.settings, job.plan.problem
+    guided = (settings.guidance.kind, settings.guidance.low, settings.guidance.high, settings.guidance.interval)
     windows = [
-        (window.stage, window.views, window.frames, sorted(window.sampled), [vars(way) for way in window.directions])
+        (window.stage, window.views, window.frames, sorted(window.sampled), _ways(window))
         for window in job.plan.windows
     ]
     described = {
-        "options": options or {},
         "plan": [job.plan.name, problem.views, problem.frames, sorted(problem.given), windows],
-        "settings": [settings.sampler, settings.guidance, settings.seed, settings.cache, settings.alpha_range],
+        "settings": [settings.sampler, guided, settings.seed, settings.cache, settings.alpha_range],
         "fov_y": job.cameras.fov_y,
     }
     arrays = (job.prepared.cells, job.reference_views, settings.schedule.sigmas, *cameras)
-    return {"run": fingerprint(described, arrays, weights)}
+    return mark_of(options or {}, fingerprint(described, arrays, weights))
+
+
+def _ways(window: Window) -> list[tuple]:
+    return [(way.name, way.frames, way.conditions) for way in window.directions]

@@ -7,16 +7,19 @@ finished last. Processes share nothing but this folder.
 from __future__ import annotations
 
 import json
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from viewtime.configs.earlier import read_mark
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.sample.plan.plan import GIVEN, Cell, Plan, Window
@@ -40,15 +43,18 @@ class CellStore:
         except OSError as error:
             raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
 
-    def start(self, fingerprint: dict) -> bool:
+    def start(self, fingerprint: dict, same: Callable[[Any, dict], bool] = operator.eq) -> bool:
         """Keep what an interrupted run of the same fingerprint left, throw away anything else.
+
+        Args:
+            same: whether the fingerprint that is there, None if damaged, counts as this one.
 
         Returns:
             Whether there is something to resume.
         """
         path = self.folder / FINGERPRINT
         text = json.dumps(fingerprint, sort_keys=True)
-        if path.is_file() and path.read_text() == text:
+        if path.is_file() and same(read_mark(path), json.loads(text)):
             return any(self.finished(window) for window in self.plan.windows)
         foreign = [item for item in self.folder.rglob("*") if not item.is_dir() and not OURS.fullmatch(item.name)]
         if foreign:

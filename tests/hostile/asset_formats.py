@@ -15,7 +15,7 @@ from tests.render.small_gltf import Builder, octahedron
 from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.configs.schema.render import RenderConfig
 from viewtime.data.curation.candidates import folder_candidates
-from viewtime.data.curation.command import _earlier_rows, _fingerprint
+from viewtime.data.curation.command import _earlier_rows, _mark
 from viewtime.data.curation.decide import Duplicates
 from viewtime.data.live.asset_list import list_assets
 from viewtime.render_objaverse.assets import find_assets
@@ -108,8 +108,8 @@ def decided(folder: Path) -> None:
     (folder / "manifest.jsonl").write_text(
         "".join(json.dumps(each) + "\n" for each in (row, row | {"id": "c"}, rejected))
     )
-    # The fingerprint is of the folder that is read, which has another name than the one that is written.
-    (folder / "settings.json").write_text(json.dumps({"fingerprint": _fingerprint(curation(folder))}))
+    # The mark is of the folder that is read, which has another name than the one that is written.
+    (folder / "settings.json").write_text(json.dumps(_mark(curation(folder))))
 
 
 def go_on(folder: Path) -> None:

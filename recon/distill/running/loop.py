@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from viewtime.configs.earlier import mark_of
 from viewtime.configs.schema.distill import DistillConfig
 from viewtime.files import atomic_path
 from viewtime.fingerprint import fingerprint
@@ -34,7 +36,7 @@ def run_distill(fit: DistillFit, folder: Path | None) -> None:
     """
     state = folder and folder / STATE
     if folder:
-        keep_states(folder, (STATE,), run_fingerprint(fit.config), fit.config.resume)
+        keep_states(folder, (STATE,), DistillConfig, run_mark(fit.config), fit.config.resume)
     if state and fit.config.resume and state.is_file():
         fit.restore(state)
     if folder:
@@ -51,14 +53,14 @@ def run_distill(fit: DistillFit, folder: Path | None) -> None:
                 fit.save(folder / STATE)  # last: a run that was killed before it makes the rest again
 
 
-def run_fingerprint(config: DistillConfig) -> str:
+def run_mark(config: DistillConfig) -> dict[str, Any]:
     """What decides every step of a run: the options and the files that they name."""
     options = {name: value for name, value in plain(config).items() if name not in WITHOUT_EFFECT}
     named = [config.image, config.lora, *config.weights.values()]
     named += [
         path for guidance in config.guidances.values() for path in (guidance.weights, guidance.carrier, guidance.clip)
     ]
-    return fingerprint(options, files=[Path(path) for path in named if path is not None])
+    return mark_of(options, fingerprint({}, files=[Path(path) for path in named if path is not None]))
 
 
 def describe(fit: DistillFit) -> str:

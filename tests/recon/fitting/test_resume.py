@@ -12,7 +12,7 @@ from viewtime.configs.schema.reconstruct import GaussianOptions, InitOptions, Me
 from viewtime.errors import UserError
 from viewtime.recon.command import run, write_asset
 from viewtime.recon.fitting.loop import restore
-from viewtime.recon.fitting.resume import close_states, fit_fingerprint, open_states
+from viewtime.recon.fitting.resume import close_states, fit_mark, open_states
 from viewtime.recon.gaussians.fit import GaussianFit
 
 CONFIG = ReconstructConfig(
@@ -96,16 +96,16 @@ def test_no_resume_and_the_end_of_a_run_delete_the_states(grid, tmp_path):
 
 
 def test_pictures_cameras_and_files_count_by_their_content(grid, tmp_path):
-    base = fit_fingerprint(grid, CONFIG)
-    assert fit_fingerprint(dataclasses.replace(grid, frames=grid.frames.clone()), CONFIG) == base
+    base = fit_mark(grid, CONFIG)
+    assert fit_mark(dataclasses.replace(grid, frames=grid.frames.clone()), CONFIG) == base
     turned = dataclasses.replace(grid.orbit, azimuth=grid.orbit.azimuth + 1)
-    assert fit_fingerprint(dataclasses.replace(grid, cameras=turned), CONFIG) != base
+    assert fit_mark(dataclasses.replace(grid, cameras=turned), CONFIG) != base
     points = tmp_path / "p.npy"
     config = dataclasses.replace(CONFIG, init=InitOptions(source="points", points=points))
     np.save(points, np.zeros((4, 3)))
-    first = fit_fingerprint(grid, config)
+    first = fit_mark(grid, config)
     np.save(points, np.ones((4, 3)))
-    assert fit_fingerprint(grid, config) != first
+    assert fit_mark(grid, config) != first
 
 
 def test_a_damaged_state_is_one_line(grid, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from viewtime.recon.distill.fields.scene import Shot, shown
 from viewtime.recon.distill.guidance.base import SeededDraws
 from viewtime.recon.distill.running.fit import DistillFit
 from viewtime.recon.distill.running.judges import open_judge
-from viewtime.recon.distill.running.loop import STATE, run_distill, run_fingerprint
+from viewtime.recon.distill.running.loop import STATE, run_distill, run_mark
 from viewtime.recon.distill.running.schedule import choose_shots, draw_shot, scalar
 from viewtime.recon.distill.running.watch import LOOKS, Watch
 from viewtime.recon.fitting.resume import keep_states
@@ -111,7 +111,7 @@ def test_resumed_is_the_same_run(preset, tmp_path):
     first = make(made)
     while first.done < 4:
         first.step()
-    keep_states(tmp_path / "cut", (STATE,), run_fingerprint(made), True)
+    keep_states(tmp_path / "cut", (STATE,), DistillConfig, run_mark(made), True)
     first.save(tmp_path / "cut" / STATE)
     again = make(made)
     run_distill(again, tmp_path / "cut")
@@ -130,8 +130,8 @@ def test_a_state_of_other_options_is_thrown_away(change, tmp_path):
     before, after = config("dream-in-4d-debug", *short), config("dream-in-4d-debug", *short, *change)
     run_distill(make(before), tmp_path)
     assert (tmp_path / STATE).is_file()
-    assert run_fingerprint(before) == run_fingerprint(dataclasses.replace(before, save_every=7, out=tmp_path / "b"))
-    keep_states(tmp_path, (STATE,), run_fingerprint(after), True)
+    assert run_mark(before) == run_mark(dataclasses.replace(before, save_every=7, out=tmp_path / "b"))
+    keep_states(tmp_path, (STATE,), DistillConfig, run_mark(after), True)
     assert not (tmp_path / STATE).exists()
 
 
