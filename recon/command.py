@@ -14,6 +14,7 @@ from viewtime.where import find_grid
 
 from .direct.reconstruct import reconstruct_direct
 from .gaussians.reconstruct import reconstruct_gaussians
+from .limits import check_limits
 from .nerf.reconstruct import reconstruct_nerf
 from .scene.reconstruct import reconstruct_scene
 
@@ -45,7 +46,8 @@ def write_asset(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     """Fit a grid by the method that the options name and write the asset folder; the paths written.
 
     Raises:
-        UserError: the grid cannot be reconstructed, or `out` cannot be written.
+        UserError: an option is outside its limits, the grid cannot be reconstructed, or `out` cannot be written.
     """
+    check_limits(config)
     with alone_in(out):
         return METHODS[config.method](grid, config, out)

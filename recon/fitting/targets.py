@@ -111,12 +111,16 @@ def split_views(grid: FrameGrid, held_out: tuple[int, ...]) -> tuple[FrameGrid, 
     """Training views and held-out views.
 
     Raises:
-        UserError: a held-out view that the grid does not have.
+        UserError: a held-out view that the grid does not have or that is named twice, or none is left to fit.
     """
     V = grid.shape[0]
     wrong = [view for view in held_out if not 0 <= view < V]
     if wrong:
         raise UserError(f"held-out views {wrong}: the grid has views 0 to {V - 1}")
+    if len(set(held_out)) < len(held_out):
+        raise UserError(f"held-out views {list(held_out)}: each is named once")
+    if len(held_out) == V:
+        raise UserError(f"held-out views {list(held_out)}: these are all {V} of the grid; leave some to fit")
     if not held_out:
         return grid, None
     return grid[[view for view in range(V) if view not in held_out]], grid[list(held_out)]

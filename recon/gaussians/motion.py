@@ -106,7 +106,7 @@ class ControlPointMotion(Motion):
         _, around = tree.query(centres.numpy(), k=min(ring + 1, M))
         self.register_buffer("around", torch.from_numpy(around).reshape(M, -1)[:, 1:])
         edge = (centres[self.around] - centres[:, None]).norm(dim=-1)
-        self.register_buffer("edge_length", edge.mean() if edge.numel() else torch.ones(()))
+        self.register_buffer("edge_length", edge.mean().clamp(min=1e-6) if edge.numel() else torch.ones(()))
 
     def weights(self) -> Tensor:
         """Skinning weights [N, 4] of the control points `index`; each row sums to 1."""
@@ -132,18 +132,23 @@ class ControlPointMotion(Motion):
         moved = self.centres + self.translation[frames]
         rest = self.centres[self.around] - self.centres[:, None]
         pose = torch.cat([moved, self.rotation[frames]], dim=-1)
+        if not self.around.shape[1]:  # one control point has no neighbours to agree with
+            return JERK * self._jerk(frames)
         beside = pose.index_select(1, self.around.flatten()).unflatten(1, self.around.shape) - pose[:, :, None]
         turned = rest @ rotation.transpose(-1, -2)
         rigid = (beside[..., :3] - turned).square().sum(-1).mean() / self.edge_length**2
         bend = beside[..., 3:].square().sum(-1).mean()
+        return rigid + BEND * bend + JERK * self._jerk(frames)
+
+    def _jerk(self, frames: Tensor) -> Tensor:
+        """Mean squared accelerations at the frames that lie between two others."""
         inner = frames[(frames > 0) & (frames < self.frames - 1)]
-        jerk = position.new_zeros(())
-        if len(inner):
-            translation, rotation = (
-                value[inner - 1] - 2 * value[inner] + value[inner + 1] for value in (self.translation, self.rotation)
-            )
-            jerk = (translation**2).sum(-1).mean() / self.edge_length**2 + (rotation**2).sum(-1).mean()
-        return rigid + BEND * bend + JERK * jerk
+        if not len(inner):
+            return self.translation.new_zeros(())
+        translation, rotation = (
+            value[inner - 1] - 2 * value[inner] + value[inner + 1] for value in (self.translation, self.rotation)
+        )
+        return (translation**2).sum(-1).mean() / self.edge_length**2 + (rotation**2).sum(-1).mean()
 
     @torch.no_grad()
     def enter(self, frame: int, known: int) -> None:

@@ -121,6 +121,11 @@ def first_gaussians(
         )
     generator = torch.Generator().manual_seed(config.seed)
     kept = (opacity >= FAINT).nonzero().flatten()
+    if len(kept) < 4:
+        raise UserError(
+            f"no view confirms more than {len(kept)} of {len(opacity)} points; at least 4 are needed: do the cameras "
+            "belong to these views? --scene.opacity-iterations 0 keeps all points"
+        )
     kept = kept[torch.randperm(len(kept), generator=generator)[: config.gaussians.count]].sort().values
     scale = spacing_scale(position[kept])
     gaussians = Gaussians(position[kept], scale, points.colours[kept], config.gaussians.isotropic)

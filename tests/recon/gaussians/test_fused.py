@@ -79,6 +79,21 @@ def test_control_points(monkeypatch, kind, scale, frames):
     assert_same(monkeypatch, "motion", work, inputs, loose)
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+def test_one_control_point_has_no_neighbours_to_agree_with(monkeypatch, frames):
+    kind = torch.float64
+    position = draw(5, 3, kind=kind, seed=2)
+    model = ControlPointMotion(torch.zeros(1, 3), position.float(), frames).to(kind)
+    inputs = [draw(frames, 1, 3, kind=kind, seed=seed) for seed in (3, 4)]
+
+    def work(translation, rotation):
+        model._parameters.update(translation=translation, rotation=rotation)
+        return [model.affine(position, torch.arange(frames))[1], model.regulariser(position, torch.arange(frames))]
+
+    assert_same(monkeypatch, "motion", work, inputs, 1e-12)
+    assert (float(work(*inputs)[1]) > 0) == (frames > 2)
+
+
 def test_gradient_where_nothing_turns():
     model, (position, translation, rotation, logits) = moving(torch.float64, 0.0)
     fixed = model.index, model.centres
