@@ -11,6 +11,7 @@ from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress
+from viewtime.many import videos_in
 from viewtime.run_folder import RunFolder, start_run
 from viewtime.run_lock import alone_in
 from viewtime.sample.metrics.action_bench import check_meshes, score_meshes
@@ -216,9 +217,7 @@ def _four_real(config: EvaluateConfig, pred: list[Path], network: VideoNetwork |
     for path in progress(pred, "4Real-Video's protocol"):
         evaluator.add(open_grid(path))
     if config.real_videos is not None:
-        if not config.real_videos.is_dir():
-            raise UserError(f"no such folder of real videos: {config.real_videos}")
-        for path in progress(sorted(config.real_videos.iterdir()), "real videos"):
+        for path in progress(list(videos_in(config.real_videos).values()), "real videos"):
             evaluator.add_real_video(path)
     rows, missing = evaluator.rows()
     protocol = {"grids": len(pred), "background": config.background, "interval": "none"}
@@ -254,6 +253,10 @@ def _check(config: EvaluateConfig) -> None:
         raise UserError(f"--bootstrap {config.bootstrap}; 0 for none, or the number of resamplings")
     if (config.confidence_plugin or config.real_videos or config.fid_weights) and not config.four_real:
         raise UserError("--confidence-plugin, --real-videos and --fid-weights belong to --four-real; add it")
+    if config.real_videos is not None and not config.real_videos.is_dir():
+        raise UserError(f"no such folder of real videos: {config.real_videos}")
+    if config.real_videos is not None and not videos_in(config.real_videos):
+        raise UserError(f"--real-videos {config.real_videos}: no film and no folder of pictures in it")
     if config.metrics and not config.gt:
         raise UserError("--metrics compares with a truth: give --gt GRID… (--four-real has its own measures)")
     if config.four_real and not config.pred:

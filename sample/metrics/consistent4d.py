@@ -7,6 +7,7 @@ from Objaverse: a model that trained on all of it knows them, and SV4D left them
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,27 +20,34 @@ from viewtime.grid import FrameGrid
 from viewtime.images import composite
 from viewtime.video import read_video
 
-FIRST = "eval_0"
+VIEW = re.compile(r"eval_\d+")
 
 
 def objects_in(path: Path) -> list[Path]:
     """Folders of objects in this layout: the folder itself, or those in it; none where it has another layout."""
-    if (path / FIRST).is_dir():
+    if _has_views(path):
         return [path]
-    return sorted(folder for folder in path.iterdir() if (folder / FIRST).is_dir()) if path.is_dir() else []
+    return sorted(folder for folder in path.iterdir() if _has_views(folder)) if path.is_dir() else []
+
+
+def _has_views(folder: Path) -> bool:
+    """Whether a folder is an object's, of which views may be missing."""
+    return folder.is_dir() and any(VIEW.fullmatch(child.name) and child.is_dir() for child in folder.iterdir())
 
 
 def read_object(folder: Path) -> FrameGrid:
     """The views of one object as a grid [V, F, 3, H, W] on white, without cameras and without an input view.
 
     Raises:
-        UserError: views are missing between eval_0 and the last, or their frames differ in number or size.
+        UserError: views are missing between eval_0 and the last, frames between a view's first and last, or the views'
+            frames differ in number or size.
     """
-    count = sum(child.is_dir() and child.name.startswith("eval_") for child in folder.iterdir())
+    count = sum(child.is_dir() and VIEW.fullmatch(child.name) is not None for child in folder.iterdir())
     rows = []
     for view in range(count):
         if not (folder / f"eval_{view}").is_dir():
             raise UserError(f"{folder} holds {count} views, but no eval_{view}; they are numbered from 0")
+        _refuse_gaps(folder / f"eval_{view}")
         video = read_video(folder / f"eval_{view}")
         rows.append(composite(rearrange(torch.from_numpy(video.frames).float() / 255, "f h w c -> f c h w")))
     shapes = sorted({f"{len(row)} frames of {row.shape[3]}×{row.shape[2]}" for row in rows})
@@ -47,6 +55,14 @@ def read_object(folder: Path) -> FrameGrid:
         raise UserError(f"the views of {folder} differ: {', '.join(shapes)}")
     frames = torch.stack(rows)
     return FrameGrid(frames, torch.zeros(frames.shape[:2], dtype=torch.bool), None, video.fps, {"id": folder.name})
+
+
+def _refuse_gaps(view: Path) -> None:
+    """Frames are compared by their place, so a picture that is missing would shift all later ones."""
+    numbers = sorted(int(file.stem) for file in view.iterdir() if file.stem.isdecimal())
+    missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if numbers else []
+    if missing:
+        raise UserError(f"{view} has frames {numbers[0]} to {numbers[-1]}, but no frame {missing[0]}")
 
 
 def open_pair(pred: Path, gt: Path) -> tuple[FrameGrid, FrameGrid]:

@@ -63,9 +63,11 @@ def load_plugin(target: str) -> ConfidencePlugin:
         sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), name)
+        plugin = found() if isinstance(found, type) else found
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"plug-in {target!r} cannot be loaded: {error}; give it as MODULE:NAME") from error
-    plugin = found() if isinstance(found, type) else found
+    except Exception as error:  # foreign code may raise anything
+        raise UserError(f"plug-in {target!r} failed to load: {type(error).__name__}: {error}") from error
     if not isinstance(plugin, ConfidencePlugin):
         raise UserError(f"plug-in {target!r} needs name, thresholds, protocol and a call; see docs/metrics.md")
     return plugin

@@ -12,6 +12,7 @@ from viewtime.image_files import natural_order
 
 SURFACES = "surfaces.npy"
 SUFFIXES = (".glb", ".gltf")
+FARTHEST = 1e6  # units: squared distances are summed in single precision
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,16 @@ class MovingSurface:
         return np.stack([_at(vertices, self.triangles[0], *chosen) for vertices in self.vertices])
 
     def in_unit_cube(self) -> MovingSurface:
-        """The same with the whole motion's bounding box centred, its longest side from -1 to 1."""
+        """The same with the whole motion's bounding box centred, its longest side from -1 to 1.
+
+        Raises:
+            UserError: all points are one.
+        """
         low = np.min([vertices.min(axis=0) for vertices in self.vertices], axis=0)
         high = np.max([vertices.max(axis=0) for vertices in self.vertices], axis=0)
         half = float((high - low).max()) / 2
+        if not half > 0:
+            raise UserError("all points of a surface are at one place at all times: it has no size")
         return MovingSurface([(vertices - (low + high) / 2) / half for vertices in self.vertices], self.triangles)
 
 
@@ -99,6 +106,9 @@ def _load(file: Path) -> np.ndarray:
         points = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{file} is no array of points: {error}") from error
+    if not isinstance(points, np.ndarray) or points.dtype.kind not in "iuf":
+        held = f"numbers of {points.dtype}" if isinstance(points, np.ndarray) else "several arrays"
+        raise UserError(f"{file} holds {held}; points are one array of real numbers, as numpy.save writes it")
     if points.ndim != 3 or points.shape[-1] not in (3, 6) or not points.size:
         raise UserError(f"{file} has the shape {list(points.shape)}; points are [T, N, 3], or 6 with normals")
     return points
@@ -111,6 +121,8 @@ def _read_points(file: Path, instants: int) -> MovingSurface:
     positions = np.array(points[..., :3], np.float64)
     if not np.isfinite(positions).all():
         raise UserError(f"{file} has points that are not finite")
+    if np.abs(positions).max() > FARTHEST:
+        raise UserError(f"{file} has a coordinate of {np.abs(positions).max():.3g}; up to {FARTHEST:g} can be compared")
     return MovingSurface(list(positions), None)
 
 

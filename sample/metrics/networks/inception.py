@@ -10,6 +10,7 @@ from torch import Tensor
 from viewtime.errors import UserError
 
 from .perceptual import in_chunks
+from .script_file import ScriptFile
 from .video import file_checksum
 
 
@@ -21,11 +22,7 @@ class Inception:
     def __init__(self, path: Path, device: str = "cpu") -> None:
         if not path.is_file():
             raise UserError(f"no such weights file for FID: {path}")
-        try:
-            self.module = torch.jit.load(str(path), map_location=device).eval()
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
-        self.device, self.checksum = torch.device(device), file_checksum(path)
+        self.network, self.checksum = ScriptFile(path, device, "Inception v3 for FID"), file_checksum(path)
 
     @property
     def protocol(self) -> str:
@@ -36,7 +33,4 @@ class Inception:
     def __call__(self, images: Tensor) -> Tensor:
         """[M, 3, H, W] in [0, 1] -> float32 [M, D] on the CPU."""
         pictures = (images.clamp(0, 1) * 255).round().to(torch.uint8)
-        return torch.cat([self._features(part) for part in in_chunks(pictures)])
-
-    def _features(self, pictures: Tensor) -> Tensor:
-        return self.module(pictures.to(self.device), return_features=True).flatten(start_dim=1).float().cpu()
+        return torch.cat([self.network(part, return_features=True) for part in in_chunks(pictures)])

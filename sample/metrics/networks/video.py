@@ -20,6 +20,7 @@ from torch.nn import functional
 from viewtime.errors import UserError, require
 
 from .filter_bank import FilterBank
+from .script_file import ScriptFile
 
 NetworkName = Literal["filter-bank", "i3d", "r3d", "s3d"]
 
@@ -96,23 +97,18 @@ class I3D:
     preprocessing = "RGB resampled to 224×224, bilinear without antialiasing; range [-1, 1]"
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        try:
-            self.module = torch.jit.load(str(path), map_location=device).eval()
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
-        self.device, self.checksum = torch.device(device), file_checksum(path)
+        self.network, self.checksum = ScriptFile(path, device, "I3D of Kinetics-400"), file_checksum(path)
 
     def prepare(self, images: Tensor) -> Tensor:
         """[M, 3, H, W] in [0, 1] -> [M, 3, 224, 224] in [-1, 1]."""
-        images = images.to(self.device).float()
+        images = images.to(self.network.device).float()
         return functional.interpolate(images, (224, 224), mode="bilinear", align_corners=False) * 2 - 1
 
     @torch.no_grad()
     def __call__(self, clips: Tensor) -> Tensor:
         """Prepared clips [N, T, 3, 224, 224] -> logits [N, 400]."""
-        videos = rearrange(clips.to(self.device), "n t c h w -> n c t h w")
-        features = self.module(videos, rescale=False, resize=False, return_features=True)
-        return features.flatten(start_dim=1).float().cpu()
+        videos = rearrange(clips, "n t c h w -> n c t h w")
+        return self.network(videos, rescale=False, resize=False, return_features=True)
 
 
 class TorchvisionVideo:

@@ -176,6 +176,22 @@ def test_what_does_not_pair_is_named(tmp_path: Path):
     assert main(["evaluate", "--mesh", str(tmp_path / "a")]) == 1
 
 
+def test_points_that_are_none_are_refused(tmp_path: Path):
+    def refused(array, words: str) -> None:
+        np.save(tmp_path / "points.npy", array)
+        with pytest.raises(UserError, match=words):
+            read_surface(tmp_path / "points.npy", len(array)).in_unit_cube()
+
+    refused(np.ones((2, 5, 3)), "at one place at all times")
+    refused(np.ones((2, 5, 3)) * 1j, "numbers of complex128; points are")
+    refused(np.full((2, 5, 3), "a"), "numbers of <U1; points are")
+    refused(np.full((2, 5, 3), 1e20), "coordinate of 1e\\+20; up to 1e\\+06")
+    np.savez(tmp_path / "several.npz", a=np.ones(3))
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    with pytest.raises(UserError, match="holds several arrays"):
+        read_surface(tmp_path / "several.npy", 2)
+
+
 def test_an_animated_glb_is_asked_at_even_moments_and_put_into_the_cube(tmp_path: Path):
     """Against the positions that the engine poses, turned and scaled as one."""
     path = moving(tmp_path / "moving.glb")

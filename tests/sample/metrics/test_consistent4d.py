@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,17 @@ def test_a_view_that_is_missing_or_shorter_is_named(tmp_path: Path):
     (tmp_path / "a" / "eval_2").rename(tmp_path / "a" / "eval_7")
     with pytest.raises(UserError, match="holds 4 views, but no eval_2"):
         read_object(tmp_path / "a")
+
+
+def test_half_an_object_is_named_and_not_taken_for_another_layout(truth: Path, tmp_path: Path):
+    """A picture that is missing in all views shifts the later ones: equal numbers of frames are not equal frames."""
+    for part in ("first view", "one frame"):
+        shutil.copytree(truth / "skull", tmp_path / part / "skull")
+    shutil.rmtree(tmp_path / "first view" / "skull" / "eval_0")
+    assert objects_in(tmp_path / "first view") == [tmp_path / "first view" / "skull"]
+    with pytest.raises(UserError, match="3 views, but no eval_0"):
+        read_object(tmp_path / "first view" / "skull")
+    for view in range(VIEWS):
+        (tmp_path / "one frame" / "skull" / f"eval_{view}" / "2.png").unlink()
+    with pytest.raises(UserError, match="frames 0 to 10, but no frame 2"):
+        read_object(tmp_path / "one frame" / "skull")

@@ -22,13 +22,14 @@ from viewtime.images import write_image
 from viewtime.many import published_masks, videos_in
 from viewtime.sample.input.mask_files import read_masks
 from viewtime.sample.metrics import command
-from viewtime.sample.metrics.four_real import FourRealEvaluator
+from viewtime.sample.metrics.four_real import FourRealEvaluator, load_plugin
 from viewtime.sample.metrics.measures.reaction import blur
 from viewtime.sample.metrics.measures.traversal import view_clips, wrapped
 from viewtime.sample.metrics.networks.filter_bank import FilterBank
 from viewtime.sample.metrics.networks.inception import Inception
 from viewtime.sample.metrics.networks.perceptual import LpipsStar
 from viewtime.sample.metrics.networks.sift import SiftConfidence
+from viewtime.sample.metrics.networks.video import I3D
 from viewtime.sample.metrics.tables import TABLES, as_the_table, table_protocol
 
 IDS = sorted(id for id, test_set in heldout_ids().items() if test_set == "objaversedy_test")
@@ -194,3 +195,45 @@ def test_sift_tells_views_of_one_scene_from_noise() -> None:
     assert shares[0] > 0.5
     assert shares[1] < 0.2
     assert SiftConfidence()(torch.ones(2, 3, 32, 32)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise RuntimeError('boom')", "failed to load: RuntimeError: boom"),
+        ("def x(:", "failed to load: SyntaxError: invalid syntax"),
+        ("class x:\n    def __init__(self): raise OSError('no weights')", "failed to load: OSError: no weights"),
+    ],
+)
+def test_a_plug_in_that_does_not_load_is_named(source: str, words: str, tmp_path: Path, monkeypatch) -> None:
+    module = f"plug_{abs(hash(source))}"
+    (tmp_path / f"{module}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=words):
+        load_plugin(f"{module}:x")
+
+
+def test_a_script_of_another_network_is_no_inception_and_no_i3d(networks: list[str], tmp_path: Path) -> None:
+    torch.jit.script(SmallInception()).save(str(tmp_path / "inception.pt"))
+    with pytest.raises(UserError, match=r"i3d\.pt is not Inception v3 for FID"):
+        Inception(tmp_path / "i3d.pt")(torch.rand(2, 3, 8, 8))
+    with pytest.raises(UserError, match=r"inception\.pt is not I3D of Kinetics-400"):
+        I3D(tmp_path / "inception.pt")(torch.rand(1, 10, 3, 8, 8))
+
+
+def test_a_folder_of_real_videos_may_hold_notes_and_must_hold_videos(tmp_path: Path, capsys) -> None:
+    """Refused before any grid is measured."""
+    (tmp_path / "README.txt").write_text("of last year")
+    (tmp_path / "void").mkdir()
+    frames, known = torch.rand(2, 8, 3, 16, 16), torch.zeros(2, 8, dtype=torch.bool)
+    FrameGrid(frames, known, None, 8.0).save(tmp_path / "grid")
+    arguments = ["evaluate", "--four-real", "--pred", str(tmp_path / "grid"), "--real-videos"]
+    assert main([*arguments, str(tmp_path / "void"), "--out", str(tmp_path / "out")]) == 1
+    assert "no film and no folder of pictures in it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    for number in range(8):
+        write_image(tmp_path / "real" / "bear" / f"{number}.png", np.full((16, 16, 3), 9 * number, np.uint8))
+    (tmp_path / "real" / ".DS_Store").write_text("x")
+    (tmp_path / "real" / "README.txt").write_text("x")
+    assert main([*arguments, str(tmp_path / "real"), "--out", str(tmp_path / "out")]) == 0
+    assert "FVD* (time)" in evaluated(tmp_path / "out", "four_real")[0]
