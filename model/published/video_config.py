@@ -48,7 +48,7 @@ class VideoModelConfig:
     network: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
-    prediction: Literal["v", "edm", "flow"] = "v"
+    prediction: Literal["v", "edm", "flow", "flow-clean"] = "v"
     views: int = 1
     """Generated views of one sampling pass, as published."""
     frames: int = 1
