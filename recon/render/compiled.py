@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,10 +92,17 @@ def load_library(source: Path = SOURCE) -> ctypes.CDLL | None:
         if not is_whole(path):
             _build(source, path)
         return ctypes.CDLL(str(path))
-    except (RuntimeError, OSError, ImportError) as error:
+    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        log.warning("no compiled %s (%s): slower kernels take its place; install g++ and ninja", source.stem, reason)
+        advice = "name a folder that can be written in VIEWTIME_CACHE" if _of_cache(error) else "install g++ and ninja"
+        log.warning("no compiled %s (%s): slower kernels take its place; %s", source.stem, reason, advice)
         return None
+
+
+def _of_cache(error: Exception) -> bool:
+    """Whether the cache folder, what it lies in or what lies in it was at fault."""
+    place, folder = Path(str(getattr(error, "filename", None) or ".")).absolute(), cache_folder().absolute()
+    return isinstance(error, OSError) and (folder.is_relative_to(place) or place.is_relative_to(folder))
 
 
 def address(array: np.ndarray) -> ctypes.c_void_p:

@@ -22,6 +22,7 @@ from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.gaussians.canonical import Gaussians
 from viewtime.recon.gaussians.fit import GaussianFit
 from viewtime.recon.render.splats import Viewpoints
+from viewtime.recon.scene import start
 from viewtime.recon.scene.frame_points import canonical_points
 from viewtime.recon.scene.lift import in_frames
 from viewtime.recon.scene.reconstruct import fit_scene, rendered_like, targets_of, whole_pictures
@@ -161,3 +162,9 @@ def test_a_fit_starts_from_another_programs_tracks_without_the_held_out_view(gri
     drawn = rendered_like(asset, placed).frames
     assert float((drawn - unseen.frames).abs().mean()) < 0.05
     assert (asset.means[0] - asset.means[-1]).norm(dim=1).max() > 0.05
+
+
+def test_points_that_no_view_confirms_are_no_scene(grid, monkeypatch):
+    monkeypatch.setattr(start, "confirmed_opacity", lambda places, *_: torch.full(places.shape[1:2], 0.01))
+    with pytest.raises(UserError, match="no view confirms more than 0 of"):
+        fit_scene(grid, None, config())
