@@ -46,11 +46,11 @@ def part_bytes(module: torch.nn.Module, parts: tuple[str, ...]) -> int:
     return sum(tensor.numel() * tensor.element_size() for child in children for tensor in child.parameters())
 
 
-def measure(name: str, card: int | None = None) -> tuple[dict[str, Cost], dict[str, int], int]:
+def measure(name: str, card: int | None = None, int8: bool = False) -> tuple[dict[str, Cost], dict[str, int], int]:
     """Cost of each piece of a job, how many of each, and the bytes of the weights."""
     with fake_gpu() as gpu, torch.no_grad():
         options = PRESETS[card] if card else MemoryOptions()
-        job = JOBS[name](Memory(options.chunk, options.split_guidance, 1, card))
+        job = JOBS[name](Memory(options.chunk, options.split_guidance, 1, card, int8))
         gpu.hold(job.module)
         weights = gpu.memory.live
         costs: dict[str, Cost] = {}
@@ -80,8 +80,13 @@ def rows(name: str, costs: dict[str, Cost], units: dict[str, int], weights: int)
 
 
 def card_row(name: str) -> tuple[str, dict[str, int]]:
-    """A line of the table of cards, and the peak in bytes of each."""
-    peaks = {str(card): max(cost.peak for cost in measure(name, card)[0].values()) for card in PRESETS}
+    """A line of the table of cards, and the peak in bytes of each.
+
+    Args:
+        name: of a model, or followed by ", int8".
+    """
+    model, _, int8 = name.partition(", ")
+    peaks = {str(card): max(cost.peak for cost in measure(model, card, bool(int8))[0].values()) for card in PRESETS}
     return f"| {name} | " + " | ".join(f"{peak / 1e9:.1f} GB" for peak in peaks.values()) + " |", peaks
 
 
@@ -104,7 +109,7 @@ def _sampling(record: dict[str, Any]) -> Iterator[str]:
 
 def _cards(record: dict[str, Any]) -> Iterator[str]:
     yield from ("| model | " + " | ".join(f"{card} GB" for card in PRESETS) + " |", _line(1 + len(PRESETS), 1))
-    for name in GRID_MODELS:
+    for name in (f"{model}{format}" for model in GRID_MODELS for format in ("", ", int8")):
         line, record[name] = card_row(name)
         yield line
 

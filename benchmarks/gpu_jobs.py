@@ -20,6 +20,7 @@ from viewtime.configs.load import load_preset
 from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
 from viewtime.model.conditioners.conditioner import unconditional
 from viewtime.model.denoiser import Conditioning
+from viewtime.model.eight_bits import hold_in_eight_bits
 from viewtime.model.precision import Dtypes, part_dtypes
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.published.video_config import VideoModelConfig
@@ -65,6 +66,7 @@ class Memory:
     split_guidance: bool = False
     batch_windows: int = 1
     card: int | None = None
+    int8: bool = False
 
 
 def build_video_model(config: VideoModelConfig, dtypes: Dtypes, device: torch.device = CUDA) -> VideoModel:
@@ -150,6 +152,9 @@ def published_job(
     """A job of a published model by its preset; svd-xt makes its 25 frames of 1024 × 576."""
     memory, config = memory or Memory(), load_model_config(name)
     model = build_video_model(config, dtypes or part_dtypes(device), device)
+    if memory.int8:
+        hold_in_eight_bits(model.get_submodule("network"))
+        hold_in_eight_bits(model.get_submodule("image_encoder"))
     if config.family == "svd":
         return svd_job(config, model, memory, device)
     frames = FRAMES if config.family == "sv4d" else 1

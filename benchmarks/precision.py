@@ -1,23 +1,26 @@
-"""What half precision costs, part by part: the golden networks with every operator's result rounded.
+"""What half precision and weights of 8 bits cost, part by part: the golden networks, every operator's result rounded.
 
-    python benchmarks/precision.py [--write docs/gpu.md]     # dB to float32: bfloat16, float16, the defaults on CUDA
+    python benchmarks/precision.py [--write docs/gpu.md]     # dB to float32: bfloat16, float16, the defaults on CUDA, …
 
 A processor computes half precision in its own ways, and slowly. Here tensors of half precision go through each
 operator in float32 and its result is rounded, which is what a GPU's kernels do (they accumulate in float32).
-The last column is the default of each part on CUDA (`viewtime.model.precision`).
+Then comes the default of each part on CUDA (`viewtime.model.precision`), and with it every weight of the network in 8
+bits: integers with a scale per output channel (`--int8`, which spares small layers; here none), and float8 (e4m3).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -28,6 +31,8 @@ from golden_files import NETWORKS, arrays, conditioning, fill, key_shapes, netwo
 
 from benchmarks.tables import write_table
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
+from viewtime.model.eight_bits import hold_in_eight_bits
+from viewtime.model.full_precision import FullPrecisionLinear
 from viewtime.model.precision import ON_CUDA, Dtypes
 from viewtime.model.vae.config import VaeConfig
 from viewtime.model.vae.decoder import Decoder
@@ -71,11 +76,23 @@ def psnr(value: Tensor, truth: Tensor) -> float:
 
 GUIDANCE_SCALE = 2.0
 EXACT = 200.0  # dB
-COLUMNS = {
-    "bfloat16": dict.fromkeys(ON_CUDA, torch.bfloat16),
-    "float16": dict.fromkeys(ON_CUDA, torch.float16),
-    "default on CUDA": ON_CUDA,
+
+
+def float8_weights(module: nn.Module) -> None:
+    """Round the weights that `hold_in_eight_bits` would hold to float8."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)) and not isinstance(layer, FullPrecisionLinear):
+            layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn).to(layer.weight.dtype)
+
+
+COLUMNS: dict[str, tuple[Dtypes, Callable[[nn.Module], object]]] = {
+    "bfloat16": (dict.fromkeys(ON_CUDA, torch.bfloat16), nn.Module.eval),
+    "float16": (dict.fromkeys(ON_CUDA, torch.float16), nn.Module.eval),
+    "default on CUDA": (ON_CUDA, nn.Module.eval),
+    "its weights in int8": (ON_CUDA, partial(hold_in_eight_bits, smallest=1)),
+    "in float8": (ON_CUDA, float8_weights),
 }
+"""Format of each part, and what is done to the network."""
 
 
 def vae_parts() -> tuple[FrameEncoder, Decoder]:
@@ -89,10 +106,17 @@ def vae_parts() -> tuple[FrameEncoder, Decoder]:
     return encoder, decoder
 
 
-def pipeline(name: str, dtypes: Dtypes, device: str = "cpu", emulate: bool = True) -> dict[str, Tensor]:
+def pipeline(
+    name: str,
+    dtypes: Dtypes,
+    device: str = "cpu",
+    emulate: bool = True,
+    hold: Callable[[nn.Module], object] = nn.Module.eval,
+) -> dict[str, Tensor]:
     """Encode pictures, sample five guided steps conditioned on them, decode: the result of each part and of all.
 
     Args:
+        hold: done to the network before it is used.
         emulate: round each operator's result; False leaves it to the device's own kernels.
     """
     data = arrays(f"traj_{name}")
@@ -100,6 +124,7 @@ def pipeline(name: str, dtypes: Dtypes, device: str = "cpu", emulate: bool = Tru
     parts = zip(vae_parts(), ("frame_encoder", "decoder"))
     encoder, decoder = (part.to(device, dtypes[key]) for part, key in parts)
     unet = network(name).to(device, dtypes["network"])
+    hold(unet)
     positive, negative = (
         {key: value.to(device) for key, value in conditioning(name, data, views, 1, tag).items()}
         for tag in ("c_", "uc_")
@@ -156,10 +181,10 @@ def measure() -> dict[str, dict[str, dict[str, float]]]:
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name in NETWORKS:
         truth = pipeline(name, float32)
-        made = {column: pipeline(name, dtypes) for column, dtypes in COLUMNS.items()}
+        made = {column: pipeline(name, dtypes, hold=hold) for column, (dtypes, hold) in COLUMNS.items()}
         table[name] = {part: {column: psnr(made[column][part], truth[part]) for column in COLUMNS} for part in truth}
     truth = decode_alone(torch.float32)
-    decoded = {column: psnr(decode_alone(dtypes["decoder"]), truth) for column, dtypes in COLUMNS.items()}
+    decoded = {column: psnr(decode_alone(dtypes["decoder"]), truth) for column, (dtypes, _) in COLUMNS.items()}
     table["vae"] = {"decode": decoded}
     return table
 

@@ -24,7 +24,7 @@ class FullPrecisionLinear(nn.Linear):
 
 def weight_dtype(module: nn.Module) -> torch.dtype:
     """dtype of a module's weights: what its inputs must be cast to outside autocast."""
-    return next(module.parameters()).dtype
+    return next(weight.dtype for weight in module.parameters() if weight.is_floating_point())
 
 
 def in_float32(module: nn.Module, *inputs: Tensor) -> Tensor:

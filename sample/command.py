@@ -125,6 +125,7 @@ def load_pipeline(config: SampleConfig, processes: Processes) -> Pipeline:
         attention=config.attention,
         compile=config.compile,
         offline=config.offline,
+        int8=config.int8,
     )
     if config.text.prompt:
         describe = getattr(pipeline.model, "describe", None)

@@ -8,6 +8,8 @@ from typing import cast
 from torch import nn
 
 from viewtime.configs.schema.sample import MemoryOptions
+from viewtime.model.eight_bits import held_in_eight_bits
+from viewtime.model.full_precision import weight_dtype
 from viewtime.model.weight_names import what_it_knows
 from viewtime.sample.models.grid_model import GridModel
 from viewtime.sample.pipeline import Job, Pipeline
@@ -18,12 +20,17 @@ MANY_WINDOWS = 40  # hours on the fastest cards with the published models
 
 def formats(model: GridModel) -> str:
     """The number formats of a model's parts: "float32", or "float16 (network), float32 (decoder)"."""
-    module = getattr(model, "model", None)
-    parts = dict(module.named_children()) if module is not None else {"": cast(nn.Module, model.denoiser)}
+    module = _module(model)
+    parts = dict(module.named_children()) if hasattr(model, "model") else {"": module}
     found: dict[str, list[str]] = {}
     for name, part in parts.items():
-        found.setdefault(str(next(part.parameters()).dtype).removeprefix("torch."), []).append(name)
+        dtype = str(weight_dtype(part)).removeprefix("torch.")
+        found.setdefault(f"{dtype} of 8 bits" if held_in_eight_bits(part) else dtype, []).append(name)
     return ", ".join(f"{dtype} ({', '.join(names)})" if len(found) > 1 else dtype for dtype, names in found.items())
+
+
+def _module(model: GridModel) -> nn.Module:
+    return cast(nn.Module, getattr(model, "model", None) or model.denoiser)
 
 
 UNKNOWN_CAMERAS = (
@@ -52,6 +59,6 @@ def first_words(
         f"(of the video {first} to {last}, {fps:g} a second), {size[1]} × {size[0]} px each; "
         f"{len(windows)} window{plural}, {steps} sampling steps",
         *([] if job.cameras_known else [UNKNOWN_CAMERAS]),
-        *filter(None, [estimate(memory or MemoryOptions(), pipeline.traits)]),
+        *filter(None, [estimate(memory or MemoryOptions(), pipeline.traits, held_in_eight_bits(_module(model)))]),
         *([f"a long video: --preprocess.fps {fps / 4:g} samples a quarter of its frames"] if long else []),
     ]

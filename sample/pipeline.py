@@ -70,6 +70,7 @@ class Pipeline:
         attention: Backend = "sdpa",
         compile: bool = False,
         offline: bool = False,
+        int8: bool = False,
     ) -> Pipeline:
         """Load weights by name ("mini", "stabilityai/sv4d2.0", "hf://…"), file or folder; see `find_weights`.
 
@@ -80,7 +81,7 @@ class Pipeline:
             device: default: CUDA where there is one.
             chunk, offload: see `MemoryOptions`.
             reference_weights: SV3D weights, for SV4D.
-            attention, compile: see `load_model`.
+            attention, compile, int8: see `load_model`.
             offline: download nothing.
 
         Raises:
@@ -88,6 +89,7 @@ class Pipeline:
         """
         place = choose_device(device)
         options = {"chunk": chunk, "offload": offload, "attention": attention, "compile": compile, "offline": offline}
+        options |= {"int8": int8}
         loaded = load_model(str(name_or_file), place, torch_dtype, model, **options)
         reference = None
         if reference_weights is not None:
@@ -109,7 +111,11 @@ class Pipeline:
         return self
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the weights into a folder that `from_pretrained` reads."""
+        """Write the weights into a folder that `from_pretrained` reads.
+
+        Raises:
+            UserError: they are held in 8 bits.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)

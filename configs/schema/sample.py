@@ -216,6 +216,7 @@ class SampleConfig:
         device: cpu, cuda, cuda:1, …; default: cuda where there is one.
         dtype: number format of all weights; default: float32 on the CPU, on CUDA what each part loses least by
             (float16 networks, float32 VAE).
+        int8: hold the large layers of network and image encoder in 8 bits, widened as they are used: less memory.
         attention: library of the attention layers; reference is slow and exact.
         compile: compile the network before sampling; pays over many windows.
         show_plan: print the plan, draw it as plan.png, and stop.
@@ -242,6 +243,7 @@ class SampleConfig:
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    int8: bool = False
     attention: Literal["sdpa", "xformers", "reference"] = "sdpa"
     compile: bool = False
     show_plan: bool = False

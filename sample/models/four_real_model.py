@@ -16,6 +16,7 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.images import composite
 from viewtime.model.denoiser import Conditioning, NetworkDenoiser
+from viewtime.model.eight_bits import state_to_save
 from viewtime.model.four_real.text import TextEncoder
 from viewtime.model.registry import build_denoiser, resolved_config
 from viewtime.weights import load_weights, read_header, save_weights
@@ -66,7 +67,7 @@ class FourRealModel:
     def save(self, folder: Path) -> Path:
         """One safetensors file."""
         record = {**self._record, "model": {"name": "4real", "config": resolved_config(self.denoiser.network)}}
-        return save_weights(folder / "4real.safetensors", self.denoiser.network.state_dict(), record)
+        return save_weights(folder / "4real.safetensors", state_to_save(self.denoiser.network), record)
 
     def describe(self, prompt: str, encoder: TextEncoder) -> None:
         """Say what the grid shows; without it the model is given no text.

@@ -9,6 +9,7 @@ import torch
 
 from viewtime.errors import UserError
 from viewtime.model.attention import Backend, use_backend
+from viewtime.model.eight_bits import hold_in_eight_bits
 from viewtime.model.precision import Dtypes, part_dtypes
 from viewtime.model.weight_names import find_weights
 from viewtime.weights import read_header
@@ -48,6 +49,7 @@ def load_model(
     attention: Backend = "sdpa",
     compile: bool = False,
     offline: bool = False,
+    int8: bool = False,
 ) -> GridModel:
     """Load the weights and build the model that their metadata, or their tensors, name.
 
@@ -59,23 +61,32 @@ def load_model(
         attention: backend of every attention layer.
         compile: compile the network, which pays over many windows of one shape.
         offline: download nothing.
+        int8: hold the large layers of network and image encoder in 8 bits; see `viewtime.model.eight_bits`.
 
     Raises:
-        UserError: no such file, not a weight file, or the weights of another model.
+        UserError: no such file, not a weight file, the weights of another model, or a mini model in 8 bits.
     """
     path = find_weights(name_or_path, offline)
     name = _name_in_metadata(path)
     dtypes = part_dtypes(device, dtype)
+    if int8 and name == "mini":
+        raise UserError(f"--int8 is for models of gigabytes, not for {path.name}, a mini; leave it out")
+    place = torch.device("cpu") if int8 else device
     if name in BUILDERS:
         if expected is not None and expected != name:
             raise UserError(f"{path} holds {name}, not {expected}; give --model {name} or another file")
-        model = BUILDERS[name](path, device, dtypes)
+        model = BUILDERS[name](path, place, dtypes)
         network = model.denoiser.network  # type: ignore[attr-defined]
     else:
         from .video_grid_model import load_video_grid_model
 
-        model = load_video_grid_model(path, expected, device, dtypes, chunk=chunk, offload=offload)
+        model = load_video_grid_model(path, expected, place, dtypes, chunk=chunk, offload=offload)
         network = model.model
+    if int8:
+        for part in (getattr(network, "network", network), getattr(network, "image_encoder", None)):
+            if part is not None:
+                hold_in_eight_bits(part)
+        model.to(device)
     use_backend(network, attention)
     if compile:
         getattr(network, "network", network).compile(dynamic=False)

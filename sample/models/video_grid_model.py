@@ -13,6 +13,7 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.model.conditioners.conditioner import Conditioner, EncodedFrames, unconditional
 from viewtime.model.denoiser import Conditioning
+from viewtime.model.eight_bits import state_to_save
 from viewtime.model.memory_layout import channels_last
 from viewtime.model.precision import Dtypes
 from viewtime.model.published.identify import file_config
@@ -122,7 +123,7 @@ class VideoGridModel:
     def save(self, folder: Path) -> Path:
         """One safetensors file in viewtime's own format."""
         record = file_config(self.model.config) | ({"trained": self.trained} if self.trained else {})
-        return save_weights(folder / f"{self.traits.name}.safetensors", self.model.state_dict(), record)
+        return save_weights(folder / f"{self.traits.name}.safetensors", state_to_save(self.model), record)
 
     def latent_shape(self) -> tuple[int, int, int]:
         """(4, size / 8, size / 8)."""

@@ -26,11 +26,15 @@ PEAKS = Path(__file__).with_name("memory_peaks.json")
 """Model -> card -> most bytes at once with its preset, 576 pixels: `python benchmarks/gpu_cost.py cards`."""
 
 
-def estimate(options: MemoryOptions, traits: ModelTraits) -> str | None:
-    """One line on what a model will take with a card's preset, as it was counted; None where nothing was."""
+def estimate(options: MemoryOptions, traits: ModelTraits, int8: bool = False) -> str | None:
+    """One line on what a model will take with a card's preset, as it was counted; None where nothing was.
+
+    Args:
+        int8: its network and image encoder are held in 8 bits.
+    """
     if options.card is None or replace(options, card=None) != PRESETS[options.card]:
         return None
-    peaks = json.loads(PEAKS.read_text()).get(traits.name)
+    peaks = json.loads(PEAKS.read_text()).get(f"{traits.name}, int8" if int8 else traits.name)
     if peaks is None or traits.size > COUNTED_SIZE:
         return None
     size = "" if traits.size == COUNTED_SIZE else f" of {COUNTED_SIZE} px, less for {traits.size}"

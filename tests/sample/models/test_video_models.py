@@ -6,11 +6,13 @@ from small_models import ball, published_weights
 
 from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
-from viewtime.model import weight_names
+from viewtime.model import eight_bits, weight_names
+from viewtime.model.eight_bits import held_in_eight_bits
 from viewtime.model.published.identify import file_config
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.video_model import VideoModel
 from viewtime.model.weight_names import SHIPPED, find_weights
+from viewtime.sample.first_words import formats
 from viewtime.sample.pipeline import Pipeline
 from viewtime.weights import save_weights
 
@@ -66,6 +68,19 @@ def test_chunks_and_offloading_change_nothing(weights, options):
         ball(3), sampler=FAST, split_guidance=True, batch_windows=2
     )
     assert (plain.frames - other.frames).abs().max() < 1e-4
+
+
+def test_weights_in_eight_bits_make_nearly_the_same_grid_and_are_not_saved(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(eight_bits, "SMALLEST", 256)
+    plain = Pipeline.from_pretrained(weights["sv4d2"], device="cpu")(ball(3), sampler=FAST)
+    pipe = Pipeline.from_pretrained(weights["sv4d2"], device="cpu", int8=True, offload=True)
+    parts = dict(pipe.model.model.named_children())
+    assert {name for name, part in parts.items() if held_in_eight_bits(part)} == {"network", "image_encoder"}
+    difference = (pipe(ball(3), sampler=FAST).frames - plain.frames).abs()
+    assert 1e-4 < difference.max() < 0.1
+    assert formats(pipe.model).startswith("float32 of 8 bits (network, image_encoder), float32 (")
+    with pytest.raises(UserError, match="8 bits have lost digits and are not saved"):
+        pipe.save_pretrained(tmp_path / "saved")
 
 
 def test_size_is_a_choice_where_the_model_leaves_one(weights):

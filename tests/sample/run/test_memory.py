@@ -57,11 +57,14 @@ def test_the_estimate_is_for_the_preset_as_it_is():
     assert estimate(chosen, replace(traits, size=1024)) is None
     assert "less for 256" in str(estimate(chosen, replace(traits, size=256)))
     assert estimate(chosen, replace(traits, name="mini")) is None
+    halved = json.loads(PEAKS.read_text())["sv4d2, int8"]["12"] / 1e9
+    assert halved < gigabytes - 1
+    assert f"sv4d2 takes {halved:.1f} GB at most of 12" in str(estimate(chosen, traits, int8=True))
 
 
 def test_every_published_model_and_card_has_an_estimate():
     peaks = json.loads(PEAKS.read_text())
-    assert set(peaks) == set(GRID_MODELS)
+    assert set(peaks) == {f"{name}{held}" for name in GRID_MODELS for held in ("", ", int8")}
     for cards in peaks.values():
         assert list(cards) == [str(card) for card in PRESETS]
         assert all(1e9 < cards[str(card)] < card * 1e9 for card in PRESETS)
