@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from viewtime.configs.limits import check_limits
 from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.dnerf import open_grid
 from viewtime.errors import UserError
@@ -14,7 +15,7 @@ from viewtime.where import find_grid
 
 from .direct.reconstruct import reconstruct_direct
 from .gaussians.reconstruct import reconstruct_gaussians
-from .limits import check_limits
+from .limits import LIMITS
 from .nerf.reconstruct import reconstruct_nerf
 from .scene.reconstruct import reconstruct_scene
 
@@ -48,6 +49,6 @@ def write_asset(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     Raises:
         UserError: an option is outside its limits, the grid cannot be reconstructed, or `out` cannot be written.
     """
-    check_limits(config)
+    check_limits(config, LIMITS)
     with alone_in(out):
         return METHODS[config.method](grid, config, out)

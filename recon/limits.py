@@ -1,14 +1,7 @@
 """Between which numbers the options of a reconstruction must lie, whatever its method."""
 
-from __future__ import annotations
+from viewtime.configs.limits import MANY
 
-import math
-from functools import reduce
-
-from viewtime.configs.schema.reconstruct import ReconstructConfig
-from viewtime.errors import UserError
-
-MANY = math.inf
 LIMITS = {
     "save_every": (1, MANY), "orbit_seconds": (0, 600), "early_stop": (0, 1), "init.resolution": (8, 1024),
     "gaussians.count": (4, MANY), "gaussians.control_points": (1, MANY), "gaussians.static_iterations": (0, MANY),
@@ -19,16 +12,3 @@ LIMITS = {
     "scene.fov_y": (1, 170), "scene.opacity_iterations": (0, MANY), "scene.still_threshold": (0, 1),
     "scene.near": (1e-6, 1), "scene.far": (1, 1e6),
 }  # fmt: skip
-
-
-def check_limits(config: ReconstructConfig) -> None:
-    """Refuse what no fit can be made with.
-
-    Raises:
-        UserError: a number outside its limits; which, and what they are.
-    """
-    for name, (low, high) in LIMITS.items():
-        value = reduce(getattr, name.split("."), config)
-        if not low <= value <= high:
-            words = f"at least {low:g}" if high == MANY else f"{low:g} to {high:g}"
-            raise UserError(f"--{name.replace('_', '-')} {value}; must be {words}")

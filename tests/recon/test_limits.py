@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from viewtime.cameras import regular_orbit
+from viewtime.configs.limits import check_limits
 from viewtime.configs.schema.reconstruct import GaussianOptions, ReconstructConfig
 from viewtime.configs.schema.reconstruct_scene import SceneOptions
 from viewtime.errors import UserError
@@ -14,7 +15,7 @@ from viewtime.free_cameras import FreeCameras
 from viewtime.grid import FrameGrid
 from viewtime.recon.command import write_asset
 from viewtime.recon.fitting.targets import split_views
-from viewtime.recon.limits import LIMITS, check_limits
+from viewtime.recon.limits import LIMITS
 
 
 def grid(cameras) -> FrameGrid:
@@ -38,7 +39,7 @@ def test_a_number_outside_its_limits_is_refused_before_anything_is_written(optio
 
 
 def test_the_limits_are_of_options_that_exist_and_the_defaults_lie_within():
-    check_limits(ReconstructConfig(Path("g")))
+    check_limits(ReconstructConfig(Path("g")), LIMITS)
     assert {name.split(".")[0] for name in LIMITS} <= {field.name for field in dataclasses.fields(ReconstructConfig)}
 
 

@@ -183,6 +183,22 @@ def test_a_run_that_renders_nothing_fails_shows_a_reason_and_leaves_the_folder_f
     assert (report["rendered"], report["rejected"]) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("part", "options", "words"),
+    [
+        ("quality", {"world_strength": float("nan")}, "--quality.world-strength nan; must be 0 to 1e\\+06"),
+        ("framing", {"growth": 1.0}, "--framing.growth 1.0; must be 1.0001 to 10"),
+        ("workers", {"timeout": 0.0}, "--workers.timeout 0.0; must be at least 0.001"),
+    ],
+)
+def test_a_number_that_nothing_can_be_rendered_with_is_refused(part, options, words, tmp_path: Path) -> None:
+    moving(tmp_path / "a.glb")
+    base = config(tmp_path / "a.glb", tmp_path / "out")
+    with pytest.raises(UserError, match=words):
+        run(replace(base, **{part: replace(getattr(base, part), **options)}))
+    assert not (tmp_path / "out").exists()
+
+
 @needs_bpy
 def test_a_world_that_is_not_there_ends_the_run_at_its_start(tmp_path: Path) -> None:
     base = config(moving(tmp_path / "a.glb"), tmp_path / "out", engine="cycles")

@@ -67,3 +67,16 @@ def test_each_clip_is_lit_by_a_world_of_the_folder_that_its_record_names(tmp_pat
         folder.name: FrameGrid.load(folder).provenance["world"] for folder in (tmp_path / "again" / "grids").iterdir()
     }
     assert again == used
+
+
+@pytest.mark.slow
+@needs_bpy
+def test_a_world_that_cannot_be_read_lights_nothing(tmp_path: Path) -> None:
+    (tmp_path / "worlds").mkdir()
+    (tmp_path / "worlds" / "a.hdr").write_bytes(b"no picture")
+    moving(tmp_path / "a.glb")
+    base = RenderConfig(tmp_path / "a.glb", tmp_path / "out", views=1, frames=2, size=32, workers=Workers(count=1))
+    with pytest.raises(UserError, match="1 samples failed"):
+        run(replace(base, quality=replace(base.quality, samples=1, world=str(tmp_path / "worlds"))))
+    assert "a.hdr cannot be read" in (tmp_path / "out" / "report.json").read_text()
+    assert not list((tmp_path / "out" / "grids").glob("*/grid.json"))

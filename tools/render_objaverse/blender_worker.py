@@ -78,13 +78,19 @@ def set_up_cycles(bpy: Any, request: dict[str, Any], threads: int) -> None:
 
 
 def set_world(bpy: Any, image: str, turn: float, strength: float) -> None:
-    """Light the scene with an equirectangular image, turned by `turn` radians about the vertical."""
+    """Light the scene with an equirectangular image, turned by `turn` radians about the vertical.
+
+    Raises:
+        ValueError: no image that Blender can read; it would light with pink.
+    """
     world = bpy.data.worlds.new("light")
     bpy.context.scene.world = world
     world.use_nodes = True
     nodes, links = world.node_tree.nodes, world.node_tree.links
     texture = nodes.new("ShaderNodeTexEnvironment")
     texture.image = bpy.data.images.load(image, check_existing=True)
+    if not (all(texture.image.size) and texture.image.has_data):
+        raise ValueError(f"the world {image} cannot be read: put a whole .exr or .hdr in its place, or take it away")
     place, coordinates = nodes.new("ShaderNodeMapping"), nodes.new("ShaderNodeTexCoord")
     place.inputs["Rotation"].default_value = (0.0, 0.0, turn)
     links.new(coordinates.outputs["Generated"], place.inputs["Vector"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from viewtime.configs.earlier import with_defaults
+from viewtime.configs.limits import MANY, check_limits
 from viewtime.configs.schema.render import RenderConfig
 from viewtime.errors import UserError
 from viewtime.files import append_jsonl, atomic_path, read_jsonl
@@ -27,6 +28,15 @@ from .sheets import write_sheet
 
 # Options that change neither a pixel nor which clips an asset gives: a run may be resumed with others.
 FREE_OPTIONS = ("source", "out", "limit", "sheets", "ray", "workers")
+LIMITS = {
+    "views": (1, 512), "frames": (1, 4096), "size": (8, 4096), "seed": (0, MANY), "limit": (0, MANY),
+    "clips_per_asset": (0, MANY), "sheets": (0, MANY), "framing.orbits": (1, 10000), "framing.elevation_min": (-90, 90),
+    "framing.elevation_max": (-90, 90), "framing.base_distance": (0.01, 1e6), "framing.growth": (1.0001, 10),
+    "framing.margin": (0, 0.49), "framing.fov_y": (1, 170), "framing.base_fps": (0.01, 1e6),
+    "framing.motion_threshold": (0, 1), "framing.min_motion": (0, 1), "quality.samples": (1, 65536),
+    "quality.world_strength": (0, 1e6), "workers.count": (0, MANY), "workers.timeout": (0.001, MANY),
+    "workers.retries": (0, MANY), "workers.max_failures": (0, 1),
+}  # fmt: skip
 
 
 def run(config: RenderConfig) -> list[Path]:
@@ -40,7 +50,7 @@ def run(config: RenderConfig) -> list[Path]:
             share of failures passes `workers.max_failures`, or every asset was rejected.
     """
     assets = first_clips(find_assets(Path(config.source), config.engine), config)
-    _check(config)
+    check_limits(config, LIMITS)
     folder = Path(config.out)
     with alone_in(folder):
         _same_settings(folder, config)
@@ -64,20 +74,6 @@ def run(config: RenderConfig) -> list[Path]:
             f"{run_folder.path('events.jsonl')}"
         )
     return [folder / "grids", run_folder.path("report.json"), *sheets]
-
-
-def _check(config: RenderConfig) -> None:
-    for name, value, low, high in (
-        ("views", config.views, 1, 512),
-        ("frames", config.frames, 1, 4096),
-        ("limit", config.limit, 0, 10**9),
-        ("clips_per_asset", config.clips_per_asset, 0, 10**9),
-        ("size", config.size, 8, 4096),
-        ("quality.samples", config.quality.samples, 1, 65536),
-        ("framing.orbits", config.framing.orbits, 1, 10000),
-    ):
-        if not low <= value <= high:
-            raise UserError(f"{name} {value}: between {low} and {high}")
 
 
 def _events(assets: list[AssetFile], config: RenderConfig, done: frozenset[str]) -> Iterator[Event]:
