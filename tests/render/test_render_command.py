@@ -188,6 +188,7 @@ def test_a_run_that_renders_nothing_fails_shows_a_reason_and_leaves_the_folder_f
     [
         ("quality", {"world_strength": float("nan")}, "--quality.world-strength nan; must be 0 to 1e\\+06"),
         ("framing", {"growth": 1.0}, "--framing.growth 1.0; must be 1.0001 to 10"),
+        ("framing", {"elevation_min": 40.0}, "--framing.elevation-min 40 lies above --framing.elevation-max 30"),
         ("workers", {"timeout": 0.0}, "--workers.timeout 0.0; must be at least 0.001"),
     ],
 )

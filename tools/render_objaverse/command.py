@@ -51,6 +51,11 @@ def run(config: RenderConfig) -> list[Path]:
     """
     assets = first_clips(find_assets(Path(config.source), config.engine), config)
     check_limits(config, LIMITS)
+    if config.framing.elevation_min > config.framing.elevation_max:
+        raise UserError(
+            f"--framing.elevation-min {config.framing.elevation_min:g} lies above --framing.elevation-max "
+            f"{config.framing.elevation_max:g}; give the lower one first"
+        )
     folder = Path(config.out)
     with alone_in(folder):
         _same_settings(folder, config)
