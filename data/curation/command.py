@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from viewtime.configs.earlier import mark_of, same_mark
 from viewtime.configs.schema.curate import CurateConfig, CurationLimits
 from viewtime.data.curation.candidates import Candidate, folder_candidates
@@ -100,13 +102,26 @@ def _mark(config: CurateConfig) -> dict[str, Any]:
     return mark_of({name: value for name, value in plain(config).items() if name in DECISIVE}, "")
 
 
+def _mark_before(settings: Path) -> dict[str, Any] | None:
+    """The mark of the manifest that is there; out of `config.yaml` where an earlier version wrote a digest alone."""
+    found, told = read_json(settings, dict) if settings.is_file() else None, settings.with_name("config.yaml")
+    if found is None or "fingerprint" not in found or not told.is_file():
+        return found
+    try:
+        options = yaml.safe_load(told.read_text())
+    except (ValueError, yaml.YAMLError):
+        return found
+    if not isinstance(options, dict):
+        return found
+    return mark_of({name: options[name] for name in DECISIVE if name in options}, "")
+
+
 def _earlier_rows(config: CurateConfig, manifest: Path) -> dict[str, dict[str, Any]]:
     """Rows of a run that was cut off, by id; downloads that failed are tried again."""
     settings = manifest.with_name("settings.json")
     if not manifest.is_file():
         return {}
-    found = read_json(settings, dict) if settings.is_file() else None
-    if not same_mark(CurateConfig, found, _mark(config)):
+    if not same_mark(CurateConfig, _mark_before(settings), _mark(config)):
         raise UserError(
             f"{manifest.parent} holds the manifest of another source, licence or limits; "
             "give another --out or delete it"

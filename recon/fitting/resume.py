@@ -41,7 +41,9 @@ def keep_states(folder: Path, names: Sequence[str], schema: type, now: dict[str,
     if wanted and mark.is_file() and same_mark(schema, read_mark(mark), now):
         return
     if found and wanted:
-        log.warning("%s holds the state of a run with another input or other options: starting anew", folder)
+        log.warning(
+            "%s holds the state of a run with another input, other options or an earlier version: starting anew", folder
+        )
     for path in found:  # before the mark: what is there is the mark's at any time
         path.unlink(missing_ok=True)
     with atomic_path(mark) as temporary:

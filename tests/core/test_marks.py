@@ -106,3 +106,15 @@ def test_curation_and_distillation_mark_their_own_options(tmp_path):
     (tmp_path / "out" / "settings.json").write_text(json.dumps(written))
     with pytest.raises(UserError, match="another source, licence or limits"):
         run(config)
+
+
+def test_a_curation_whose_mark_is_a_digest_is_known_by_its_config(tmp_path):
+    config = CurateConfig(str(tmp_path / "in"), str(tmp_path / "out"), licence="CC0")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.glb").write_bytes(b"no model")
+    run(config)
+    (tmp_path / "out" / "settings.json").write_text('{"fingerprint": "17870621c85869fb"}')
+    with pytest.raises(UserError, match="another source, licence or limits"):
+        run(replace(config, licence="MIT"))
+    run(config)
+    assert "options" in json.loads((tmp_path / "out" / "settings.json").read_text())
