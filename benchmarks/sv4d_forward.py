@@ -1,6 +1,7 @@
 """Real-size SV4D forward on this machine, beside the same network written the obvious way.
 
     OMP_NUM_THREADS=1 python benchmarks/sv4d_forward.py [--dtype fp32|bf16] [--views 2] [--frames 2] [--size 16]
+                                                        [--compile]
 
 Weights are random and shared by both. The obvious way is what one writes from the papers: scores and softmax as
 matrices, all of the one-token cross-attention, the rearrangement of the whole stream around every attention, Conv3d
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=2)
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="ours, as `viewtime sample --compile` does")
     options = parser.parse_args()
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.dtype]
     with torch.device("meta"):
@@ -133,10 +135,12 @@ def main() -> None:
     fill(network)
     channels_last(network)
     arguments = inputs(network.config, options.views, options.frames, options.size)
+    if options.compile:
+        network.compile(dynamic=False)
     ours, obvious = [], []
     for _ in range(options.repeat + 1):
         ours.append(timed(network, arguments))
-        with Obvious(network):
+        with Obvious(network), torch.compiler.set_stance("force_eager"):
             obvious.append(timed(network, arguments))
         turn = [f"wall {run[0]:.2f} s, CPU {run[1]:.2f} s" for run in (ours[-1], obvious[-1])]
         print(f"turn {len(ours) - 1}: ours {turn[0]}; obvious {turn[1]}", flush=True)

@@ -14,6 +14,7 @@ from .pixel_tracks import PixelTracks
 
 ROUNDS = 4  # of weighing views down that disagree
 SCALE = 3.0  # pixels of disagreement at which a view counts half: above what generated views disagree by
+RIDGE = 1e-9  # pull to the world's origin, where nothing else says how deep a point lies
 PULL = 2e-3  # to the middle depth (in inverse depth), relative to a view from one depth to the side
 
 
@@ -63,6 +64,8 @@ def triangulate(
     for round_ in range(ROUNDS + 1):
         scaled = weight / depth.square()
         matrix = einsum(scaled, across, across, "v n, v n k i, v n k j -> n i j")
+        ridge = RIDGE * matrix.diagonal(dim1=1, dim2=2).mean()  # cameras all around share no axis to pull along
+        matrix = matrix + ridge * torch.eye(3, dtype=torch.float64)
         vector = einsum(scaled, across, offset, "v n, v n k i, v n k -> n i")
         if round_:
             middle = depth[tracks.visible].median()
@@ -70,8 +73,6 @@ def triangulate(
             pull = ((PULL * middle / own.square()).square() * shown)[:, None]
             matrix = matrix + pull[..., None] * axis[:, None] * axis
             vector = vector + pull * (origin.mean(0) @ axis + middle) * axis
-        else:
-            matrix = matrix + 1e-9 * matrix.diagonal(dim1=1, dim2=2).mean() * torch.eye(3, dtype=torch.float64)
         points = torch.linalg.solve(matrix, vector)
         camera = in_frames(points, views.world_to_camera.double())
         depth = camera[..., 2].clamp(min=1e-3 * float(camera[..., 2].abs().median()))

@@ -76,3 +76,16 @@ def test_units_do_not_matter():
     views.matrices[..., :3, 3] *= 100
     large = lift(tracks, Viewpoints.of(views, H, W), SceneOptions()).places
     torch.testing.assert_close(large / 100, small, atol=1e-3, rtol=1e-3)
+
+
+def test_points_that_one_of_opposite_cameras_shows_are_somewhere():
+    """Cameras all around share no direction to pull along; the equations of a point in one picture still end."""
+    azimuth = torch.tensor([[0.0], [90.0], [180.0], [270.0]])
+    views = Cameras(torch.zeros(4, 1), azimuth, torch.full((4, 1), 2.0))
+    world = 0.3 * cloud()
+    tracks = tracked(views, world)
+    tracks.visible[1:, :20] = False
+    points = lift(tracks, Viewpoints.of(views, H, W), SceneOptions())
+    assert bool(torch.isfinite(points.places).all())
+    position, _ = canonical_points(points, views.camera_to_world()[:, 0], "agreed")
+    assert float((position - world)[20:].norm(dim=1).max()) < 2e-3
