@@ -95,7 +95,7 @@ def test_i3d_on_the_strict_device(tmp_path):
     expected = here(here.prepare(pictures)[None])
     with StrictDevice():
         there = I3D(path)
-        there.device = CUDA
+        there.network.device = CUDA
         prepared = there.prepare(pictures)
         assert isinstance(prepared, OnDevice)
         found = there(prepared[None])
