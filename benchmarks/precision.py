@@ -31,8 +31,7 @@ from golden_files import NETWORKS, arrays, conditioning, fill, key_shapes, netwo
 
 from benchmarks.tables import write_table
 from viewtime.model.denoiser import SCALINGS, NetworkDenoiser
-from viewtime.model.eight_bits import hold_in_eight_bits
-from viewtime.model.full_precision import FullPrecisionLinear
+from viewtime.model.eight_bits import hold_in_eight_bits, large_layers
 from viewtime.model.precision import ON_CUDA, Dtypes
 from viewtime.model.vae.config import VaeConfig
 from viewtime.model.vae.decoder import Decoder
@@ -80,9 +79,8 @@ EXACT = 200.0  # dB
 
 def float8_weights(module: nn.Module) -> None:
     """Round the weights that `hold_in_eight_bits` would hold to float8."""
-    for layer in module.modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)) and not isinstance(layer, FullPrecisionLinear):
-            layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn).to(layer.weight.dtype)
+    for layer in large_layers(module, smallest=1):
+        layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn).to(layer.weight.dtype)
 
 
 COLUMNS: dict[str, tuple[Dtypes, Callable[[nn.Module], object]]] = {

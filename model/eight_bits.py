@@ -1,6 +1,6 @@
 """Weights held as 8-bit integers with a scale for each output channel, widened layer by layer as they are used.
 
-A network takes half of its memory, on the card and on its way there. What is computed keeps its format. What the
+A network takes half of its memory, on the card and on its way there. What it computes in stays its format. What the
 rounding loses is measured by benchmarks/precision.py, what it saves by benchmarks/gpu_cost.py.
 """
 
@@ -32,20 +32,20 @@ class EightBits(nn.Module):
         return (share * STEPS).round().clamp(-STEPS, STEPS).to(torch.int8), largest
 
 
-def hold_in_eight_bits(module: nn.Module, smallest: int | None = None) -> nn.Module:
-    """Hold the large linear layers and convolutions of a module in 8 bits, in place; for inference alone.
+def large_layers(module: nn.Module, smallest: int = SMALLEST) -> list[nn.Module]:
+    """The linear layers and convolutions of a module with so many weights.
 
-    Layers that compute in float32 whatever the network is held in (`FullPrecisionLinear`) stay as they are.
-
-    Args:
-        smallest: layers with fewer weights stay too; `SMALLEST` by default.
+    Without those that compute in float32 whatever the network is held in (`FullPrecisionLinear`).
     """
-    for layer in module.modules():
-        if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)) or isinstance(layer, FullPrecisionLinear):
-            continue
-        if layer.weight.numel() >= (SMALLEST if smallest is None else smallest):
-            layer.weight.requires_grad_(False)
-            parametrize.register_parametrization(layer, "weight", EightBits(), unsafe=True)
+    layers = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d, nn.Conv3d))]
+    return [part for part in layers if part.weight.numel() >= smallest and not isinstance(part, FullPrecisionLinear)]
+
+
+def hold_in_eight_bits(module: nn.Module, smallest: int = SMALLEST) -> nn.Module:
+    """Hold the `large_layers` of a module in 8 bits, in place; for inference alone."""
+    for layer in large_layers(module, smallest):
+        layer.weight.requires_grad_(False)
+        parametrize.register_parametrization(layer, "weight", EightBits(), unsafe=True)
     return module
 
 

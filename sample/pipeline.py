@@ -88,8 +88,10 @@ class Pipeline:
             UserError: no such weights, or another model's.
         """
         place = choose_device(device)
-        options = {"chunk": chunk, "offload": offload, "attention": attention, "compile": compile, "offline": offline}
-        options |= {"int8": int8}
+        options = {
+            "chunk": chunk, "offload": offload, "attention": attention, "compile": compile, "offline": offline,
+            "int8": int8,
+        }  # fmt: skip
         loaded = load_model(str(name_or_file), place, torch_dtype, model, **options)
         reference = None
         if reference_weights is not None:
@@ -116,10 +118,8 @@ class Pipeline:
         Raises:
             UserError: they are held in 8 bits.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.save(folder)
-        return folder
+        self.model.save(Path(folder))
+        return Path(folder)
 
     def push_to_hub(self, repo: str, *, private: bool = False) -> str:
         """Upload what `save_pretrained` writes as the model repository `repo` ("owner/name"); the commit's address.

@@ -22,6 +22,7 @@ from torch import Tensor
 from viewtime.configs.earlier import read_mark
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
+from viewtime.log import log
 from viewtime.sample.plan.plan import GIVEN, Cell, Plan, Window
 
 FINGERPRINT = "fingerprint.json"
@@ -60,6 +61,11 @@ class CellStore:
         if foreign:
             raise UserError(
                 f"{foreign[0]} lies where the sampled windows go; move it elsewhere or choose another --out"
+            )
+        if any(self.finished(window) for window in self.plan.windows):
+            log.warning(
+                "%s holds windows of a run with another input, other options or an earlier version: sampling anew",
+                self.folder,
             )
         path.unlink(missing_ok=True)  # before the windows: what is left of them belongs to no run
         self.remove()

@@ -1,18 +1,21 @@
 """SV3D, SV4D and SV4D 2.0 (small, random) from video to grid, and what conditions what."""
 
+from functools import partial
+
 import pytest
 import torch
 from small_models import ball, published_weights
 
 from viewtime.configs.schema.sample import SamplerOptions
 from viewtime.errors import UserError
-from viewtime.model import eight_bits, weight_names
-from viewtime.model.eight_bits import held_in_eight_bits
+from viewtime.model import weight_names
+from viewtime.model.eight_bits import held_in_eight_bits, hold_in_eight_bits
 from viewtime.model.published.identify import file_config
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.video_model import VideoModel
 from viewtime.model.weight_names import SHIPPED, find_weights
 from viewtime.sample.first_words import formats
+from viewtime.sample.models import loading
 from viewtime.sample.pipeline import Pipeline
 from viewtime.weights import save_weights
 
@@ -71,7 +74,7 @@ def test_chunks_and_offloading_change_nothing(weights, options):
 
 
 def test_weights_in_eight_bits_make_nearly_the_same_grid_and_are_not_saved(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(eight_bits, "SMALLEST", 256)
+    monkeypatch.setattr(loading, "hold_in_eight_bits", partial(hold_in_eight_bits, smallest=256))
     plain = Pipeline.from_pretrained(weights["sv4d2"], device="cpu")(ball(3), sampler=FAST)
     pipe = Pipeline.from_pretrained(weights["sv4d2"], device="cpu", int8=True, offload=True)
     parts = dict(pipe.model.model.named_children())
@@ -81,6 +84,7 @@ def test_weights_in_eight_bits_make_nearly_the_same_grid_and_are_not_saved(weigh
     assert formats(pipe.model).startswith("float32 of 8 bits (network, image_encoder), float32 (")
     with pytest.raises(UserError, match="8 bits have lost digits and are not saved"):
         pipe.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_size_is_a_choice_where_the_model_leaves_one(weights):

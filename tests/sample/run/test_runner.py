@@ -94,9 +94,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(name, tmp_path):
     assert store.finished(store.plan.windows[begun[-1]])
 
 
-def test_a_store_of_other_options_is_thrown_away(tmp_path):
+def test_a_store_of_other_options_is_thrown_away_and_said_to_be(tmp_path, caplog):
     _, store = sample(tmp_path / "s", "sv4d2", True, size=8, stop_after=1)
     store.start({"seed": 0})
+    assert "another input, other options or an earlier version: sampling anew" in caplog.text
     assert not any(store.finished(window) for window in store.plan.windows)
     sample(tmp_path / "s", "sv4d2", True, size=8, stop_after=1)
     assert store.start({"seed": 0})
