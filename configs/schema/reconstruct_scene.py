@@ -20,7 +20,7 @@ class SceneOptions:
             determine it.
         tracks: .npz of a dense 3D tracker on the first frame's views, in frame coordinates (OpenCV axes): `points`
             [V, N, 3], `visible` [V, N], `colours` [N, 3]. Default: optical flow, lifted by the cameras.
-        background: Gaussians for what never changes; without, only what moves is fitted, on grey.
+        background: Gaussians for what never changes; without, only what moves is fitted, on white.
         view_offsets: Δp per view from the tracks (Eq. 11), which takes up what the views disagree on.
         canonical: agreed: points stand where the views see them on average; central: where the middle view does, as in
             the paper.
