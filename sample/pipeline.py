@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -52,10 +52,18 @@ class Pipeline:
         model: what is sampled.
         reference: makes reference views of frame 0 for a model that needs them.
         weights: files that both were read from, by which a kept run is told from others.
+        held: how the weights are held, where not by default: `dtype` and `int8` of the sample command; likewise.
     """
 
-    def __init__(self, model: GridModel, reference: ReferenceViews | None = None, weights: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        model: GridModel,
+        reference: ReferenceViews | None = None,
+        weights: Sequence[Path] = (),
+        held: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model, self.reference, self.weights = model, reference, tuple(weights)
+        self.held = {"dtype": None, "int8": False} | dict(held or {})
 
     @staticmethod
     def from_pretrained(
@@ -98,7 +106,8 @@ class Pipeline:
             source = load_model(str(reference_weights), place, torch_dtype, **options)
             reference = ReferenceViews(source)
         names = [str(name) for name in (name_or_file, reference_weights) if name is not None]
-        return Pipeline(loaded, reference, [find_weights(name, offline) for name in names])
+        held = {"dtype": named(torch_dtype), "int8": int8}
+        return Pipeline(loaded, reference, [find_weights(name, offline) for name in names], held)
 
     @property
     def traits(self) -> ModelTraits:
@@ -110,6 +119,8 @@ class Pipeline:
         self.model.to(device, dtype)
         if self.reference is not None:
             self.reference.model.to(device, dtype)
+        if dtype is not None:
+            self.held["dtype"] = named(dtype)
         return self
 
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -284,7 +295,7 @@ class Pipeline:
         job = self.prepare(video, views=views, sampler=sampler, **options)
         with tempfile.TemporaryDirectory() as temporary:
             store = CellStore(Path(folder) if folder is not None else Path(temporary), job.plan)
-            store.start(job_mark(job, self.weights), goes_on)
+            store.start(job_mark(job, self.weights, self.held), goes_on)
             steps = job.settings.schedule.steps * len(job.plan.windows)
             told = callback_on_step_end
             for _ in self.run(job, store, on_step=told and (lambda done: told(self, done, steps, {}))):
@@ -292,6 +303,11 @@ class Pipeline:
             grid = collect(job, store, self.traits)
         frames = in_form(grid, output_type)
         return PipelineOutput(frames, grid) if return_dict else frames
+
+
+def named(dtype: torch.dtype | None) -> str | None:
+    """A number format as the commands' options name it: "bfloat16"."""
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def put_inputs(job: Job, store: CellStore, channels: int) -> None:

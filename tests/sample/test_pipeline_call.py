@@ -50,6 +50,22 @@ def test_the_callback_hears_every_step_and_may_stop(pipe):
         pipe(ball(3), views=2, num_inference_steps=2, callback_on_step_end=stop)
 
 
+def test_kept_windows_are_of_their_number_format(tmp_path, caplog):
+    pipe = Pipeline.from_pretrained(mini_weights(tmp_path), device="cpu")
+
+    def steps():
+        heard = []
+        options = {"folder": tmp_path / "kept", "callback_on_step_end": lambda *said: heard.append(said)}
+        pipe(ball(3), views=2, num_inference_steps=2, **options)
+        return len(heard)
+
+    whole = steps()
+    assert steps() < whole  # that all is done is said once
+    pipe.to(dtype=torch.bfloat16)
+    assert steps() == whole
+    assert "sampling anew" in caplog.text
+
+
 def test_a_grid_shows_itself(pipe, tmp_path):
     grid = pipe(ball(3), views=2, num_inference_steps=1)
     assert repr(grid) == "FrameGrid(3 views × 3 frames, RGBA 16 × 16 px, 12 fps, with cameras)"
