@@ -15,7 +15,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError, require
 from viewtime.log import log
-from viewtime.model.four_real.shares import GridShares
+from viewtime.model.shares import GridShares
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -169,7 +169,7 @@ def share_grid(network: nn.Module, mesh: DeviceMesh) -> None:
     if share is None:
         raise UserError(
             f"context_parallel {mesh.size()}: a {type(network).__name__} cannot be shared between processes; "
-            "4real and 4real-upsampler can"
+            "4real, 4real-upsampler and SV4D's family can"
         )
     share(GridShares(mesh))
 

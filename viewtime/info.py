@@ -31,7 +31,7 @@ def run(config: InfoConfig) -> list[Path]:
         print(describe_preset(str(config.file)))
         return []
     if config.file is not None:
-        from viewtime.model.info import describe_file
+        from viewtime.model.published.info import describe_file
 
         print(describe_file(config.file))
         return []

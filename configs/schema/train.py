@@ -303,8 +303,8 @@ class TrainConfig:
         precision: of the forward pass; weights and optimiser state stay float32 (except under DeepSpeed).
         max_seconds: wall-clock budget of the whole run; the learning-rate decay ends with it.
         context_parallel: processes that work on each grid together, each on its share of the views, so that longer
-            grids fit: of activations each holds that share. It divides views, frames and the number of processes; the
-            models 4real and 4real-upsampler can be shared so.
+            grids fit: of activations each holds that share. It divides the number of processes, the views and, for
+            4real and 4real-upsampler, the frames; SV4D's family can be shared too.
         wait_minutes: how long processes wait for one another before the run is given up; one renders a family while
             the others wait.
         device: "auto" takes CUDA where there is one.

@@ -16,9 +16,9 @@ from viewtime.model.four_real.base import DYNAMIC, FREEZE_TIME, BaseVideoModel
 from viewtime.model.four_real.block import BlockContext, VideoBlock
 from viewtime.model.four_real.config import GridConfig
 from viewtime.model.four_real.fused import attend_fused
-from viewtime.model.four_real.shares import FRAMES, VIEWS, GridShares
-from viewtime.model.four_real.streams import sequential, two_streams
+from viewtime.model.four_real.streams import FRAMES, VIEWS, sequential, two_streams
 from viewtime.model.four_real.synchronise import HardSynchronisation, SoftSynchronisation, ramp_weight
+from viewtime.model.shares import GridShares
 
 
 class GridModel(nn.Module):
@@ -110,7 +110,7 @@ class GridModel(nn.Module):
         t, known, known_frames = noise_label / 1000, cond["known"], cond["known_frames"]
         of_frames = (t, known)
         if shares is not None:
-            shares.check(V, F)
+            shares.check(views=V, frames=F)
             of_frames = tuple(shares.own(value, FRAMES) for value in of_frames)
             x, t, known, known_frames = (shares.own(value, VIEWS) for value in (x, t, known, known_frames))
         tokens, noise = base.embed(x, known, known_frames), base.noise_condition(t, known)

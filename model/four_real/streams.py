@@ -8,7 +8,9 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
-from viewtime.model.four_real.shares import FRAMES, VIEWS, GridShares
+from viewtime.model.shares import GridShares
+
+VIEWS, FRAMES = 1, 2  # axes of [B, V, F, ...]
 
 # block(tokens [N, T, P, D], context) -> tokens: x + phi_l(x; c)
 Block = Callable[[Tensor, Any], Tensor]
@@ -27,12 +29,12 @@ def along_views(block: Block, tokens: Tensor, context: Any, shares: GridShares |
     Args:
         shares: the tokens are of this process's views, the context of its frames.
     """
-    B = tokens.shape[0]
-    if shares is not None:
-        tokens = shares.exchange(tokens, VIEWS, FRAMES)
-    columns = block(rearrange(tokens, "b v f p d -> (b f) v p d"), context)
-    tokens = rearrange(columns, "(b f) v p d -> b v f p d", b=B)
-    return tokens if shares is None else shares.exchange(tokens, FRAMES, VIEWS)
+
+    def columns(tokens: Tensor) -> Tensor:
+        mixed = block(rearrange(tokens, "b v f p d -> (b f) v p d"), context)
+        return rearrange(mixed, "(b f) v p d -> b v f p d", b=tokens.shape[0])
+
+    return columns(tokens) if shares is None else shares.through(columns, tokens, VIEWS, FRAMES)
 
 
 def two_streams(

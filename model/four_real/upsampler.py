@@ -10,8 +10,8 @@ from torch.nn import functional
 from viewtime.errors import UserError
 from viewtime.model.four_real.base import BaseVideoModel
 from viewtime.model.four_real.config import UpsamplerConfig
-from viewtime.model.four_real.shares import FRAMES, VIEWS, GridShares
-from viewtime.model.four_real.streams import along_time, along_views
+from viewtime.model.four_real.streams import FRAMES, VIEWS, along_time, along_views
+from viewtime.model.shares import GridShares
 
 
 def enlarge(small: Tensor, factor: int) -> Tensor:
@@ -70,7 +70,7 @@ class Upsampler(nn.Module):
         unknown = torch.zeros(x.shape[:3], dtype=torch.bool, device=x.device)
         of_frames = (t, unknown)
         if shares is not None:
-            shares.check(V, F)
+            shares.check(views=V, frames=F)
             of_frames = tuple(shares.own(value, FRAMES) for value in of_frames)
             x, t, unknown, enlarged = (shares.own(value, VIEWS) for value in (x, t, unknown, enlarged))
         tokens, noise = base.embed(x, unknown, x, enlarged), base.noise_condition(t, unknown)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.full_precision import FullPrecisionLinear
+from viewtime.model.shares import GridShares
 from viewtime.model.sv4d.blend import Blend
 from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
-from viewtime.model.sv4d.grid_attention import Context
+from viewtime.model.sv4d.grid_attention import PIXELS, Context
 
 
 class SpaceConvolutions(nn.Module):
@@ -31,6 +33,27 @@ class SpaceConvolutions(nn.Module):
         return self.skip(x) + self.conv_out(F.silu(self.norm_out(h)))
 
 
+def norm_over_processes(norm: nn.GroupNorm, x: Tensor, shares: GridShares | None) -> Tensor:
+    """`norm` of [B, C, L, S], of whose positions S each process may hold some: the statistics are those of all.
+
+    Parts are put together by their own means and variances (Chan et al. 1979), which loses nothing to cancellation.
+    """
+    if shares is None:
+        return norm(x)
+    full = x.to(torch.promote_types(x.dtype, torch.float32))
+    groups = rearrange(full, "b (g c) l s -> b g (c l s)", g=norm.num_groups)
+    variance, mean = torch.var_mean(groups, dim=-1, correction=0)
+    parts = torch.stack([mean, variance, torch.full_like(mean, groups.shape[-1])])
+    means, variances, sizes = shares.whole(parts[None], 0).unbind(1)
+    weights = sizes / sizes.sum(0)
+    mean = (weights * means).sum(0)
+    variance = (weights * (variances + (means - mean).square())).sum(0)
+    scale = rearrange((variance + norm.eps).rsqrt(), "b g -> b g 1") * norm.weight.view(norm.num_groups, -1)
+    shift = norm.bias.view(norm.num_groups, -1) - rearrange(mean, "b g -> b g 1") * scale
+    scale, shift = (rearrange(value, "b g c -> b (g c) 1 1") for value in (scale, shift))
+    return (full * scale + shift).to(x.dtype)
+
+
 class GridConvolutions(nn.Module):
     """The same residual block along the sequence of all cells of a sample, view fastest.
 
@@ -45,13 +68,11 @@ class GridConvolutions(nn.Module):
         self.norm_out = nn.GroupNorm(32, channels)
         self.conv_out = SequenceConvolution(channels, channels)
 
-    def forward(self, x: Tensor, embedding: Tensor, batch: int) -> Tensor:
-        """x [(B L), C, H, W], embedding [(B L), D] -> [(B L), C, H, W]."""
-        sequence = rearrange(x, "(b l) c h w -> b c l (h w)", b=batch)
-        h = self.conv_in(F.silu(self.norm_in(sequence)))
-        h = h + rearrange(self.embed(F.silu(embedding)).to(h.dtype), "(b l) c -> b c l 1", b=batch)
-        h = sequence + self.conv_out(F.silu(self.norm_out(h)))
-        return rearrange(h, "b c l (h w) -> (b l) c h w", h=x.shape[-2])
+    def forward(self, x: Tensor, embedding: Tensor, shares: GridShares | None) -> Tensor:
+        """x [B, C, L, S], embedding [B, L, D] -> [B, C, L, S]; of S, processes that share the grid hold a part each."""
+        h = self.conv_in(F.silu(norm_over_processes(self.norm_in, x, shares)))
+        h = h + rearrange(self.embed(F.silu(embedding)).to(h.dtype), "b l c -> b c l 1")
+        return x + self.conv_out(F.silu(norm_over_processes(self.norm_out, h, shares)))
 
 
 class ResidualBlock(nn.Module):
@@ -64,12 +85,21 @@ class ResidualBlock(nn.Module):
         self.blend = Blend()
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """[(B F V), C_in, H, W] -> [(B F V), C_out, H, W]."""
-        spatial = self.space(x, context.embedding)
-        mixed = self.grid(spatial, context.embedding, context.batch)
+        """[(B F V), C_in, H, W] of the views that this process holds -> [(B F V), C_out, H, W]."""
+        embedding = context.embedding
+
+        def along_cells(cells: Tensor) -> Tensor:
+            sequence = rearrange(cells, "b f v s c -> b c (f v) s")
+            mixed = self.grid(sequence, rearrange(embedding, "b f v d -> b (f v) d"), context.shares)
+            return rearrange(mixed, "b c (f v) s -> b f v s c", v=context.views)
+
+        spatial = self.space(x, rearrange(context.own(embedding), "b f v d -> (b f v) d"))
+        cells = rearrange(spatial, "(b f v) c h w -> b f v (h w) c", b=context.batch, f=context.frames)
+        mixed = context.with_all_views(along_cells, cells, PIXELS)
+        mixed = rearrange(mixed, "b f v (h w) c -> (b f v) c h w", h=x.shape[-2])
         image_only = None
         if context.image_only is not None:
-            image_only = rearrange(context.image_only, "b f v -> (b f v) 1 1 1")
+            image_only = rearrange(context.own(context.image_only), "b f v -> (b f v) 1 1 1")
         return self.blend(spatial, mixed, image_only)
 
 

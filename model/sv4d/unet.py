@@ -11,9 +11,10 @@ from torch.utils.checkpoint import checkpoint
 from viewtime.errors import UserError
 from viewtime.model.attention import Backend
 from viewtime.model.denoiser import Conditioning
+from viewtime.model.shares import GridShares
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.embedding import EmbeddingMLP, sinusoidal
-from viewtime.model.sv4d.grid_attention import Context, GridAttention
+from viewtime.model.sv4d.grid_attention import DIVIDED, FRAMES, Context, GridAttention
 from viewtime.model.sv4d.residual import Downsample, ResidualBlock, Upsample
 
 
@@ -71,6 +72,16 @@ class VideoUNet(nn.Module):
         self.decoder = _decoder(config, attention, skips)
         self.norm_out = nn.GroupNorm(32, width)
         self.conv_out = nn.Conv2d(width, config.out_channels, 3, padding=1)
+        self.shares: GridShares | None = None
+
+    def share_grid(self, shares: GridShares) -> None:
+        """Have several processes work on each grid; they all call it with the same grids.
+
+        Convolutions over space, attention over space and over frames see a process's own views. The convolutions along
+        the cells and, in SV4D, attention over views see all views of some pixels; attention over views and pixels
+        together (SV4D 2.0), all views of some frames.
+        """
+        self.shares = shares
 
     def forward(self, x: Tensor, noise_label: Tensor, cond: Conditioning) -> Tensor:
         """Predict v (or what the scaling says).
@@ -86,11 +97,12 @@ class VideoUNet(nn.Module):
             [B, V, F, 4, H, W].
 
         Raises:
-            UserError: the grid does not fit the model, or the latents are too small for its levels.
+            UserError: the grid does not fit the model, or the processes that share it, or the latents are too small
+                for its levels.
         """
         B, V, frames, _, height, width = x.shape
         self._check_grid(V, frames, height, width)
-        concat = cond["concat"].expand(B, V, frames, -1, -1, -1)
+        x, concat = (self._own_views(value) for value in (x, cond["concat"].expand(B, V, frames, -1, -1, -1)))
         rows = rearrange(torch.cat([x, concat.to(x.dtype)], dim=3), "b v f c h w -> (b f v) c h w")
         rows = rows.to(self.conv_in.weight.dtype)
         rows = rows.contiguous(memory_format=self.memory_format)
@@ -104,7 +116,12 @@ class VideoUNet(nn.Module):
         for stage in self.decoder:
             h = self._run(stage, torch.cat([h, skips.pop()], dim=1), context)
         h = self.conv_out(F.silu(self.norm_out(h)))
-        return rearrange(h, "(b f v) c h w -> b v f c h w", b=B, v=V)
+        views = rearrange(h, "(b f v) c h w -> b v f c h w", b=B, f=frames)
+        return views if self.shares is None else self.shares.whole(views, 1)
+
+    def _own_views(self, value: Tensor) -> Tensor:
+        """[B, V, ...] -> of the views that this process holds."""
+        return value if self.shares is None else self.shares.own(value, 1)
 
     def _run(self, stage: nn.Module, h: Tensor, context: Context) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -125,10 +142,11 @@ class VideoUNet(nn.Module):
             batch=B,
             frames=frames,
             views=V,
-            embedding=rearrange(embedding, "b v f d -> (b f v) d"),
+            embedding=rearrange(embedding, "b v f d -> b f v d"),
             image_tokens=repeat(cond["image_tokens"].to(dtype), "b v f d -> b f v 1 d"),
-            reference=None if reference is None else rearrange(reference, "b v c h w -> (b v) c h w"),
+            reference=None if reference is None else rearrange(self._own_views(reference), "b v c h w -> (b v) c h w"),
             image_only=None if image_only is None else rearrange(image_only.bool(), "b v f -> b f v"),
+            shares=self.shares,
         )
 
     def _check_grid(self, views: int, frames: int, height: int, width: int) -> None:
@@ -139,6 +157,11 @@ class VideoUNet(nn.Module):
         step = 2 ** (len(self.config.multipliers) - 1)
         if height % step or width % step:
             raise UserError(f"latents are {height}×{width}; height and width must be multiples of {step}")
+        if self.shares is not None:
+            self.shares.check(views=views)
+            self.shares.check_parts(pixels=height // step * width // step)
+            if DIVIDED[self.config.view_attention] == FRAMES:
+                self.shares.check_parts(frames=frames)
 
 
 def _encoder(config: UNetConfig, backend: Backend) -> tuple[nn.ModuleList, list[int]]:

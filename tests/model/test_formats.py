@@ -11,7 +11,7 @@ from published_files import write_published
 
 from viewtime.errors import UserError
 from viewtime.model.export_command import export_weights
-from viewtime.model.info import describe_file
+from viewtime.model.published.info import describe_file
 from viewtime.model.published.published_keys import is_unused, used_names
 from viewtime.model.video_model import load_video_model
 from viewtime.weight_header import open_weights
