@@ -23,6 +23,7 @@ from torch.utils.flop_counter import (
 )
 
 from viewtime.errors import UserError
+from viewtime.model.shares import GridShares
 from viewtime.train.distributed import share_grid
 from viewtime.train.streams.batches import Batch
 
@@ -54,6 +55,8 @@ class StepCost:
         traffic: bytes that the operators read and write one by one; fused kernels move less.
         forward_traffic: those of the forward pass alone.
         kept: bytes of activations that the forward pass keeps for the backward pass.
+        sent: bytes to the processes that share the grid.
+        forward_sent: those of the forward pass alone.
     """
 
     flops: int
@@ -61,6 +64,8 @@ class StepCost:
     traffic: int
     forward_traffic: int
     kept: int
+    sent: int = 0
+    forward_sent: int = 0
 
 
 class _Traffic(TorchDispatchMode):
@@ -108,31 +113,68 @@ class _Step(nn.Module):
         torch.autograd.grad(loss, trained, allow_unused=True)
 
 
+@dataclass
+class Sent:
+    """What a process has sent to those that share its grids, in bytes."""
+
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class CountedShares(GridShares):
+    """Notes what a process sends, as GPUs do it: of what it exchanges it keeps its part, its part of a whole goes to
+    everybody, and a gradient takes the same way back."""
+
+    sent: Sent
+
+    def exchange(self, x: Tensor, held: int, wanted: int, size: int | None = None) -> Tensor:
+        """See `GridShares`."""
+        count = self.mesh.size()
+        return self._noted(super().exchange(x, held, wanted, size), x.nbytes * (count - 1) // count)
+
+    def whole(self, x: Tensor, held: int) -> Tensor:
+        """See `GridShares`."""
+        return self._noted(super().whole(x, held), x.nbytes * (self.mesh.size() - 1))
+
+    def _noted(self, result: Tensor, size: int) -> Tensor:
+        def note(_: Tensor | None = None) -> None:
+            self.sent.bytes += size
+
+        note()
+        if result.requires_grad:
+            result.register_hook(note)
+        return result
+
+
 @contextlib.contextmanager
-def pretended_group(network: nn.Module, count: int) -> Iterator[None]:
-    """Have `count` processes share the network's grids: this one, and others that are not there and send nothing.
+def pretended_group(network: nn.Module, count: int) -> Iterator[Sent]:
+    """Have `count` processes share the network's grids: this one, and others that are not there; yields what it sends.
 
     Raises:
         UserError: the network cannot be shared.
     """
+    sent = Sent()
     if count == 1:
-        yield
+        yield sent
         return
     torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
     try:
-        share_grid(network, init_device_mesh("cpu", (count,)))
-        yield
+        share_grid(network, CountedShares(init_device_mesh("cpu", (count,)), sent))
+        yield sent
     finally:
         torch.distributed.destroy_process_group()
 
 
-def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dtype | None) -> StepCost:
+def step_cost(
+    denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dtype | None, sent: Sent | None = None
+) -> StepCost:
     """Count one micro-batch.
 
     Args:
         denoiser: on the CPU, or on the meta device without any memory.
         sigma: noise levels as the denoiser takes them, [B] or [B, V, F].
         dtype: of the products, as under autocast; None: float32.
+        sent: of the `pretended_group` that shares the grid.
 
     Raises:
         UserError: the network reads numbers that it has computed, so that shapes alone do not tell its way.
@@ -144,9 +186,9 @@ def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dty
             return value
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
 
-    flops, traffic = flop_counter(), _Traffic()
+    flops, traffic, sent = flop_counter(), _Traffic(), sent or Sent()
     forward: list[int] = []
-    step = _Step(denoiser, dtype, lambda: forward.extend([flops.get_total_flops(), traffic.bytes]))
+    step = _Step(denoiser, dtype, lambda: forward.extend([flops.get_total_flops(), traffic.bytes, sent.bytes]))
     state = {**dict(step.named_parameters()), **dict(step.named_buffers())}
     with mode:
         made = {name: pretended(value).requires_grad_(value.requires_grad) for name, value in state.items()}
@@ -157,4 +199,5 @@ def step_cost(denoiser: nn.Module, batch: Batch, sigma: Tensor, dtype: torch.dty
             except (DataDependentOutputException, RuntimeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise UserError(f"the step cannot be counted by its shapes alone: {reason}") from error
-    return StepCost(flops.get_total_flops(), forward[0], traffic.bytes, forward[1], sum(step.kept.values()))
+    kept = sum(step.kept.values())
+    return StepCost(flops.get_total_flops(), forward[0], traffic.bytes, forward[1], kept, sent.bytes, forward[2])

@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from viewtime.configs.schema.train import TrainConfig
 from viewtime.errors import UserError, require
 from viewtime.log import log
 from viewtime.model.shares import GridShares
+from viewtime.train.streams.batches import Batch
+
+SAME_BATCH = 1e-5  # relative difference of two batches' means
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -148,30 +151,53 @@ def readers(accelerator: Any, config: TrainConfig) -> tuple[int, int]:
     return accelerator.process_index // config.context_parallel, accelerator.num_processes // config.context_parallel
 
 
-def share_grids(network: nn.Module, accelerator: Any, config: TrainConfig) -> None:
-    """Have neighbouring processes work on each grid together, as many as the config says.
+def grid_shares(accelerator: Any, config: TrainConfig) -> GridShares | None:
+    """The neighbouring processes that work on each grid together, as many as the config says; None: each on its own.
 
     Raises:
-        UserError: the number of processes is no multiple of that, or the network cannot do so.
+        UserError: the number of processes is no multiple of that.
     """
     count, world = config.context_parallel, accelerator.num_processes
     if count == 1:
-        return
+        return None
     if world % count:
         raise UserError(f"context_parallel {count} does not divide the number of processes, {world}")
     mesh = init_device_mesh(accelerator.device.type, (world // count, count), mesh_dim_names=("data", "context"))
-    share_grid(network, mesh["context"])
+    return GridShares(mesh["context"])
 
 
-def share_grid(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Have the processes of a mesh of one dimension share each grid; UserError if the network cannot do so."""
+def share_grid(network: nn.Module, shares: GridShares | None) -> None:
+    """Have a network's grids shared, if they are; UserError if it cannot do so."""
+    if shares is None:
+        return
     share = getattr(network, "share_grid", None)
     if share is None:
         raise UserError(
-            f"context_parallel {mesh.size()}: a {type(network).__name__} cannot be shared between processes; "
+            f"context_parallel {shares.mesh.size()}: a {type(network).__name__} cannot be shared between processes; "
             "4real, 4real-upsampler and SV4D's family can"
         )
-    share(GridShares(mesh))
+    share(shares)
+
+
+def check_same_batch(batch: Batch, shares: GridShares | None) -> None:
+    """Raise UserError where processes that share a grid have read different ones; a collective call.
+
+    Else each would compute some views of another grid, and the loss would fall all the same. Means and mean squares are
+    compared, as two machines may render or encode with another last digit.
+    """
+    if shares is None:
+        return
+    values = [value.double() for value in (batch.x0, *batch.cond.values())]
+    means = torch.stack([mean for value in values for mean in (value.mean(), value.square().mean())])
+    ends = torch.cat([means, -means])
+    torch.distributed.all_reduce(ends, torch.distributed.ReduceOp.MAX, shares.mesh.get_group())
+    largest, smallest = ends[: len(means)], -ends[len(means) :]
+    if bool((largest - smallest > SAME_BATCH * (1 + largest.abs())).any()):
+        raise UserError(
+            f"context_parallel {shares.mesh.size()}: the processes that share a grid have read different ones "
+            f"({', '.join(batch.ids[:4])} is one): the data stream must depend on its rank, world and seed alone; look "
+            "for a sample that only one of them could read"
+        )
 
 
 def agreed_maximum(accelerator: Any, values: list[float]) -> list[float]:

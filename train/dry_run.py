@@ -75,18 +75,25 @@ def describe(config: TrainConfig) -> str:
         loss = stage_loss(config, stage)
         sigma = torch.ones(batch.x0.shape[: 1 if loss.known_cells == "ignored" else 3])
         try:
-            with pretended_group(network_of(denoiser), config.context_parallel):
-                cost = step_cost(denoiser, batch, sigma, reduced_dtype(config))
+            with pretended_group(network_of(denoiser), config.context_parallel) as sent:
+                cost = step_cost(denoiser, batch, sigma, reduced_dtype(config), sent)
         except UserError as error:
             lines.append(f"  {error}")
             continue
         taught = teacher_evaluations(config, loss.kind)
         if taught:
-            more = {"flops": int(taught * cost.forward), "traffic": int(taught * cost.forward_traffic)}
-            cost = replace(cost, flops=cost.flops + more["flops"], traffic=cost.traffic + more["traffic"])
+            cost = replace(
+                cost,
+                flops=cost.flops + int(taught * cost.forward),
+                traffic=cost.traffic + int(taught * cost.forward_traffic),
+                sent=cost.sent + int(taught * cost.forward_sent),
+            )
             lines.append(f"  with {taught:g} evaluations of the teacher:")
         lines += roofline(cost, config.precision, config.optimizer.accumulate, stage.steps)
         lines.append(f"  {cost.kept / 1e9:.3f} GB of activations kept for the backward pass")
+        if config.context_parallel > 1:
+            micro = f"{config.context_parallel} processes on each grid, a micro-batch"
+            lines.append(f"  {cost.sent / 1e9:.3f} GB sent to the others ({micro})")
         kept = max(kept, cost.kept + (memory["weights"] if taught else 0))  # the teacher's, whole on every process
     lines += ["", "GB of each process by strategy and number of GPUs, with those activations, without workspaces:"]
     return "\n".join(lines + memory_table(counts, kept, config.precision))

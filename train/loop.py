@@ -20,11 +20,13 @@ from viewtime.run_folder import start_run
 from viewtime.train.distributed import (
     agreed_maximum,
     check_prepared,
+    check_same_batch,
+    grid_shares,
     make_accelerator,
     readers,
     reduced_dtype,
     settle_precision,
-    share_grids,
+    share_grid,
     strategy,
 )
 from viewtime.train.objective.adversarial import Adversary, adversarial_stages
@@ -73,7 +75,9 @@ class Trainer:
         scales = select_parameters(module, config.model.train)
         dtype, device = reduced_dtype(config), self.accelerator.device
         self.teacher = Teacher(config, module, device, dtype) if config.student.steps else None
-        share_grids(network_of(module), self.accelerator, config)
+        self.shares = grid_shares(self.accelerator, config)
+        for shared in (module, self.teacher.module) if self.teacher is not None else (module,):
+            share_grid(network_of(shared), self.shares)
         self.reader, self.readers = readers(self.accelerator, config)
         if strategy(self.accelerator) != "fsdp":
             module.to(device)
@@ -131,7 +135,8 @@ class Trainer:
         else:
             self.report.start(self.model, self.progress)
             if self.validator.on:
-                self.validator.open(self.signals)
+                for held_out in self.validator.open(self.signals):
+                    check_same_batch(held_out, self.shares)
         self.tick = self.saved_at = time.monotonic()
         while not self.is_complete():
             self.run_stage(self.config.stages[self.progress.stage], state)
@@ -221,9 +226,11 @@ class Trainer:
             with self.signals.interrupting() if first else contextlib.nullcontext():
                 raw = next(batches)
             self.stream_state = None
-            return read_batch(raw, self.accelerator.device, masked=masks_from_stream(self.config, loss))
         except StopIteration as error:
             raise UserError("the data stream ended; a stream must be endless") from error
+        batch = read_batch(raw, self.accelerator.device, masked=masks_from_stream(self.config, loss))
+        check_same_batch(batch, self.shares)
+        return batch
 
     def loss_of(self, batch: Batch, loss: LossSection, stage: Stage, micro: int) -> tuple[Tensor, Tensor, Tensor]:
         """(loss, loss of each sample, its noise level); random numbers depend on the sample's number alone."""

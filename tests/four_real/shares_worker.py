@@ -15,7 +15,9 @@ from viewtime.model.four_real.config import GridConfig, UpsamplerConfig
 from viewtime.model.four_real.grid import GridModel
 from viewtime.model.four_real.upsampler import Upsampler
 from viewtime.model.shares import GridShares
+from viewtime.train.distributed import check_same_batch
 from viewtime.train.prepare import checkpoint_blocks
+from viewtime.train.streams.batches import Batch
 
 VIEWS, FRAMES, TOLERANCE = 4, 6, 1e-5
 
@@ -82,6 +84,13 @@ if __name__ == "__main__":
     check("upsampler", Upsampler(UpsamplerConfig(replace(SMALL, extra_channels=3), 2)), upsampler_inputs(), pair)
     try:
         model(*(value[:, :3] if isinstance(value, Tensor) else value for value in grid_inputs()))
+    except UserError as error:
+        print(error)
+    grid, _, conditions = grid_inputs()
+    check_same_batch(Batch(grid, conditions, ["same"]), pair)
+    conditions["known"][0, 3, 3] = dist.get_rank() == 1
+    try:
+        check_same_batch(Batch(grid, conditions, ["ours"]), pair)
     except UserError as error:
         print(error)
     dist.destroy_process_group()

@@ -23,6 +23,7 @@ def test_a_shared_grid_has_the_gradients_of_a_whole_one():
     for name in ("soft", "hard", "sequential", "upsampler"):
         assert f"{name}: gradients apart by" in done.stdout
     assert "2 processes cannot share a grid of 3 views x 6 frames" in done.stdout
+    assert done.stdout.count("the processes that share a grid have read different ones (ours is one)") == 2
 
 
 def test_fused_attention_cannot_be_shared():

@@ -25,7 +25,8 @@ def master_part(parameter: Tensor) -> Tensor:
     if hasattr(parameter, "ds_tensor"):
         from deepspeed.utils import safe_get_local_fp32_param
 
-        return safe_get_local_fp32_param(parameter)
+        master = safe_get_local_fp32_param(parameter)  # None where it is frozen
+        return local_part(parameter).detach().float() if master is None else master
     if hasattr(parameter, "_hp_mapping"):
         from deepspeed.utils import safe_get_full_fp32_param
 
