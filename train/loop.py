@@ -237,7 +237,8 @@ class Trainer:
         micros = self.progress.stage_step * self.config.optimizer.accumulate + micro
         number = micros * self.readers + self.reader
         first = (self.progress.stage << 48) + number * stage.batch_size
-        torch.manual_seed(sample_generator(self.config.seed, first, purpose=1).initial_seed())
+        part = self.accelerator.process_index % self.config.context_parallel  # of the grid, with dropout of its own
+        torch.manual_seed(sample_generator(self.config.seed, first, purpose=1 + 8 * part).initial_seed())
         task = make_task(self.config, batch, loss, first, self.model, self.teacher)
         noised = task.noised
         self.report.count_flops(lambda: self.model(noised.x, noised.sigma, task.cond))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from viewtime.errors import UserError
 from viewtime.files import read_jsonl
 from viewtime.train.cost import StepCost, pretended_group, step_cost
 from viewtime.train.dry_run import describe
-from viewtime.train.loop import Trainer
-from viewtime.train.streams.batches import Batch
+from viewtime.train.loop import Trainer, open_stream
+from viewtime.train.streams.batches import Batch, read_batch
 
 from .conftest import losses, write_config
 from .stirred_grid_model import stirred
@@ -122,3 +123,19 @@ def test_a_dry_run_of_sv4d_says_what_each_process_keeps_and_sends(tiny):
     assert gigabytes(two, kept) == pytest.approx(gigabytes(alone, kept) / 2, rel=0.1)
     assert gigabytes(two, "GB sent to the others (2 processes on each grid, a micro-batch)") > 0
     assert "2 processes cannot share a grid of 3 views: context_parallel must divide views" in counted(2, views=4)
+
+
+def test_processes_that_share_a_grid_draw_other_dropout(tiny, monkeypatch):
+    """Adapters' dropout comes from PyTorch's own generator: the same entries of every part would be left out."""
+    trainer = Trainer(tiny())
+    stage = trainer.config.stages[0]
+    batch = read_batch(next(iter(open_stream(trainer.config, stage, 0, 1))), torch.device("cpu"))
+
+    def seed(process: int, together: int) -> int:
+        monkeypatch.setattr(trainer.accelerator.state, "process_index", process)
+        trainer.config = replace(trainer.config, context_parallel=together)
+        trainer.loss_of(batch, trainer.config.loss, stage, 0)
+        return torch.initial_seed()
+
+    assert seed(0, 1) == seed(1, 1) == seed(0, 2) == seed(2, 2)  # of other grids by the reader's number
+    assert seed(1, 2) == seed(3, 2) != seed(0, 2)
