@@ -140,12 +140,22 @@ def test_rates_of_learning() -> None:
     assert lr_factor(replace(schedule, decay="constant"), 9, 1.0) == 1.0
 
 
-def test_optimisers_take_the_steps_that_they_took() -> None:
+@pytest.mark.parametrize("native", [False, True])
+def test_orthogonalised_matrices_in_both_number_formats(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
     matrices = noise(2, 5, 3)
     found = orthogonalised(matrices)
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     assert ((u @ v) * found).sum(dim=(1, 2)).div(3).tolist() == pytest.approx([1.0, 1.0], abs=0.2)
-    assert_pinned("orthogonal", orthogonalised(matrices.double()).float(), 3e-2)  # rounded to bfloat16 on some machines
+    if native:  # rounded five times over, so that single values differ by some hundredths
+        values = torch.linalg.svdvals(found)
+        assert 0.6 < values.min() < values.max() < 1.25
+    else:
+        assert_pinned("orthogonal", orthogonalised(matrices.double()).float(), 1e-4)
+
+
+def test_optimisers_take_the_steps_that_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
     parameters = [nn.Parameter(noise(4, 6, seed=1)), nn.Parameter(noise(6, seed=2))]
     groups = [{"params": [p], "use_muon": p.dim() == 2, "lr": 0.1, "weight_decay": 0.2} for p in parameters]
     optimizer = Muon(groups, 0.9, (0.8, 0.95), 1e-8)
@@ -153,7 +163,7 @@ def test_optimisers_take_the_steps_that_they_took() -> None:
         for number, parameter in enumerate(parameters):
             parameter.grad = noise(*parameter.shape, seed=10 * step + number)
         optimizer.step()
-    assert_pinned("muon", parameters[0].detach(), 3e-2)
+    assert_pinned("muon", parameters[0].detach(), 1e-4)
     assert_pinned("adam", parameters[1].detach(), 1e-4)
 
 
