@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from viewtime.model.memory_layout import channels_last
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.sv4d.config import UNetConfig
-from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
+from viewtime.model.sv4d.convolution import ImageConvolution, PointConvolution, SequenceConvolution
 from viewtime.model.sv4d.linear import Linear
 from viewtime.model.sv4d.transformer import TransformerBlock
 from viewtime.model.sv4d.unet import VideoUNet
@@ -63,9 +63,10 @@ class Obvious:
         self.network = network
 
     def __enter__(self) -> None:
-        kinds = (Linear, ImageConvolution, SequenceConvolution, TransformerBlock)
+        kinds = (Linear, ImageConvolution, PointConvolution, SequenceConvolution, TransformerBlock)
         self.saved = [(kind, kind.forward) for kind in kinds]
         Linear.forward = nn.Linear.forward  # type: ignore[method-assign]
+        PointConvolution.forward = nn.Conv2d.forward  # type: ignore[method-assign]
         ImageConvolution.forward = nn.Conv2d.forward  # type: ignore[method-assign]
         SequenceConvolution.forward = obvious_convolution  # type: ignore[method-assign]
         TransformerBlock.forward = obvious_block  # type: ignore[method-assign]

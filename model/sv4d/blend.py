@@ -21,4 +21,4 @@ class Blend(nn.Module):
         share = self.logit.sigmoid().to(spatial.dtype)
         if image_only is not None:
             share = torch.where(image_only, torch.ones_like(share), share)
-        return temporal + share * (spatial - temporal)
+        return torch.lerp(temporal, spatial, share)

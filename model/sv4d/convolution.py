@@ -16,16 +16,19 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
     A library's convolution rearranges its weight at every call, which takes longer than the sum itself where there
     are fewer output pixels than output channels, as in the lower levels of the network. There, all windows are laid
     out as rows and multiplied by the weight as it lies (see `viewtime.model.memory_layout`). Only without gradients:
-    the rows would be kept for them.
+    the rows would be kept for them. A 1 × 1 convolution needs no windows.
 
     Returns:
         [N, C_out, H', W'].
     """
     kernel = weight.shape[-2:]
     size = [(x.shape[axis] + 2 * padding[axis] - kernel[axis]) // stride + 1 for axis in (-2, -1)]
+    point = kernel == (1, 1) and stride == 1
     few = x.shape[0] * size[0] * size[1] < weight.shape[0]
-    if not few or x.device.type != "cpu" or torch.is_grad_enabled():
+    if not (few or point) or x.device.type != "cpu" or torch.is_grad_enabled():
         return F.conv2d(x, weight, bias, stride, padding)
+    if point:
+        return rearrange(product(rearrange(x, "n c h w -> n h w c"), weight[..., 0, 0], bias), "n h w c -> n c h w")
     padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     windows = padded.unfold(2, kernel[0], stride).unfold(3, kernel[1], stride)
     rows = rearrange(windows, "n c h w i j -> (n h w) (i j c)")
@@ -42,6 +45,17 @@ class ImageConvolution(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, H', W']."""
         return convolve(input, self.weight, self.bias, self.stride[0], (1, 1))
+
+
+class PointConvolution(nn.Conv2d):
+    """1 × 1 convolution of each image."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C_in, H, W] -> [N, C_out, H, W]."""
+        return convolve(input, self.weight, self.bias, 1, (0, 0))
 
 
 class SequenceConvolution(nn.Conv3d):

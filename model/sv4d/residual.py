@@ -10,8 +10,18 @@ from torch import Tensor, nn
 from viewtime.model.full_precision import FullPrecisionLinear
 from viewtime.model.shares import GridShares
 from viewtime.model.sv4d.blend import Blend
-from viewtime.model.sv4d.convolution import ImageConvolution, SequenceConvolution
+from viewtime.model.sv4d.convolution import ImageConvolution, PointConvolution, SequenceConvolution
 from viewtime.model.sv4d.grid_attention import PIXELS, Context
+
+
+def _silu(fresh: Tensor) -> Tensor:
+    """SiLU, in place where no gradient needs what was there."""
+    return F.silu(fresh, inplace=not torch.is_grad_enabled())
+
+
+def _add(fresh: Tensor, other: Tensor) -> Tensor:
+    """fresh + other, in place where no gradient needs what was there."""
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
 class SpaceConvolutions(nn.Module):
@@ -24,13 +34,13 @@ class SpaceConvolutions(nn.Module):
         self.embed = FullPrecisionLinear(embedding_dim, out_channels)
         self.norm_out = nn.GroupNorm(32, out_channels)
         self.conv_out = ImageConvolution(out_channels, out_channels)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.skip = PointConvolution(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x [N, C_in, H, W], embedding [N, D] -> [N, C_out, H, W]."""
-        h = self.conv_in(F.silu(self.norm_in(x)))
-        h = h + self.embed(F.silu(embedding)).to(h.dtype)[:, :, None, None]
-        return self.skip(x) + self.conv_out(F.silu(self.norm_out(h)))
+        h = self.conv_in(_silu(self.norm_in(x)))
+        h = _add(h, self.embed(F.silu(embedding)).to(h.dtype)[:, :, None, None])
+        return _add(self.conv_out(_silu(self.norm_out(h))), self.skip(x))
 
 
 def norm_over_processes(norm: nn.GroupNorm, x: Tensor, shares: GridShares | None) -> Tensor:
@@ -70,9 +80,9 @@ class GridConvolutions(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, shares: GridShares | None) -> Tensor:
         """x [B, C, L, S], embedding [B, L, D] -> [B, C, L, S]; of S, processes that share the grid hold a part each."""
-        h = self.conv_in(F.silu(norm_over_processes(self.norm_in, x, shares)))
-        h = h + rearrange(self.embed(F.silu(embedding)).to(h.dtype), "b l c -> b c l 1")
-        return x + self.conv_out(F.silu(norm_over_processes(self.norm_out, h, shares)))
+        h = self.conv_in(_silu(norm_over_processes(self.norm_in, x, shares)))
+        h = _add(h, rearrange(self.embed(F.silu(embedding)).to(h.dtype), "b l c -> b c l 1"))
+        return _add(self.conv_out(_silu(norm_over_processes(self.norm_out, h, shares))), x)
 
 
 class ResidualBlock(nn.Module):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.attention import Backend, attend
 from viewtime.model.sv4d.linear import Linear
+
+ROWS = 1024
+"""Tokens that pass an MLP at once on a CPU: their 8 C numbers fit its cache, and the weights are read often enough."""
 
 Group = Literal["space", "view", "frame", "view-space", "raster"]
 SEQUENCES = {
@@ -19,6 +23,8 @@ SEQUENCES = {
     "view-space": "b f v s (h d) -> (b f) h (v s) d",
 }
 """Which tokens share a sequence. `raster` is not among them: see `_raster_sequences`."""
+STRIDED = {"view": "v s (h d) -> s h v d", "frame": "f v s (h d) -> (v s) h f d"}
+"""Of the groups whose sequences do not lie in a row: the same of one part of the grid, for which no token moves."""
 
 
 def _sequences(tokens: Tensor, group: Group, head_dim: int) -> Tensor:
@@ -45,6 +51,34 @@ def _tokens(sequences: Tensor, group: Group, shape: tuple[int, int, int, int]) -
     return rearrange(sequences, f"{right} -> {left}", **sizes)
 
 
+def attend_among(
+    query: Tensor, key: Tensor, value: Tensor, group: Group, head_dim: int, backend: Backend = "sdpa"
+) -> Tensor:
+    """Attention among the tokens of each group: all [B, F, V, S, C].
+
+    Views, and frames, of one pixel lie apart in memory. Kernels read them where they are if only one axis numbers the
+    sequences; so each frame, or sample, is a call of its own, and only the result is moved. The `reference` moves all.
+    """
+    B, frames, V, S, _ = query.shape
+    if group not in STRIDED or backend == "reference":
+        sequences = (_sequences(tokens, group, head_dim) for tokens in (query, key, value))
+        return _tokens(attend(*sequences, backend), group, (B, frames, V, S))
+    if group == "view":
+        parts = zip(*(tokens.flatten(0, 1) for tokens in (query, key, value)))
+    else:
+        parts = zip(query, key, value)
+    left, right = STRIDED[group].replace("(h d)", "h d").split(" -> ")
+    mixed = [
+        rearrange(
+            attend(*(rearrange(tokens, STRIDED[group], d=head_dim) for tokens in part), backend),
+            f"{right} -> {left}",
+            s=S,
+        )
+        for part in parts
+    ]
+    return torch.stack(mixed).reshape(query.shape)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention among the tokens of one group."""
 
@@ -60,12 +94,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, F, V, S, C] -> [B, F, V, S, C]."""
-        group, head_dim = self.group, self.head_dim
-        query = _sequences(self.query(x), group, head_dim)
-        key = _sequences(self.key(x), group, head_dim)
-        value = _sequences(self.value(x), group, head_dim)
-        B, frames, V, S, _ = x.shape
-        return self.out(_tokens(attend(query, key, value, self.backend), group, (B, frames, V, S)))
+        projected = self.query(x), self.key(x), self.value(x)
+        return self.out(attend_among(*projected, self.group, self.head_dim, self.backend))
 
 
 class OneTokenAttention(nn.Module):
@@ -107,7 +137,9 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.expand(x).chunk(2, dim=-1)
-        return self.contract(value * F.gelu(gate))
+        if torch.is_grad_enabled():
+            return self.contract(value * F.gelu(gate))
+        return self.contract(F.gelu(gate).mul_(value))
 
 
 class TransformerBlock(nn.Module):
@@ -135,8 +167,19 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, token: Tensor) -> Tensor:
         """x [B, F, V, S, C], token [B, 1|F, 1|V, 1|S, context_dim] -> [B, F, V, S, C]."""
         if self.norm_mlp_in is not None and self.mlp_in is not None:
-            x = x + self.mlp_in(self.norm_mlp_in(x))
+            x = _add_rows(x, self.norm_mlp_in, self.mlp_in)
         x = x + self.self_attention(self.norm_self(x))
         query = self.norm_cross(x) if self.backend == "reference" else x
         x = x + self.cross_attention(query, token)
-        return x + self.mlp(self.norm_mlp(x))
+        return _add_rows(x, self.norm_mlp, self.mlp)
+
+
+def _add_rows(x: Tensor, norm: nn.Module, mlp: nn.Module) -> Tensor:
+    """x [..., C] + mlp(norm(x)). On a CPU without gradients by pieces of `ROWS` tokens, which stay in its cache."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x + mlp(norm(x))
+    total = torch.empty_like(x, memory_format=torch.contiguous_format)
+    pieces = (tensor.reshape(-1, x.shape[-1]).split(ROWS) for tensor in (x, total))
+    for rows, out in zip(*pieces):
+        torch.add(rows, mlp(norm(rows)), out=out)
+    return total
