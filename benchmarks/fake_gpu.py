@@ -105,11 +105,11 @@ class Memory:
 
 
 class Recorder(TorchDispatchMode):
-    """Sees every operator before the fake mode does."""
+    """Sees every operator before the fake mode does; `watch` is told each kernel's operator and bytes."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, watch: Callable[[Any, int], None] | None = None) -> None:
         super().__init__()
-        self.cost, self.memory = Cost(), memory
+        self.cost, self.memory, self.watch = Cost(), memory, watch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -120,7 +120,8 @@ class Recorder(TorchDispatchMode):
         for tensor in after:
             self.memory.see(tensor)
         self.cost.peak = self.memory.peak
-        if after and not (func.is_view or func is aten._unsafe_view.default or func.namespace == "prim"):
+        free = func.is_view or func is aten._unsafe_view.default or func.namespace == "prim"
+        if after and not free:
             self._check_outputs(func, before, after)
             self._count(func, args, kwargs, result, before, after)
         return result
@@ -175,6 +176,8 @@ class Recorder(TorchDispatchMode):
         self.cost.flops += flops
         self.cost.bytes += moved
         self.cost.seconds += max(flops / H200_FLOPS, moved / H200_BYTES)
+        if self.watch is not None:
+            self.watch(packet, moved)
 
 
 class Attention(TorchFunctionMode):
@@ -208,11 +211,11 @@ class FakeGPU:
     recorder: Recorder | None = None
 
     @contextmanager
-    def record(self) -> Iterator[Cost]:
-        """Check and count what runs inside; the peak starts from what is alive."""
+    def record(self, watch: Callable[[Any, int], None] | None = None) -> Iterator[Cost]:
+        """Check and count what runs inside; the peak starts from what is alive. See `Recorder` for `watch`."""
         assert self.recorder is None, "recordings do not nest"
         self.memory.peak = self.memory.live
-        self.recorder = Recorder(self.memory)
+        self.recorder = Recorder(self.memory, watch)
         try:
             with self.recorder:
                 yield self.recorder.cost

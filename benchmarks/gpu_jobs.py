@@ -21,6 +21,7 @@ from viewtime.configs.schema.sample import PlanOptions, SamplerOptions
 from viewtime.model.conditioners.conditioner import unconditional
 from viewtime.model.denoiser import Conditioning
 from viewtime.model.eight_bits import hold_in_eight_bits
+from viewtime.model.memory_layout import channels_last
 from viewtime.model.precision import Dtypes, part_dtypes
 from viewtime.model.published.presets import load_model_config
 from viewtime.model.published.video_config import VideoModelConfig
@@ -152,6 +153,7 @@ def published_job(
     """A job of a published model by its preset; svd-xt makes its 25 frames of 1024 × 576."""
     memory, config = memory or Memory(), load_model_config(name)
     model = build_video_model(config, dtypes or part_dtypes(device), device)
+    channels_last(model.get_submodule("network"))  # as where weights are read
     if memory.int8:
         hold_in_eight_bits(model.get_submodule("network"))
         hold_in_eight_bits(model.get_submodule("image_encoder"))

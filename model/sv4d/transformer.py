@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from viewtime.model.attention import Backend, attend
-from viewtime.model.sv4d.linear import Linear
+from viewtime.model.sv4d.linear import Linear, add_product, products
 
 ROWS = 1024
 """Tokens that pass an MLP at once on a CPU: their 8 C numbers fit its cache, and the weights are read often enough."""
@@ -94,8 +94,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, F, V, S, C] -> [B, F, V, S, C]."""
-        projected = self.query(x), self.key(x), self.value(x)
-        return self.out(attend_among(*projected, self.group, self.head_dim, self.backend))
+        return self.out(self.mix(x))
+
+    def mix(self, x: Tensor) -> Tensor:
+        """What `out` takes: each token's mixture of values, [B, F, V, S, C]."""
+        query, key, value = products(x, (self.query, self.key, self.value))
+        return attend_among(query, key, value, self.group, self.head_dim, self.backend)
 
 
 class OneTokenAttention(nn.Module):
@@ -168,10 +172,19 @@ class TransformerBlock(nn.Module):
         """x [B, F, V, S, C], token [B, 1|F, 1|V, 1|S, context_dim] -> [B, F, V, S, C]."""
         if self.norm_mlp_in is not None and self.mlp_in is not None:
             x = _add_rows(x, self.norm_mlp_in, self.mlp_in)
-        x = x + self.self_attention(self.norm_self(x))
-        query = self.norm_cross(x) if self.backend == "reference" else x
-        x = x + self.cross_attention(query, token)
-        return _add_rows(x, self.norm_mlp, self.mlp)
+        return _add_rows(self._attend(x, token), self.norm_mlp, self.mlp)
+
+    def _attend(self, x: Tensor, token: Tensor) -> Tensor:
+        """Self-attention and cross-attention. Where PyTorch runs operator by operator and without gradients, what does
+        not hang on x joins it first, and the product is added as it is written; a compiler's fusing needs less."""
+        out = self.self_attention.out
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or self.backend == "reference"
+        if plain or not isinstance(out, Linear):
+            x = x + self.self_attention(self.norm_self(x))
+            query = self.norm_cross(x) if self.backend == "reference" else x
+            return x + self.cross_attention(query, token)
+        mixed = self.self_attention.mix(self.norm_self(x))
+        return add_product(x + (self.cross_attention(x, token) + out.bias), mixed, out.weight)
 
 
 def _add_rows(x: Tensor, norm: nn.Module, mlp: nn.Module) -> Tensor:
