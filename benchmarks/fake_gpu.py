@@ -120,8 +120,7 @@ class Recorder(TorchDispatchMode):
         for tensor in after:
             self.memory.see(tensor)
         self.cost.peak = self.memory.peak
-        free = func.is_view or func is aten._unsafe_view.default or func.namespace == "prim"
-        if after and not free:
+        if after and not (func.is_view or func.namespace == "prim"):
             self._check_outputs(func, before, after)
             self._count(func, args, kwargs, result, before, after)
         return result

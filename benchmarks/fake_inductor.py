@@ -68,7 +68,8 @@ def _bytes_of(node: scheduler.BaseSchedulerNode) -> int:
     """Of a fused kernel as Inductor counts them, each buffer once; of a library's the parts that it is given."""
     if not isinstance(node, scheduler.ExternKernelSchedulerNode):
         return node.get_read_write_buffers_sizes()
-    touched = [part for part in getattr(node.node, "inputs", []) if not isinstance(node.node, MultiOutput)]
-    if not isinstance(node.node.layout, (MultiOutputLayout, NoneLayout)):
-        touched.append(node.node)
+    kernel: Any = node.node
+    touched = [] if isinstance(kernel, MultiOutput) else list(kernel.inputs)
+    if not isinstance(kernel.layout, (MultiOutputLayout, NoneLayout)):
+        touched.append(kernel)
     return sum(math.prod(map(int, part.get_size())) * part.get_dtype().itemsize for part in touched)
