@@ -115,7 +115,7 @@ def test_residual_block_and_its_input():
     torch.manual_seed(0)
     made = ResidualBlock(32, 64, 16)
     x = torch.randn(4, 32, 6, 6)
-    context = Context(2, 2, 1, torch.randn(4, 16), torch.empty(0), None, None)
+    context = Context(2, 2, 1, torch.randn(2, 2, 1, 16), torch.empty(0), None, None, None)
     kept, expected = x.clone(), made(x, context).detach()
     with torch.no_grad():
         torch.testing.assert_close(made(x, context), expected, atol=1e-5, rtol=1e-5)
