@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.four_real.conftest import grid_model
-from tests.train.conftest import ROOT, environment
-from tests.train.test_distributed import free_port
+from tests.train.conftest import run_worker
 from viewtime.errors import UserError
 
 
 @pytest.mark.timeout(600)
 def test_a_shared_grid_has_the_gradients_of_a_whole_one():
     """Every variant that can be shared, one with recomputed activations, and the upsampler; within 1e-5."""
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    command = [sys.executable, *torchrun, "-m", "tests.four_real.shares_worker"]
-    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_worker("tests.four_real.shares_worker")
     for name in ("soft", "hard", "sequential", "upsampler"):
         assert f"{name}: gradients apart by" in done.stdout
     assert "2 processes cannot share a grid of 3 views x 6 frames" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,21 @@ def environment(**extra: str) -> dict[str, str]:
     """The environment of a launched run: one thread, quiet DeepSpeed, the interpreter's tools on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PATH": path, **extra}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_worker(module: str, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
+    """Run `python -m module ARGUMENTS` to its good end, from 2 processes on by torchrun."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(free_port())]
+    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", module, *arguments]
+    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
 def start(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,18 +17,12 @@ from safetensors.torch import load_file
 from viewtime.files import read_jsonl
 
 from .breaking import Breaking
-from .conftest import ROOT, environment, start, write_config
+from .conftest import ROOT, environment, free_port, run_worker, start, write_config
 
 LAUNCH_CONFIGS = ROOT / "configs" / "launch"
 STEPS = 8
 REDUCED = "tests/train/reduced_worker.py"
 pytestmark = pytest.mark.timeout(1800)  # a launch is 10 s of imports in each process; a busy machine takes minutes
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def launcher(kind: str) -> list[str]:
@@ -70,11 +63,8 @@ def train(config: str, kind: str, folder: Path, *changes: str) -> subprocess.Com
     """
     arguments = ["--config", config, "--output", str(folder), *changes]
     if kind == "fsdp2":
-        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-        command = [sys.executable, *torchrun, "-m", "tests.train.fsdp2_worker", *arguments]
-        done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False)
-    else:
-        done = start(arguments, launcher(kind))
+        return run_worker("tests.train.fsdp2_worker", *arguments)
+    done = start(arguments, launcher(kind))
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -169,19 +159,10 @@ def test_deepspeed_skips_non_finite_gradients_and_keeps_inputs_exact(tmp_path, k
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     """Same global batch of 4: one process with 4, two with 2 each; gradients and losses within 1e-5 relative."""
-    worker = ["-m", "tests.train.gradient_worker"]
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
-    for launch, batch, path in (
-        ([sys.executable], 4, alone),
-        (
-            [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())],
-            2,
-            together,
-        ),
-    ):
-        command = [*launch, *worker, str(batch), str(path), str(tmp_path / path.stem)]
-        done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    for processes, batch, path in ((1, 4, alone), (2, 2, together)):
+        arguments = (str(batch), str(path), str(tmp_path / path.stem))
+        run_worker("tests.train.gradient_worker", *arguments, processes=processes)
     first, second = load_file(alone), load_file(together)
     assert first.keys() == second.keys()
     for name, gradient in first.items():

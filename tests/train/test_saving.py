@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from viewtime.train.state.checkpoint import checkpoints
 from viewtime.train.state.engine import recut
 from viewtime.weights import read_header
 
-from .conftest import ROOT, environment, losses, start, write_config
-from .test_distributed import apart, free_port, launcher
+from .conftest import losses, run_worker, start, write_config
+from .test_distributed import apart, launcher
 
 
 def test_what_is_written_behind_the_training_is_the_state_of_its_step(tiny, tmp_path, monkeypatch):
@@ -198,14 +196,8 @@ def test_four_processes_write_and_two_and_one_go_on_as_four(tmp_path, kind: str)
     config = write_config(tmp_path, **settings, checkpoint={"every_steps": 4, "background": True, "keep_last": 9})
 
     def launch(kind: str, world: int, folder: Path, *changes: str) -> str:
-        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port", str(free_port())]
-        command = [sys.executable, *(torchrun if world > 1 else []), "-m", "tests.train.state_worker", kind]
         run = [str(folder.with_suffix(".safetensors")), "--config", str(config), "--output", str(folder), *changes]
-        done = subprocess.run(
-            [*command, *run], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stderr
+        return run_worker("tests.train.state_worker", kind, *run, processes=world).stderr
 
     launch(kind, 4, tmp_path / "whole")
     last = tmp_path / "whole" / "checkpoints" / "step_00000012"
