@@ -5,7 +5,8 @@
 
 The specialist on every held-out clip of configs/families/kaykit.yaml; the generalist on clips of the groups of
 configs/heldout/generalist.yaml: view 0 is the input, eight novel views are made. Writes table.md with the mask IoU by
-kind, one JSON per method, and contact sheets (truth above result) of the best, median and worst clip.
+kind and with the object's depth free (`benchmarks/depth_place.py`), one JSON per method, contact sheets (truth above
+result) of the best, median and worst clip, and one of the ten worst.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.depth_place import iou_at_best_depth  # noqa: E402
 from benchmarks.mini_truth import (  # noqa: E402
     FRAMES,
     HELD_OUT,
@@ -161,6 +163,23 @@ def sheets(truths: list[FrameGrid], made: list[FrameGrid], iou: list[float], out
         print(f"{label}: {truths[index].provenance['id']} IoU {iou[index]:.3f}: {out / f'{label}.png'}")
 
 
+def worst(truths: list[FrameGrid], made: list[FrameGrid], iou: list[float], out: Path, count: int = 10) -> None:
+    """The first frame of the clips of the lowest IoU, all views in a row: truth above result, the lowest first."""
+    order = sorted(range(len(iou)), key=lambda index: iou[index])[:count]
+    rows = torch.stack([grid.rgb()[:, 0] for index in order for grid in (truths[index], made[index])])
+    contact_sheet(rows, out / "worst_ten.png", row_labels=["truth", "mini"] * len(order), cell_size=64)
+    print("worst: " + ", ".join(f"{truths[index].provenance['id']} {iou[index]:.3f}" for index in order))
+
+
+def with_depth_free(truths: list[FrameGrid], placed: dict[str, list[tuple[float, float]]]) -> str:
+    """Mean over the clips of the mask IoU at each clip's best depth, and how far off that is; one row a method."""
+    lines = ["", f"| {len(truths)} clips, depth free | mask IoU | moved, half heights |", "|---|---|---|"]
+    for method, values in placed.items():
+        iou, moved = np.array(values).T
+        lines.append(f"| {method} | {iou.mean():.3f} | {np.abs(moved).mean():.3f} |")
+    return "\n".join(lines) + "\n"
+
+
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,16 +239,18 @@ def main() -> int:
         "mini, all frames at once": lambda: sampled(pipeline, sampler, PlanOptions(kind="joint"), options.seed),
         "mini": lambda: sampled(pipeline, sampler, PlanOptions(), options.seed),
     }
-    summaries, overlap = {}, {}
+    summaries, overlap, placed = {}, {}, {}
     options.out.mkdir(parents=True, exist_ok=True)
     for name, make in methods.items():
         if not chosen(name):
             continue
         summaries[name], made, overlap[name] = score(make(), truth.held_out, name, measured)
         write_json(summaries[name], options.out / f"{name.replace(' ', '_').replace(',', '')}.json")
+        placed[name] = [iou_at_best_depth(*pair) for pair in zip(made, truth.held_out, strict=True)]
         if name == "mini":
             sheets(truth.held_out, made, overlap[name], options.out)
-    text = table(summaries, len(truth.held_out), truth.held_out[0].shape[1])
+            worst(truth.held_out, made, overlap[name], options.out)
+    text = table(summaries, len(truth.held_out), truth.held_out[0].shape[1]) + with_depth_free(truth.held_out, placed)
     if options.curated:
         text += by_kind(truth.held_out, overlap)
     (options.out / "table.md").write_text(text)

@@ -25,7 +25,8 @@ def mirror(sample: GridSample) -> GridSample:
         return sample
     cameras = sample.cameras
     flipped = Cameras(cameras.elevation, torch.remainder(-cameras.azimuth, 360.0), cameras.distance, cameras.fov_y)
-    return replace(sample, frames=sample.frames.flip(-1), cameras=flipped, clip=None)
+    solid = None if sample.solid is None else sample.solid.mirrored()
+    return replace(sample, frames=sample.frames.flip(-1), cameras=flipped, clip=None, solid=solid)
 
 
 def reverse_time(sample: GridSample) -> GridSample:

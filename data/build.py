@@ -42,11 +42,17 @@ def build_mixture(config: DataConfig) -> Mixture:
         found = list_assets(config.assets)
         assets = AssetSource(
             split_assets(found, held_out_ids(config, found), config.held_out_only),
-            **size,
+            **(size if not config.kept.folder else {**size, "views": config.kept.views}),
             resolution=frame_size,
             options=config.on_the_fly,
         )
-        present.append((assets, config.asset_weight))
+        if config.kept.folder:
+            from viewtime.data.live.kept import KeptSource
+
+            kept = KeptSource(assets, config.kept, config.views, config.seed, max(1, config.workers))
+            present.append((kept, config.asset_weight))
+        else:
+            present.append((assets, config.asset_weight))
     if config.creature_weight:
         from viewtime.data.creatures.source import CreatureSource
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from viewtime.cameras import Cameras
 from viewtime.data.samples import CorruptSampleError, GridSample
+from viewtime.data.solids import in_frustum
 from viewtime.errors import UserError
 
 WHITE = (1.0, 1.0, 1.0)
@@ -27,7 +28,8 @@ class TrainingBatch:
         cond: `known` bool [B, V, F]; `known_frames` [B, V, F, C, H, W], clean at known cells and zero elsewhere;
             `elevation`, `azimuth` [B, V, F] degrees, azimuth from the input view; `distance` [B, V, F];
             `fov_y` [B] degrees; `fps` [B]; `clip` [B, V, F, D] at known cells and zero elsewhere, where the
-            samples carry it.
+            samples carry it; `solid` [B, F, D, D, D], how full each cell of the input view's frustum is, D half the
+            pictures' width, where all samples carry it.
         ids: one name a sample.
         sources: the stream of each sample.
         captions: of each sample, "" where there is none.
@@ -77,6 +79,7 @@ class PreparedSample:
     cameras: Cameras
     fps: float
     clip: Tensor | None
+    solid: Tensor | None
     id: str
     source: str
     caption: str
@@ -100,7 +103,10 @@ def prepare(sample: GridSample, channels: int, background: Sequence[float] | Ten
     else:
         raise CorruptSampleError(f"sample {sample.id} has neither pixels nor latents")
     clip = None if sample.clip is None else sample.clip.float()
-    return PreparedSample(x0, sample.known, sample.cameras, sample.fps, clip, sample.id, sample.source, sample.caption)
+    solid = None if sample.solid is None else in_frustum(sample.solid, sample.cameras, x0.shape[-1] // 2)
+    return PreparedSample(
+        x0, sample.known, sample.cameras, sample.fps, clip, solid, sample.id, sample.source, sample.caption
+    )
 
 
 def collate(samples: Sequence[PreparedSample]) -> TrainingBatch:
@@ -130,5 +136,8 @@ def collate(samples: Sequence[PreparedSample]) -> TrainingBatch:
     embeddings = [sample.clip for sample in samples if sample.clip is not None]
     if embeddings:
         cond["clip"] = torch.stack(embeddings) * known[..., None]
+    solids = [sample.solid for sample in samples if sample.solid is not None]
+    if len(solids) == len(samples):
+        cond["solid"] = torch.stack(solids)
     ids, sources = [sample.id for sample in samples], [sample.source for sample in samples]
     return TrainingBatch(x0, cond, ids, sources, [sample.caption for sample in samples])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from viewtime.cameras import Cameras
+from viewtime.data.solids import Solid
 from viewtime.errors import UserError
 
 
@@ -29,6 +30,7 @@ class GridSample:
         fps: frames per second.
         latents: float [V, F, C, h, w], or None for a pixel sample.
         clip: CLIP image embeddings, float [V, F, D], or None.
+        solid: what the object fills, or None where nobody has carved it.
         known: bool [V, F], cells that the model is given; None until `data.views` has drawn them.
         caption: what is to be seen, "" where nobody says.
         provenance: free facts.
@@ -41,6 +43,7 @@ class GridSample:
     fps: float
     latents: Tensor | None = None
     clip: Tensor | None = None
+    solid: Solid | None = None
     known: Tensor | None = None
     caption: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class GridSample:
             latents=pick(self.latents),
             clip=pick(self.clip),
             known=pick(self.known),
+            solid=None if self.solid is None else self.solid.at(frames),
             cameras=self.cameras[views, frames],
         )
 

@@ -6,7 +6,8 @@
 Of several files the mean ships (Wortsman et al. 2022, "Model soups"), with the record of the first. The generalist:
 
     python tools/ship_mini.py runs/mini-generalist-cpu/weights.safetensors --steps 1 --shift 1 --plan independent \\
-        --plan-frames 32 --alpha-range 0.4 0.5 --size 128 --settle --out viewtime/assets/mini_generalist.safetensors
+        --plan-frames 32 --alpha-range 0.4 0.5 --size 128 --settle --own-hue \\
+        --out viewtime/assets/mini_generalist.safetensors
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from viewtime.sample.plan.plans import PLANS  # noqa: E402
 from viewtime.weight_header import check_keys  # noqa: E402
 from viewtime.weights import read_header, save_weights  # noqa: E402
 
-STARTS_AT_ZERO = "network.hint.weight"
+STARTS_AT_ZERO = ("network.hint", "network.read_quarter", "network.read_deep")
 SHIPPED = ROOT / "viewtime" / "assets" / "mini.safetensors"
 
 
@@ -39,7 +40,7 @@ def mean_of(paths: list[Path]) -> dict[str, torch.Tensor]:
         UserError: a file is no weight file, or its tensors are not those of the first.
     """
     shapes = [{name: info.shape for name, info in read_header(path)[1].items()} for path in paths]
-    grown = {name: shape for name, shape in shapes[0].items() if name.endswith(STARTS_AT_ZERO)}
+    grown = {name: shape for name, shape in shapes[0].items() if name.rpartition(".")[0].endswith(STARTS_AT_ZERO)}
     for path, found in zip(paths, shapes, strict=True):
         check_keys(path, {**grown, **found}, shapes[0])
     files = [load_file(path) for path in paths]
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--alpha-range", type=float, nargs=2, default=(0.0, 1.0))
     parser.add_argument("--size", type=int, help="of the cells that a solid is shown in; default: as it was trained")
     parser.add_argument("--settle", action="store_true", help="parts that its solid leaves as mist are made opaque")
+    parser.add_argument("--own-hue", action="store_true", help="its solid's cells keep the hues of their pixels")
     parser.add_argument("--plan", choices=sorted(PLANS), default="joint")
     parser.add_argument("--plan-frames", type=int, default=12, help="frames of a window")
     parser.add_argument("--out", type=Path, default=SHIPPED)
@@ -66,7 +68,7 @@ def main() -> int:
         mean = mean_of(options.weights)
         config, _ = read_header(options.weights[0])
         shape = MiniConfig(**config["model"]["config"])
-        shape = replace(shape, frustum_settle=options.settle)
+        shape = replace(shape, frustum_settle=options.settle, frustum_own_hue=options.own_hue)
         if options.size is not None:
             seen = shape.frustum_size or shape.size
             shape = replace(shape, size=options.size, frustum_size=seen, frustum_rays=options.size)

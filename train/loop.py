@@ -31,12 +31,8 @@ from viewtime.train.distributed import (
 )
 from viewtime.train.objective.adversarial import Adversary, adversarial_stages
 from viewtime.train.objective.conditioning import check_conditioning
-from viewtime.train.objective.losses import (
-    denoising_loss,
-    masks_from_stream,
-    sample_generator,
-    stage_loss,
-)
+from viewtime.train.objective.losses import denoising_loss, masks_from_stream, sample_generator, stage_loss
+from viewtime.train.objective.solid import SolidLosses
 from viewtime.train.objective.student import Teacher, check_student
 from viewtime.train.objective.task import make_task
 from viewtime.train.optimizers import build_optimizer, select_parameters, set_learning_rate
@@ -85,6 +81,7 @@ class Trainer:
             name_shards(module)
         if dtype is not None and strategy(self.accelerator) in ("deepspeed", "fsdp"):
             autocast_inside(module, device, dtype)
+        self.solids = SolidLosses.wanted(config, module, device)
         optimizer = build_optimizer(module, config.optimizer, scales)
         self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         check_prepared(self.accelerator, self.model)
@@ -244,6 +241,9 @@ class Trainer:
         self.report.count_flops(lambda: self.model(noised.x, noised.sigma, task.cond))
         denoised = self.model(noised.x, noised.sigma, task.cond)
         value, per_sample = denoising_loss(denoised, task.target, noised, loss)
+        if self.solids is not None:
+            chance = sample_generator(self.config.seed, first, purpose=8)
+            value = value + self.solids(batch.x0, task.cond, loss, chance)
         if self.adversary is not None and loss.adversarial > 0:
             noises = [sample_generator(self.config.seed, first + i, purpose=4) for i in range(len(batch.x0))]
             share = loss.adversarial * self.adversary.strength(self.progress)

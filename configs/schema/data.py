@@ -42,8 +42,9 @@ class Augment:
 class OnTheFly:
     """How the endless stream renders assets (`data.live.stream`)."""
 
-    orbit: Literal["static", "dynamic"] = "static"
-    """static: one elevation; dynamic: it wanders, and azimuths are jittered."""
+    orbit: Literal["static", "dynamic", "scattered"] = "static"
+    """static: one elevation; dynamic: it wanders, and azimuths are jittered; scattered: two thirds of the views at
+    elevations of the range below, about half of these at one, and the others from well below to well above it."""
     elevation_min: float = -5.0
     """Lowest elevation drawn for an orbit, degrees; a dynamic one wanders about what is drawn."""
     elevation_max: float = 30.0
@@ -74,6 +75,10 @@ class OnTheFly:
     """Probability of a pose in which some joints are turned."""
     vary_stretch: float = 0.0
     """Probability of a new width, depth and height of the whole object."""
+    vary_bend: float = 0.0
+    """Probability that the whole object is bent by a smooth random field."""
+    solid: bool = False
+    """Carve what the object fills out of depth pictures from all views, for `loss.solid`."""
     room: float = 0.0
     """Probability that the asset stands in a room of random colours, with boxes: a background that shows parallax. Of
     cameras on an arc."""
@@ -83,6 +88,18 @@ class OnTheFly:
     """Assets kept loaded in each worker."""
     smallest_cover: float = 0.01
     """Grids in which the object covers less than this share of the pixels are skipped."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Grids of the assets that are rendered once and drawn from again and again (`data.live.kept`)."""
+
+    folder: str = ""
+    """Where they are kept; nowhere: assets are rendered while training."""
+    grids: int = 12000
+    """So many."""
+    views: int = 12
+    """Of each; a draw shows `data.views` of them, the first from a usual elevation."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +162,7 @@ class DataConfig:
     """Shards whose samples are mixed with each other at a time."""
     max_failed_share: float = 0.2
     """Stop when more than this share of the samples had to be skipped (counted after 50)."""
+    kept: Kept = field(default_factory=Kept)
     known: KnownCells = field(default_factory=KnownCells)
     augment: Augment = field(default_factory=Augment)
     on_the_fly: OnTheFly = field(default_factory=OnTheFly)

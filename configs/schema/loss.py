@@ -37,6 +37,11 @@ class LossSection:
         outline: weight of 1 − soft IoU of the alpha channel (Liu et al. 2019, Soft Rasterizer), for flows of RGBA
             pixels. The squared error leaves alpha between 0 and 1 wherever it is unsure; this decides, so that masks
             overlap most.
+        solid: weight of what the input view's solid itself lacks: cross-entropy and 1 − soft IoU of how opaque its
+            cells are against those that the object fills (`on_the_fly.solid` of the data); of mini with a frustum.
+        perceptual: weight of ST-LPIPS (Ghildyal and Liu 2022) between the solid's pictures at the full size and the
+            truth, in `perceptual_pictures` cells of a batch; of the same, with the extra `metrics`.
+        perceptual_pictures: see `perceptual`.
         drafted: flow: share of samples that are noised from the model's own prediction at t = 1 instead of the truth,
             at a t drawn without the point mass; see `viewtime.train.objective.drafts`.
     """
@@ -58,6 +63,9 @@ class LossSection:
     frame_noise: Literal["independent", "shared"] = "independent"
     adversarial: float = 0.0
     outline: float = 0.0
+    solid: float = 0.0
+    perceptual: float = 0.0
+    perceptual_pictures: int = 8
     drafted: float = 0.0
 
     def __post_init__(self) -> None:
@@ -71,6 +79,9 @@ class LossSection:
             raise UserError(f"loss.outline is {self.outline}; it must not be below 0")
         if self.outline and (self.kind, self.known_cells) != ("flow", "clean"):
             raise UserError('loss.outline needs loss.kind "flow" and loss.known_cells "clean"')
+        for name in ("solid", "perceptual", "perceptual_pictures"):
+            if getattr(self, name) < 0:
+                raise UserError(f"loss.{name} is {getattr(self, name)}; it must not be below 0")
         if self.kind == "edm" and self.weighting == "v":
             raise UserError('loss.weighting "v" needs loss.kind "flow"; use "edm", "x0" or "min_snr"')
         if self.kind == "flow" and self.weighting == "edm":

@@ -12,6 +12,7 @@ from einops import rearrange
 from viewtime.cameras import Cameras
 from viewtime.configs.schema.data import OnTheFly
 from viewtime.data.samples import CorruptSampleError, GridSample
+from viewtime.data.solids import Solid, carve
 from viewtime.errors import UserError
 from viewtime.render_objaverse.animation import Clip
 from viewtime.render_objaverse.framing import camera_distance, normalise
@@ -28,9 +29,11 @@ from .scene_variation import (
     draw_proportions,
     draw_stretch,
     stretched,
+    warped,
 )
 
 WIDEST_FOV = 90.0  # degrees; a wider camera would stand inside the object's unit cube
+ALL_ELEVATIONS = (-40.0, 75.0)  # degrees, of the views of a scattered orbit that no video is taken from
 PLACING_POSES = 8  # instants of the whole clip that decide the object's size and place
 
 
@@ -100,28 +103,32 @@ class SceneRenderer:
         posed = pose_scene(scene, motion, all_times, parts=parts, node_scale=proportions)
         if stretch is not None:
             posed = stretched(posed, stretch)
+        if options.vary_bend > 0 and rng.random() < options.vary_bend:
+            posed = warped(posed, rng)
         placement = normalise(posed.positions)
         posed = posed.first(1 if still else len(times))
         points = placement.apply(posed.positions)
-        rotations = cameras[:, : len(posed.times)].camera_to_world()[..., :3, :3].numpy()
+        rotations = cameras[: usual_views(len(cameras.azimuth), options), : len(posed.times)].camera_to_world()
+        rotations = rotations[..., :3, :3].numpy()
         height, width = self.size
         distance = camera_distance(points, rotations, fov_y=cameras.fov_y, fit=options.fit, aspect=width / height)
         cameras = with_distance(cameras, distance)
         if in_room:
             posed = furnished(posed, placement, rng, middle_azimuth(cameras))
+        matrices = cameras[:, : len(posed.times)].camera_to_world().numpy()
         images = self._engine().draw(
-            posed,
-            cameras[:, : len(posed.times)].camera_to_world().numpy(),
-            cameras.fov_y,
-            placement=placement,
-            part_colours=colours,
-            light=light,
+            posed, matrices, cameras.fov_y, placement=placement, part_colours=colours, light=light
         )
         cover = float((images[..., 3] > 127).mean())  # all of it in a room
         if cover < options.smallest_cover:
             raise CorruptSampleError(f"{name}, clip {clip.name}: the object covers {cover:.2%} of the pixels")
         frames = rearrange(torch.from_numpy(images), "v f h w c -> v f c h w").expand(-1, self.frames, -1, -1, -1)
         shown = np.repeat(times[:1], len(times)) if still else times
+        solid = None
+        if options.solid:
+            depth, _ = self._engine().draw_geometry(posed, matrices, cameras.fov_y, placement=placement)
+            cells = torch.from_numpy(carve(depth, matrices, cameras.fov_y)).expand(self.frames, -1, -1, -1)
+            solid = Solid(cells, float(cameras.azimuth[0, 0]))
         facts = {"asset": name, "clip": clip.name, "times": shown.tolist(), "azimuth": float(cameras.azimuth[0, 0])}
         return GridSample(
             f"{name}/{clip.name}",
@@ -129,6 +136,7 @@ class SceneRenderer:
             frames.contiguous(),
             cameras.rezero(0),
             fps,
+            solid=solid,
             caption=caption,
             provenance=facts,
         )
@@ -155,6 +163,22 @@ def draw_times(
     return start + step * np.arange(frames), 1 / step
 
 
+def usual_views(views: int, options: OnTheFly) -> int:
+    """How many views, from the first on, are at elevations of the options' range and must show the whole object."""
+    return -(-2 * views // 3) if options.orbit == "scattered" else views
+
+
+def scattered_orbit(rng: np.random.Generator, views: int, options: OnTheFly) -> tuple[torch.Tensor, torch.Tensor]:
+    """Azimuth and elevation [V, 1] of views all around, see `OnTheFly.orbit`; any two thirds of them are."""
+    usual = usual_views(views, options)
+    one, others = rng.uniform(options.elevation_min, options.elevation_max, size=(2, usual))
+    elevation = np.where(rng.random(usual) < 0.5, one[0], others)
+    elevation = np.concatenate([elevation, rng.uniform(*ALL_ELEVATIONS, size=views - usual)])
+    step = 360 / views
+    azimuth = rng.permutation(views) * step + rng.uniform(-0.4, 0.4, size=views) * step
+    return torch.tensor(azimuth).float()[:, None], torch.tensor(elevation).float()[:, None]
+
+
 def draw_orbit(rng: np.random.Generator, views: int, frames: int, options: OnTheFly) -> Cameras:
     """A random orbit [V, F] around the object, view 0 (the input) at a random azimuth of the object.
 
@@ -168,7 +192,9 @@ def draw_orbit(rng: np.random.Generator, views: int, frames: int, options: OnThe
     else:
         elevation = torch.full((views, 1), float(rng.uniform(*limits)))
         azimuth = torch.arange(views, dtype=torch.float32)[:, None] * (360.0 / views)
-    if options.azimuth == "random":
+    if options.orbit == "scattered":
+        azimuth, elevation = scattered_orbit(rng, views, options)
+    elif options.azimuth == "random":
         others = np.sort(rng.uniform(0, 360, size=views - 1))
         azimuth = torch.tensor([0.0, *others.tolist()])[:, None]
     if options.azimuth == "arc":

@@ -18,6 +18,9 @@ LONGEST_BONE_CHANGE = 1.7
 LARGEST_STRETCH = 1.6
 TURNED_SHARE = 0.3  # of the joints, in a changed pose
 LARGEST_TURN = 35.0  # degrees
+BENDS = 4  # waves of a bend
+BEND_LENGTHS = (0.9, 2.5)  # shortest and longest wavelength, in the object's longest side
+STEEPEST = 0.45  # of a bend's displacement per length, all waves together: it folds nothing
 
 
 def draw_light(rng: np.random.Generator) -> Light:
@@ -62,6 +65,31 @@ def draw_pose(rng: np.random.Generator, scene: Scene, clip: Clip) -> Clip:
 def draw_stretch(rng: np.random.Generator) -> np.ndarray:
     """Factors [3] on width, depth and height of the whole object."""
     return np.exp(rng.uniform(-1, 1, size=3) * np.log(LARGEST_STRETCH) / 2).astype(np.float32)
+
+
+def warped(posed: Posed, rng: np.random.Generator) -> Posed:
+    """The posed scene, bent by the same smooth field at all times; half of the fields are mirror images of themselves.
+
+    A point x goes to x + sum_k a_k sin(w_k · x + p_k). Normals follow by the inverse transpose of its derivative.
+    """
+    first = posed.positions[0]
+    middle, size = (first.max(axis=0) + first.min(axis=0)) / 2, float(np.ptp(first, axis=0).max())
+    wave = rng.standard_normal((BENDS, 3))
+    wave *= 2 * np.pi / np.linalg.norm(wave, axis=1, keepdims=True)
+    wave /= size * rng.uniform(*BEND_LENGTHS, size=(BENDS, 1))
+    amplitude = rng.standard_normal((BENDS, 3))
+    amplitude *= STEEPEST / (np.linalg.norm(amplitude, axis=1) * np.linalg.norm(wave, axis=1)).sum()
+    phase = rng.uniform(0, 2 * np.pi, BENDS)
+    if rng.random() < 0.5:  # about x = 0, an animal's left and right
+        across = np.array([-1.0, 1.0, 1.0])
+        wave, phase = np.concatenate([wave, wave * across]), np.concatenate([phase, phase])
+        amplitude = np.concatenate([amplitude, amplitude * across]) / 2
+    angle = (posed.positions - middle) @ wave.T.astype(np.float32) + phase.astype(np.float32)
+    positions = posed.positions + np.sin(angle) @ amplitude.astype(np.float32)
+    slopes = np.einsum("fnk,ki,kj->fnij", np.cos(angle), amplitude, wave) + np.eye(3)
+    normals = np.linalg.solve(np.swapaxes(slopes, -1, -2), posed.normals[..., None])[..., 0]
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-20)
+    return replace(posed, positions=positions.astype(np.float32), normals=normals.astype(np.float32))
 
 
 def stretched(posed: Posed, factors: np.ndarray) -> Posed:

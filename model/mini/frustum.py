@@ -69,9 +69,10 @@ class PictureNet(nn.Module):
 
     Args:
         hints: planes at half the size that are seen beside the picture; their weights start at zero.
+        readouts: whether coarser features add to what comes out; their weights start at zero.
     """
 
-    def __init__(self, channels: int, width: int, out: int, size: int, hints: int = 0) -> None:
+    def __init__(self, channels: int, width: int, out: int, size: int, hints: int = 0, readouts: bool = False) -> None:
         super().__init__()
         deep, side = 4 * width, size // 8
         self.enter = nn.Conv2d(4 * channels, width, 3, padding=1)
@@ -92,6 +93,12 @@ class PictureNet(nn.Module):
         self.leave = nn.Conv2d(width, out, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        self.read_quarter = nn.Conv2d(2 * width, 4 * out, 1) if readouts else None
+        self.read_deep = nn.Conv2d(deep, 16 * out, 1) if readouts else None
+        for layer in (self.read_quarter, self.read_deep):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, frames: int, hints: Tensor | None = None) -> Tensor:
         """[N · frames, channels, S, S] -> [N · frames, out, S/2, S/2]; frames: 1 keeps them apart."""
@@ -106,7 +113,10 @@ class PictureNet(nn.Module):
             deep = self.middle[2 * number](deep)
             deep = self.middle[2 * number + 1](deep, frames if number % 2 else 1)
         quarter = self.quarter_out(F.pixel_shuffle(self.up_quarter(deep), 2) + quarter)
-        return self.leave(self.half_out(F.pixel_shuffle(self.up_half(quarter), 2) + half))
+        drawn = self.leave(self.half_out(F.pixel_shuffle(self.up_half(quarter), 2) + half))
+        if self.read_quarter is None or self.read_deep is None:
+            return drawn
+        return drawn + F.pixel_shuffle(self.read_quarter(quarter), 2) + F.pixel_shuffle(self.read_deep(deep), 4)
 
 
 class Frustum(nn.Module):
@@ -121,12 +131,16 @@ class Frustum(nn.Module):
             cells are interpolated, and outline and colours of the input are taken at that size.
     """
 
+    made: nn.Identity  # where a loss on the solid itself watches it pass
+
     def __init__(self, config: MiniConfig) -> None:
         super().__init__()
         size = config.frustum_size or config.size
         self.side, self.rays, self.hints = size // 2, config.frustum_rays or size // 2, config.frustum_hints
-        self.smooth, self.settle = config.frustum_smooth, config.frustum_settle
-        self.network = PictureNet(4, config.frustum_width, 4 * self.side, size, HINTS if self.hints else 0)
+        self.smooth, self.settle, self.own_hue = config.frustum_smooth, config.frustum_settle, config.frustum_own_hue
+        hints = HINTS if self.hints else 0
+        self.network = PictureNet(4, config.frustum_width, 4 * self.side, size, hints, config.frustum_readouts)
+        self.made = nn.Identity()
 
     def forward(self, picture: Tensor, cameras: SolidCameras, frames: int = 1) -> Tensor:
         """picture [N, 4, H, H] in [-1, 1], on white, of `cameras.axes_in`; H at least S and the rays.
@@ -149,6 +163,8 @@ class Frustum(nn.Module):
         drawn = rearrange(self.network(shown.to(dtype), frames, hints).float(), "n (c z) y x -> n c z y x", c=4)
         if self.smooth:
             drawn = smooth(drawn)
+        if self.own_hue:
+            drawn = torch.cat([drawn[:, :3].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1, -1), drawn[:, 3:]], dim=1)
         depth = (torch.arange(self.side, device=picture.device) + 0.5) / self.side * 2 - 1
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
         density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
@@ -161,7 +177,7 @@ class Frustum(nn.Module):
         own = torch.logit(seen[:, :3].clamp(DARKEST, 1 - DARKEST))
         colour = torch.sigmoid(drawn[:, :3] + own[:, :, None])
         density = drawn[:, 3:] * seen[:, 3:, None]
-        return torch.cat([colour, density], dim=1)
+        return self.made(torch.cat([colour, density], dim=1))
 
 
 def resized(picture: Tensor, side: int) -> Tensor:

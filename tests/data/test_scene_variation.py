@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from viewtime.data.creatures.scene import creature_scene
-from viewtime.data.live.scene_variation import LARGEST_STRETCH, LARGEST_TURN, draw_pose, draw_stretch, stretched
+from viewtime.data.live.scene_variation import (
+    LARGEST_STRETCH,
+    LARGEST_TURN,
+    draw_pose,
+    draw_stretch,
+    stretched,
+    warped,
+)
 from viewtime.data.samples import generator_for
 from viewtime.render_objaverse.pose import pose_scene, world_matrices
 
@@ -57,3 +66,20 @@ def _local_rotations(scene, clip, times):
         if parent >= 0:
             local[node] = np.swapaxes(world[parent], -1, -2) @ world[node]
     return local
+
+
+def test_a_bend_folds_nothing_and_turns_normals_with_the_surface():
+    scene = creature_scene(np.random.default_rng(2))
+    posed = pose_scene(scene, 0, [0.0, 0.4])
+    bent = warped(posed, generator_for(3))
+    size = np.ptp(posed.positions[0], axis=0).max()
+    assert 0.01 * size < np.abs(bent.positions - posed.positions).max() < 0.6 * size
+    np.testing.assert_allclose(np.linalg.norm(bent.normals, axis=-1), 1.0, atol=1e-4)
+    # A small step along the surface, bent as its point is, stays at right angles to the bent normal.
+    tangent = np.cross(posed.normals, [0.3, -0.8, 0.5])
+    step = replace(posed, positions=(posed.positions + 1e-3 * size * tangent).astype(np.float32))
+    # The field is laid about the object's own middle and size: two of the step's points span what the object does.
+    step.positions[0, :2] = np.stack([posed.positions[0].min(axis=0), posed.positions[0].max(axis=0)])
+    moved = (warped(step, generator_for(3)).positions - bent.positions) / (1e-3 * size)
+    slant = np.abs((moved * bent.normals).sum(-1))[:, 2:]
+    assert np.median(slant) < 0.02

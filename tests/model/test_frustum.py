@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,36 @@ def test_a_solid_grows_into_a_whole_network(tmp_path: Path) -> None:
 def test_sizes_that_make_no_network_are_refused(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         MiniConfig(**options)
+
+
+def test_readouts_start_at_nothing_and_a_network_without_them_grows_them(tmp_path: Path) -> None:
+    plain = MiniConfig(size=SIZE, depth=0, frustum_width=8)
+    smaller, grown = MiniNetwork(plain), MiniNetwork(replace(plain, frustum_readouts=True))
+    path = save_weights(tmp_path / "plain.safetensors", smaller.state_dict(), {})
+    load_weights(grown, path, dtype=torch.float32, grown=True)
+    assert smaller.frustum is not None
+    assert grown.frustum is not None
+    axes = axes_at(0, 90)
+    before, after = (net.frustum(lopsided()[None], cameras_of(axes)) for net in (smaller, grown))
+    assert torch.equal(before, after)
+    after[0, 1].sum().backward()
+    for layer in (grown.frustum.network.read_quarter, grown.frustum.network.read_deep):
+        assert layer is not None
+        assert layer.weight.grad is not None
+        assert float(layer.weight.grad.abs().sum()) > 0
+
+
+def test_with_its_own_hue_a_grey_object_stays_grey_from_all_sides() -> None:
+    config = MiniConfig(size=SIZE, depth=0, frustum_width=8)
+    torch.manual_seed(0)
+    free = Frustum(config)
+    torch.nn.init.normal_(free.network.leave.weight, std=0.2)
+    own = Frustum(replace(config, frustum_own_hue=True))
+    own.load_state_dict(free.state_dict())
+    picture = lopsided()
+    picture[:3] = torch.where(picture[3:] > 0, 0.0, picture[:3])
+    cameras = cameras_of(axes_at(0, 70, 180))
+    coloured, grey = free(picture[None], cameras)[0], own(picture[None], cameras)[0]
+    assert (coloured[:, 0] - coloured[:, 2]).abs().max() > 0.05
+    assert (grey[:, :3].amax(1) - grey[:, :3].amin(1)).max() < 1e-5
+    assert torch.equal(grey[:, 3], coloured[:, 3])

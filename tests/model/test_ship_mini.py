@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -66,3 +66,28 @@ def test_networks_of_another_shape_or_no_file_are_refused_in_one_line(tmp_path: 
             assert result.stderr.startswith("ship_mini.py: ")
             assert "Traceback" not in result.stderr
     assert not out.exists()
+
+
+def test_what_a_file_has_not_yet_grown_counts_as_zeros(tmp_path: Path):
+    plain = MiniConfig(size=16, depth=0, frustum_width=8)
+    paths = []
+    for seed, config in ((0, replace(plain, frustum_readouts=True)), (1, plain)):
+        torch.manual_seed(seed)
+        network = MiniNetwork(config)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter)
+        record = {"model": {"name": "mini", "config": asdict(config)}}
+        paths.append(save_weights(tmp_path / f"{seed}.safetensors", network.state_dict(), record))
+    out = tmp_path / "out.safetensors"
+    result = ship(*paths, "--own-hue", "--out", out)
+    assert result.returncode == 0, result.stderr
+    first, other, mean = map(load_file, [*paths, out])
+    for part in ("read_quarter", "read_deep"):
+        name = f"frustum.network.{part}.weight"
+        assert torch.equal(mean[name], (first[name] / 2).half())
+    name = "frustum.network.enter.weight"
+    assert torch.equal(mean[name], ((first[name] + other[name]) / 2).half())
+    shape = MiniConfig(**read_header(out)[0]["model"]["config"])
+    assert (shape.frustum_readouts, shape.frustum_own_hue) == (True, True)
+    result = ship(*reversed(paths), "--out", out)
+    assert result.returncode == 1  # the first file says what the network is
