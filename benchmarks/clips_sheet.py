@@ -2,8 +2,8 @@
 
     python benchmarks/clips_sheet.py FOLDER_OF_VIDEOS [--weights mini-generalist] [--frames 12] [--out sheet.png]
 
-Clips of one's own making: `python benchmarks/masks.py --assets FOLDER --films fresh` leaves eight in runs/mask_films,
-animals that walk before photographs.
+Clips of one's own making: `python benchmarks/masks.py --assets FOLDER --films fresh` leaves eight in
+runs/mask_films/fresh, animals that walk before photographs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "clips_sheet.png")
     options = parser.parse_args()
     set_up_logging()
+    clips = videos_in(options.videos)
+    if not clips:
+        parser.error(f"no video in {options.videos}")
     pipeline = Pipeline.from_pretrained(options.weights, device="cpu")
     rows, names, azimuths = [], [], []
-    for name, video in videos_in(options.videos).items():
+    for name, video in clips.items():
         grid = pipeline(video, frames=options.frames)
         rows.append(grid.rgb()[:, grid.shape[1] // 2])
         names.append(name[:10])

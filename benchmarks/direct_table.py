@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from newcomer import ROOT, measured
 
-from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.configs.schema.reconstruct import GaussianOptions
 
 COLUMNS = ("seconds", "cpu_seconds", "peak_mb", "psnr", "iou")
 
 
 def half_the_iterations() -> list[str]:
     """Options that halve both stages of the fit's defaults."""
-    usual = ReconstructConfig().gaussians
+    usual = GaussianOptions()
     static, dynamic = usual.static_iterations // 2, usual.dynamic_iterations // 2
     return [f"--gaussians.static-iterations={static}", f"--gaussians.dynamic-iterations={dynamic}"]
 
