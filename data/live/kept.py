@@ -51,7 +51,11 @@ class Store:
 
     @staticmethod
     def at(folder: Path, kept: Kept, source: AssetSource, mode: Any) -> Store:
-        """Opened, mode "r" or "r+", or made, mode "w+"."""
+        """Opened, mode "r" or "r+", or made, mode "w+".
+
+        Raises:
+            UserError: a file is damaged.
+        """
         renderer = source.renderer
         height, width = (side // source.options.supersample for side in renderer.size)
         shapes: dict[str, tuple[tuple[int, ...], Any]] = {
@@ -61,12 +65,16 @@ class Store:
         }
         if not source.options.solid:
             del shapes["solids"]
-        files = {
-            name: np.lib.format.open_memmap(folder / f"{name}.npy", mode, dtype=dtype, shape=shape)
-            if mode == "w+"
-            else np.load(folder / f"{name}.npy", mmap_mode=mode)
-            for name, (shape, dtype) in shapes.items()
-        }
+        files = {}
+        for name, (shape, dtype) in shapes.items():
+            path = folder / f"{name}.npy"
+            if mode == "w+":
+                files[name] = np.lib.format.open_memmap(path, mode, dtype=dtype, shape=shape)
+                continue
+            try:
+                files[name] = np.load(path, mmap_mode=mode)
+            except (ValueError, EOFError) as error:
+                raise UserError(f"{path} is damaged ({error}); remove {folder}, it is rendered again") from error
         return Store(files["frames"], files.get("solids"), files["numbers"])
 
     def missing(self) -> np.ndarray:
@@ -116,6 +124,8 @@ class KeptSource:
     name = "kept"
 
     def __init__(self, source: AssetSource, kept: Kept, views: int, seed: int, processes: int) -> None:
+        if kept.grids < 1:
+            raise UserError(f"data.kept.grids is {kept.grids}; must be at least 1")
         if not 1 <= views <= kept.views:
             raise UserError(f"data.views {views}: kept grids have {kept.views} (data.kept.views)")
         folder = Path(kept.folder)

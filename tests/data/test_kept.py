@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,5 +86,16 @@ def test_other_settings_are_refused_in_one_line(rendered, one_asset: Path) -> No
     folder, _ = rendered
     with pytest.raises(UserError, match="holds grids of other frames; remove it or name another folder"):
         source_of(config_of(folder, one_asset, frames=3))
+    with pytest.raises(UserError, match=r"data\.kept\.grids is 0"):
+        source_of(config_of(folder, one_asset, kept=Kept(str(folder), grids=0, views=6)))
     with pytest.raises(UserError, match=r"data\.views 7: kept grids have 6"):
         source_of(config_of(folder, one_asset, views=7))
+
+
+def test_half_a_file_is_refused_in_one_line(rendered, one_asset: Path, tmp_path: Path) -> None:
+    folder, _ = rendered
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    with (broken / "frames.npy").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match=r"frames\.npy is damaged .*; remove"):
+        source_of(config_of(broken, one_asset))
