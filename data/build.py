@@ -49,7 +49,7 @@ def build_mixture(config: DataConfig) -> Mixture:
         if config.kept.folder:
             from viewtime.data.live.kept import KeptSource
 
-            kept = KeptSource(assets, config.kept, config.views, config.seed, max(1, config.workers))
+            kept = KeptSource(assets, config.kept, config.views, max(1, config.workers))
             present.append((kept, config.asset_weight))
         else:
             present.append((assets, config.asset_weight))

@@ -30,10 +30,10 @@ class GridSample:
         fps: frames per second.
         latents: float [V, F, C, h, w], or None for a pixel sample.
         clip: CLIP image embeddings, float [V, F, D], or None.
-        solid: what the object fills, or None where nobody has carved it.
         known: bool [V, F], cells that the model is given; None until `data.views` has drawn them.
         caption: what is to be seen, "" where nobody says.
         provenance: free facts.
+        solid: what the object fills, or None where nobody has carved it.
     """
 
     id: str
@@ -43,10 +43,10 @@ class GridSample:
     fps: float
     latents: Tensor | None = None
     clip: Tensor | None = None
-    solid: Solid | None = None
     known: Tensor | None = None
     caption: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    solid: Solid | None = None
 
     def __post_init__(self) -> None:
         for name in ("frames", "latents", "clip", "known"):

@@ -98,6 +98,8 @@ class Kept:
     """Where they are kept; nowhere: assets are rendered while training."""
     grids: int = 12000
     """So many."""
+    seed: int = 0
+    """Of what is random in them; what is drawn of them follows the run's seed."""
     views: int = 12
     """Of each; a draw shows `data.views` of them, the first from a usual elevation."""
 

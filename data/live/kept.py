@@ -123,18 +123,18 @@ class KeptSource:
 
     name = "kept"
 
-    def __init__(self, source: AssetSource, kept: Kept, views: int, seed: int, processes: int) -> None:
+    def __init__(self, source: AssetSource, kept: Kept, views: int, processes: int) -> None:
         if kept.grids < 1:
             raise UserError(f"data.kept.grids is {kept.grids}; must be at least 1")
         if not 1 <= views <= kept.views:
             raise UserError(f"data.views {views}: kept grids have {kept.views} (data.kept.views)")
         folder = Path(kept.folder)
         self.views, self.usual = views, usual_views(kept.views, source.options)
-        _prepare(folder, kept, source, seed)
+        _prepare(folder, kept, source)
         missing = Store.at(folder, kept, source, "r").missing()
         if len(missing):
             log.info("%d grids are rendered first, into %s, where later runs find them", len(missing), folder)
-            _render(missing, folder, kept, source, seed, processes)
+            _render(missing, folder, kept, source, processes)
         self.store = Store.at(folder, kept, source, "r")
 
     def draw(self, consumer: Consumer, position: int, rng: np.random.Generator) -> GridSample:
@@ -146,7 +146,7 @@ class KeptSource:
         return self.store.get(int(rng.integers(grids)), [first, *others.tolist()], self.name)
 
 
-def _settings(kept: Kept, source: AssetSource, seed: int) -> dict[str, Any]:
+def _settings(kept: Kept, source: AssetSource) -> dict[str, Any]:
     """What decides the grids."""
     renderer = source.renderer
     options = {name: value for name, value in asdict(source.options).items() if name != "cached_assets"}
@@ -156,15 +156,15 @@ def _settings(kept: Kept, source: AssetSource, seed: int) -> dict[str, Any]:
         "frames": renderer.frames,
         "size": list(renderer.size),
         "max_stride": renderer.max_stride,
-        "seed": seed,
+        "seed": kept.seed,
         "assets": [asset.id for asset in source.assets],
         "options": json.loads(json.dumps(options)),
     }
 
 
-def _prepare(folder: Path, kept: Kept, source: AssetSource, seed: int) -> None:
+def _prepare(folder: Path, kept: Kept, source: AssetSource) -> None:
     """Empty files for what is to be kept, where there are none; kept.json is written last."""
-    record, wanted = folder / "kept.json", _settings(kept, source, seed)
+    record, wanted = folder / "kept.json", _settings(kept, source)
     if record.is_file():
         there = read_json(record, dict)
         if other := [name for name, value in wanted.items() if there.get(name) != value]:
@@ -176,12 +176,12 @@ def _prepare(folder: Path, kept: Kept, source: AssetSource, seed: int) -> None:
         path.write_text(json.dumps(wanted, indent=1))
 
 
-def _render(missing: np.ndarray, folder: Path, kept: Kept, source: AssetSource, seed: int, processes: int) -> None:
+def _render(missing: np.ndarray, folder: Path, kept: Kept, source: AssetSource, processes: int) -> None:
     """Render these grids in processes of their own: a fork of a process with an OpenGL driver in it hangs."""
     parts = [missing[start : start + AT_ONCE].tolist() for start in range(0, len(missing), AT_ONCE)]
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _open, (folder, kept, source))
     try:
-        for _ in progress(pool.map(_render_part, parts, [seed] * len(parts)), "rendering grids", total=len(parts)):
+        for _ in progress(pool.map(_render_part, parts, [kept.seed] * len(parts)), "rendering grids", total=len(parts)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)  # a run that is ended waits for the parts that are begun, not for all
