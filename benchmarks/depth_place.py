@@ -54,4 +54,4 @@ def iou_at_best_depth(made: FrameGrid, truth: FrameGrid) -> tuple[float, float]:
     for depth in torch.linspace(-FARTHEST, FARTHEST, STEPS).tolist():
         alpha = displaced(made.frames[:, :, 3], axes, slope, depth)
         found.append((overlap(alpha[1:] > 0.5, true), depth))
-    return max(found)
+    return max(found, key=lambda pair: (pair[0], -abs(pair[1])))

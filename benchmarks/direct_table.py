@@ -42,7 +42,7 @@ def ways(direct: Path) -> dict[str, list[str]]:
     }
 
 
-def kept(result: Path, command: list[str], out: Path) -> dict[str, float]:
+def measured_once(result: Path, command: list[str], out: Path) -> dict[str, float]:
     """What a command cost and what its asset scores, measured once and kept in the file `result`."""
     if not result.is_file():
         print(f"$ {shlex.join(command)}", flush=True)
@@ -59,11 +59,11 @@ def rows_of(video: Path, frames: int, folder: Path) -> dict[str, dict[str, float
     grid = folder / "grid"
     folder.mkdir(parents=True, exist_ok=True)
     sample = [viewtime, "sample", f"--video={video}", f"--frames={frames}", f"--out={grid}"]
-    rows = {"sample": kept(folder / "sample.json", sample, grid)}
+    rows = {"sample": measured_once(folder / "sample.json", sample, grid)}
     outs = {name: folder / name.replace(", ", "-").replace(" ", "-") for name in ways(folder)}
     for name, options in ways(outs["direct"]).items():
         command = [viewtime, "reconstruct", str(grid), f"--out={outs[name]}", *options]
-        rows[name] = kept(outs[name].with_suffix(".json"), command, outs[name])
+        rows[name] = measured_once(outs[name].with_suffix(".json"), command, outs[name])
     return rows
 
 
@@ -74,8 +74,12 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "direct_table")
     options = parser.parse_args()
+    if len({video.stem for video in options.videos}) < len(options.videos):
+        parser.error("two videos have one name, and their folders are called by it")
     folder = options.folder.resolve()
-    found = [rows_of(video.resolve(), options.frames, folder / video.stem) for video in options.videos]
+    found = [
+        rows_of(video.resolve(), options.frames, folder / f"{video.stem}-{options.frames}") for video in options.videos
+    ]
     lines = [f"| mean of {len(found)} videos | s | CPU s | peak MB | PSNR | mask IoU |", "|---|---|---|---|---|---|"]
     for name in found[0]:
         cells = [np.mean([rows[name].get(column, np.nan) for rows in found]) for column in COLUMNS]

@@ -25,6 +25,8 @@ def build_mixture(config: DataConfig) -> Mixture:
     if width < height:
         raise UserError(f"data.width {width} is less than data.resolution {height}, the height; give at least as much")
     frame_size = (height, width)
+    if config.kept.folder and not config.assets:
+        raise UserError("data.kept.folder keeps grids of assets, and data.assets names none")
     rendered = config.assets or config.videos or config.static_videos or config.creature_weight
     if config.buckets and (rendered or not config.shards):
         raise UserError("data.buckets are for shards alone: encode assets and videos first, or leave the buckets out")
@@ -49,8 +51,8 @@ def build_mixture(config: DataConfig) -> Mixture:
         if config.kept.folder:
             from viewtime.data.live.kept import KeptSource
 
-            kept = KeptSource(assets, config.kept, config.views, max(1, config.workers))
-            present.append((kept, config.asset_weight))
+            source = KeptSource(assets, config.kept, config.views, max(1, config.workers))
+            present.append((source, config.asset_weight))
         else:
             present.append((assets, config.asset_weight))
     if config.creature_weight:

@@ -79,9 +79,11 @@ class LossSection:
             raise UserError(f"loss.outline is {self.outline}; it must not be below 0")
         if self.outline and (self.kind, self.known_cells) != ("flow", "clean"):
             raise UserError('loss.outline needs loss.kind "flow" and loss.known_cells "clean"')
-        for name in ("solid", "perceptual", "perceptual_pictures"):
+        for name in ("solid", "perceptual"):
             if getattr(self, name) < 0:
                 raise UserError(f"loss.{name} is {getattr(self, name)}; it must not be below 0")
+        if self.perceptual_pictures < 1:
+            raise UserError(f"loss.perceptual_pictures is {self.perceptual_pictures}; must be at least 1")
         if self.kind == "edm" and self.weighting == "v":
             raise UserError('loss.weighting "v" needs loss.kind "flow"; use "edm", "x0" or "min_snr"')
         if self.kind == "flow" and self.weighting == "edm":

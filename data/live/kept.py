@@ -136,6 +136,14 @@ class KeptSource:
             log.info("%d grids are rendered first, into %s, where later runs find them", len(missing), folder)
             _render(missing, folder, kept, source, processes)
         self.store = Store.at(folder, kept, source, "r")
+        self._opened = (folder, kept, source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "store": None}  # a memory map is pickled as all its bytes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.store = Store.at(*self._opened, "r")
 
     def draw(self, consumer: Consumer, position: int, rng: np.random.Generator) -> GridSample:
         """See `data.sources.Source`."""
@@ -157,7 +165,7 @@ def _settings(kept: Kept, source: AssetSource) -> dict[str, Any]:
         "size": list(renderer.size),
         "max_stride": renderer.max_stride,
         "seed": kept.seed,
-        "assets": [asset.id for asset in source.assets],
+        "assets": [[asset.id, asset.path.stat().st_size] for asset in source.assets],
         "options": json.loads(json.dumps(options)),
     }
 

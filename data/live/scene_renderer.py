@@ -67,6 +67,12 @@ class SceneRenderer:
                 f"on-the-fly.room {options.room:g} with azimuth {options.azimuth}: a room is open to one side; "
                 "take azimuth arc"
             )
+        if options.room and options.solid:
+            raise UserError("on_the_fly.solid with on_the_fly.room: the room would be carved too; leave one out")
+        if options.orbit == "scattered" and options.azimuth != "regular":
+            raise UserError(
+                f"on_the_fly.azimuth {options.azimuth} with orbit scattered, which has its own; leave it out"
+            )
         self._renderer: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -194,7 +200,7 @@ def draw_orbit(rng: np.random.Generator, views: int, frames: int, options: OnThe
         azimuth = torch.arange(views, dtype=torch.float32)[:, None] * (360.0 / views)
     if options.orbit == "scattered":
         azimuth, elevation = scattered_orbit(rng, views, options)
-    elif options.azimuth == "random":
+    if options.azimuth == "random":
         others = np.sort(rng.uniform(0, 360, size=views - 1))
         azimuth = torch.tensor([0.0, *others.tolist()])[:, None]
     if options.azimuth == "arc":

@@ -31,8 +31,8 @@ class MiniConfig:
         frustum_smooth: whether what it draws is smoothed from cell to cell (`settle.smooth`).
         frustum_readouts: whether what it draws is also read from its features at a quarter and an eighth of the
             pictures' size, which hold more about a place than the finest ones.
-        frustum_own_hue: whether what it draws changes all three colours of a pixel alike, so that a cell keeps its
-            pixel's hue: for sampling. A perceptual loss leaves hues that shimmer.
+        frustum_own_hue: whether what it draws changes all three colours of a pixel alike, so that a cell keeps about
+            its pixel's hue: for sampling. A perceptual loss leaves hues that shimmer.
         frustum_settle: whether parts that it leaves as mist are made opaque (`settle.settle`): for sampling. Trained
             with it, the network learns to leave mist elsewhere.
         camera_conditioning: whether the network sees the cameras at all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_other_settings_are_refused_in_one_line(rendered, one_asset: Path) -> No
         source_of(config_of(folder, one_asset, kept=Kept(str(folder), grids=0, views=6)))
     with pytest.raises(UserError, match=r"data\.views 7: kept grids have 6"):
         source_of(config_of(folder, one_asset, views=7))
+
+
+def test_a_copy_for_a_worker_opens_the_files_anew(rendered) -> None:
+    _, source = rendered
+    sent = pickle.dumps(source)
+    assert b"memmap" not in sent
+    again = pickle.loads(sent)
+    one, other = (each.draw(Consumer(0), 0, generator_for(9)) for each in (source, again))
+    assert torch.equal(one.frames, other.frames)
+
+
+def test_what_would_do_nothing_or_something_else_is_refused(one_asset: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, one_asset)
+    with pytest.raises(UserError, match=r"data\.assets names none"):
+        build_mixture(replace(config, assets="", creature_weight=1.0))
+    for changes, said in (({"azimuth": "random"}, "orbit scattered"), ({"azimuth": "arc", "room": 1.0}, "carved too")):
+        with pytest.raises(UserError, match=said):
+            build_mixture(replace(config, on_the_fly=replace(config.on_the_fly, **changes)))
 
 
 def test_half_a_file_is_refused_in_one_line(rendered, one_asset: Path, tmp_path: Path) -> None:

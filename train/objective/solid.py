@@ -68,7 +68,10 @@ class SolidLosses:
         value = solid.new_zeros(())
         if loss.solid:
             if "solid" not in cond:
-                raise UserError("loss.solid needs data that carve it: set data.options.on_the_fly.solid to true")
+                raise UserError(
+                    "loss.solid needs a solid with every sample: set data.options.on_the_fly.solid to true, and mix "
+                    "assets with creatures alone; shards and videos carry none"
+                )
             value = value + loss.solid * filling_errors(
                 solid, cond["solid"].flatten(0, 1), x0[:, 0].flatten(0, 1)[:, 3:]
             )
