@@ -13,6 +13,7 @@ from torch import Tensor
 
 from viewtime.grid import FrameGrid
 from viewtime.model.mini.rays import camera_axes, slope_of
+from viewtime.sample.metrics.measures.image import mask_iou
 
 FARTHEST, STEPS = 0.375, 13  # displacements tried: half heights of the picture to each side, and how many
 
@@ -37,21 +38,15 @@ def displaced(alpha: Tensor, axes: Tensor, slope: Tensor, depth: float) -> Tenso
     return F.grid_sample(alpha, places, align_corners=False)
 
 
-def overlap(made: Tensor, true: Tensor) -> float:
-    """Mean IoU of two stacks of masks, bool [..., H, W]; of two empty ones it is 1."""
-    both, either = (made & true).sum(dim=(-2, -1)), (made | true).sum(dim=(-2, -1))
-    return float(torch.where(either > 0, both / either.clamp_min(1), 1.0).mean())
-
-
 def iou_at_best_depth(made: FrameGrid, truth: FrameGrid) -> tuple[float, float]:
     """(mask IoU of the novel views at the best displacement, that displacement in half heights)."""
     assert truth.cameras is not None
     azimuth = truth.cameras.azimuth[:, 0] - truth.cameras.azimuth[0, 0]
     axes = camera_axes(truth.cameras.elevation[:, 0], azimuth)
     slope = slope_of(torch.tensor(truth.cameras.fov_y))
-    true = truth.frames[1:, :, 3] > 0.5
     found = []
     for depth in torch.linspace(-FARTHEST, FARTHEST, STEPS).tolist():
         alpha = displaced(made.frames[:, :, 3], axes, slope, depth)
-        found.append((overlap(alpha[1:] > 0.5, true), depth))
+        moved = alpha[:, :, None].expand(-1, -1, 4, -1, -1)
+        found.append((float(mask_iou(moved[1:], truth.frames[1:]).mean()), depth))
     return max(found, key=lambda pair: (pair[0], -abs(pair[1])))

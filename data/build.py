@@ -42,7 +42,7 @@ def build_mixture(config: DataConfig) -> Mixture:
         from viewtime.data.live.stream import AssetSource
 
         found = list_assets(config.assets)
-        assets = AssetSource(
+        assets: Any = AssetSource(
             split_assets(found, held_out_ids(config, found), config.held_out_only),
             **(size if not config.kept.folder else {**size, "views": config.kept.views}),
             resolution=frame_size,
@@ -51,10 +51,8 @@ def build_mixture(config: DataConfig) -> Mixture:
         if config.kept.folder:
             from viewtime.data.live.kept import KeptSource
 
-            source = KeptSource(assets, config.kept, config.views, max(1, config.workers))
-            present.append((source, config.asset_weight))
-        else:
-            present.append((assets, config.asset_weight))
+            assets = KeptSource(assets, config.kept, config.views, max(1, config.workers))
+        present.append((assets, config.asset_weight))
     if config.creature_weight:
         from viewtime.data.creatures.source import CreatureSource
 

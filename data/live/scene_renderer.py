@@ -67,6 +67,8 @@ class SceneRenderer:
                 f"on-the-fly.room {options.room:g} with azimuth {options.azimuth}: a room is open to one side; "
                 "take azimuth arc"
             )
+        if options.solid and (options.orbit == "dynamic" or height != width):
+            raise UserError("on_the_fly.solid is for square pictures of cameras that rest: no orbit dynamic, no width")
         if options.room and options.solid:
             raise UserError("on_the_fly.solid with on_the_fly.room: the room would be carved too; leave one out")
         if options.orbit == "scattered" and options.azimuth != "regular":

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from benchmarks.depth_place import displaced, iou_at_best_depth, overlap
+from benchmarks.depth_place import displaced, iou_at_best_depth
 from viewtime.cameras import Cameras
 from viewtime.grid import FrameGrid
 from viewtime.model.mini.rays import camera_axes
 from viewtime.model.mini.solid import render_solid
+from viewtime.sample.metrics.measures.image import mask_iou
 
 CELLS, FOV = 32, 33.8
 SLOPE = torch.tensor(math.tan(math.radians(FOV) / 2))
@@ -37,7 +38,7 @@ def grid_of(alpha: torch.Tensor) -> FrameGrid:
 def test_a_block_moved_along_the_ray_is_found_where_it_stands(depth: float) -> None:
     truth, made = seen_at(depth), seen_at(0.0)
     found, moved = iou_at_best_depth(grid_of(made), grid_of(truth))
-    plain = overlap(made[1:] > 0.5, truth[1:] > 0.5)
+    plain = float(mask_iou(grid_of(made).frames[1:], grid_of(truth).frames[1:]).mean())
     assert abs(moved - depth) <= 0.0625
     assert found > 0.85
     assert found >= plain

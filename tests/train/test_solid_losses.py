@@ -97,6 +97,23 @@ def test_pictures_of_the_true_solid_are_the_truth_of_the_same_view_and_frame() -
         assert ((made > 0) != (true > 0)).float().mean() < 0.15  # the ball is no ball from the side
 
 
+def test_what_the_network_was_not_given_is_not_judged() -> None:
+    x0, cond = batch()
+    judge, loss = SolidLosses(config_of(), model := network(), torch.device("cpu")), replace(LossSection(), solid=1.0)
+    cond["known"] = cond["known"].clone()
+    cond["known"][:, 0, 1] = False
+    model(torch.zeros_like(x0), torch.ones(1, 3, 2), cond)
+    value = judge(x0, cond, loss, torch.Generator())
+    model(torch.zeros_like(x0), torch.ones(1, 3, 2), cond)
+    assert judge.solid is not None
+    seen = judge.solid[:1]
+    full, alpha = cond["solid"][0, :1], x0[:, 0, :1].flatten(0, 1)[:, 3:]
+    torch.testing.assert_close(value, filling_errors(seen, full, alpha))
+    cond["solid"] = cond["solid"][..., :8]
+    with pytest.raises(UserError, match="8 cells along an edge, the model's 16"):
+        judge(x0, cond, loss, torch.Generator())
+
+
 def test_it_is_refused_where_there_is_no_solid() -> None:
     x0, cond = batch()
     model = network()

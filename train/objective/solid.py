@@ -61,7 +61,7 @@ class SolidLosses:
         """The weighted sum of both, of the last forward pass; a scalar; x0 [B, V, F, 4, S, S] in [-1, 1].
 
         Raises:
-            UserError: the data carry no solid.
+            UserError: the data carry no solid, or one of another size.
         """
         assert self.solid is not None
         solid, self.solid = self.solid, None
@@ -72,9 +72,15 @@ class SolidLosses:
                     "loss.solid needs a solid with every sample: set data.options.on_the_fly.solid to true, and mix "
                     "assets with creatures alone; shards and videos carry none"
                 )
-            value = value + loss.solid * filling_errors(
-                solid, cond["solid"].flatten(0, 1), x0[:, 0].flatten(0, 1)[:, 3:]
-            )
+            full, alpha = cond["solid"].flatten(0, 1), x0[:, 0].flatten(0, 1)[:, 3:]
+            if full.shape[1:] != solid.shape[2:]:
+                raise UserError(
+                    f"loss.solid: the data's solids have {full.shape[-1]} cells along an edge, the model's "
+                    f"{solid.shape[-1]}; set data.options.resolution to twice that, and frustum_rays to 0"
+                )
+            given = cond["known"][:, 0].flatten()  # what the network sees nothing of cannot be filled
+            if given.any():
+                value = value + loss.solid * filling_errors(solid[given], full[given], alpha[given])
         if loss.perceptual and self.distance is not None:
             made, true = some_pictures(solid, x0, cond, loss.perceptual_pictures, generator)
             value = value + loss.perceptual * self.distance(made, true).float().mean()
