@@ -14,6 +14,7 @@ from viewtime.run_lock import alone_in
 
 def run(config: TrainConfig) -> list[Path]:
     """Train, or print what would be trained; returns the paths written."""
+    from viewtime.train.distributed import let_go
     from viewtime.train.loop import Trainer
 
     if config.dry_run:
@@ -34,6 +35,7 @@ def run(config: TrainConfig) -> list[Path]:
         gc.collect()
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
+        let_go()
         accelerator.end_training()
     if stopped_by:
         name = signal.Signals(stopped_by).name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from viewtime.model.shares import GridShares
 from viewtime.train.streams.batches import Batch
 
 SAME_BATCH = 1e-5  # relative difference of two batches' means
+LET_GO_SECONDS = 0.5
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -102,6 +104,16 @@ def set_up_fsdp(accelerator: Any, config: TrainConfig) -> None:
         plugin.mixed_precision_policy = MixedPrecisionPolicy(
             param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
+
+
+def let_go() -> None:
+    """To be called after the last collective, before the process group is destroyed: waits for gloo's threads.
+
+    They drop the last tensors a moment after a collective is done, and need the interpreter for it: one that comes
+    when the interpreter shuts down aborts the process, -6 after a good run. Destroying the group does not join them,
+    as DTensor's caches keep it.
+    """
+    time.sleep(LET_GO_SECONDS)
 
 
 def check_world(processes: int) -> None:

@@ -15,7 +15,7 @@ from viewtime.model.four_real.config import GridConfig, UpsamplerConfig
 from viewtime.model.four_real.grid import GridModel
 from viewtime.model.four_real.upsampler import Upsampler
 from viewtime.model.shares import GridShares
-from viewtime.train.distributed import check_same_batch
+from viewtime.train.distributed import check_same_batch, let_go
 from viewtime.train.prepare import checkpoint_blocks
 from viewtime.train.streams.batches import Batch
 
@@ -93,4 +93,5 @@ if __name__ == "__main__":
         check_same_batch(Batch(grid, conditions, ["ours"]), pair)
     except UserError as error:
         print(error)
+    let_go()
     dist.destroy_process_group()

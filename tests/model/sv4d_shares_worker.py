@@ -15,6 +15,7 @@ from viewtime.model.published.presets import load_model_config
 from viewtime.model.shares import GridShares
 from viewtime.model.sv4d.config import UNetConfig
 from viewtime.model.sv4d.unet import VideoUNet
+from viewtime.train.distributed import let_go
 
 VIEWS, FRAMES, HEIGHT, WIDTH = 4, 3, 6, 10  # at the lower level 15 pixels, at both levels 3 frames: uneven parts
 PRESETS = ("sv4d-debug", "sv4d2-debug", "sv4d2-8views-debug", "sv3d-p-debug")
@@ -54,4 +55,5 @@ if __name__ == "__main__":
             network(*wrong)
         except UserError as error:
             print(error)
+    let_go()
     dist.destroy_process_group()
