@@ -2,7 +2,8 @@
 
 A network that is unsure how deep a leg stands spreads it along the ray: seen from the picture's camera it is there,
 from the side it is mist. But a part that shows w wide in the outline is about as deep, and opaque from every side. So
-where the drawn densities are mist from the side, the part is put where they are densest, as deep as it is wide.
+where the drawn densities are mist, the part is put where they are densest, in line with its neighbours, as deep as it
+is wide.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import torch
 from torch import Tensor
 
 from viewtime.model.mini.hints import widths
+from viewtime.model.mini.places import agreed_depths
 
 NARROW, WIDE = (0.25, 0.5, 0.25), (0.0625, 0.25, 0.375, 0.25, 0.0625)  # binomial filters
-OPAQUE = 1.5  # optical depth of a part seen from the side
-NEAR = 2.0  # cells: how far from the densest cell others count for a part's place
+OPAQUE = 2.0  # optical depth of a part seen from the side
 EDGE = 3.0  # steepness of a part's two faces, per cell
 THINNEST = 0.7  # cells, half of a part's depth
-SEEN = 0.3  # alpha from which a pixel belongs to the outline
+SEEN = 0.2  # alpha from which a pixel belongs to the outline
 
 
 def smooth(drawn: Tensor) -> Tensor:
@@ -48,12 +49,19 @@ def settle(density: Tensor, alpha: Tensor) -> Tensor:
         full = _blur(full, kernel, dim)
     full = full[:, 0]
     cell = torch.arange(density.shape[1], device=density.device).to(density).view(1, -1, 1, 1)
-    densest = full.argmax(dim=1, keepdim=True)
-    near = full * torch.exp(-0.5 * ((cell - densest) / NEAR).square())
-    place = (near * cell).sum(dim=1, keepdim=True) / near.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    place = _within(agreed_depths(full, outline).to(density), outline)
     part = torch.sigmoid(EDGE * ((width / 2).clamp_min(THINNEST) - (cell - place).abs()))
-    mist = torch.exp(-(density * width).amax(dim=1, keepdim=True))
+    mist = torch.exp(-(density * width * part).amax(dim=1, keepdim=True))
     return torch.maximum(density, outline * part * mist * OPAQUE / width)
+
+
+def _within(values: Tensor, outline: Tensor) -> Tensor:
+    """[N, 1, S, S] filtered across the picture, over the pixels of the outline alone."""
+    both = torch.cat([values * outline, outline])[:, None]
+    for dim in (3, 4):
+        both = _blur(both, NARROW, dim)
+    values, share = both[:, 0].chunk(2)
+    return values / share.clamp_min(1e-6)
 
 
 def _blur(cells: Tensor, kernel: tuple[float, ...], dim: int) -> Tensor:
