@@ -76,8 +76,8 @@ def test_what_is_firm_or_outside_stays() -> None:
     assert (settled >= anything).all()
 
 
-def test_a_settled_solid_is_seen_from_the_side_and_learns_where_it_is() -> None:
-    """A faint network: without settling its pole is mist from the side; with it the depth has a gradient."""
+def test_a_settled_solid_is_seen_from_the_side_and_has_a_gradient() -> None:
+    """A faint network: without settling its pole is mist from the side; with it the densities have a gradient."""
     torch.manual_seed(0)
     picture = torch.cat([torch.ones(1, 3, 2 * SIDE, 2 * SIDE), torch.full((1, 1, 2 * SIDE, 2 * SIDE), -1.0)], dim=1)
     picture[:, :, 4:28, 14:18] = torch.tensor([1.0, -1.0, -1.0, 1.0])[:, None, None]
