@@ -118,8 +118,7 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 harmonics = np.stack([np.asarray(table[name]).ravel() for name in PLY_HARMONICS], axis=1)
                 colour = np.clip(0.5 + SH_DEGREE_0 * harmonics.astype(np.float64), 0, 1)
     except Exception as error:  # trimesh raises whatever a damaged file leads it to
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} holds no points that can be read: {reason}") from error
+        raise UserError(f"{path} holds no points that can be read: damaged, or without vertices x, y, z") from error
     return position, colour
 
 

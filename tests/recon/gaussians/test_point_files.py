@@ -81,6 +81,8 @@ def test_other_formats_and_promises_without_bytes(tmp_path):
         ("a.splat", b"x" * 32, r"give \.ply, \.npy or \.npz"),
         ("a.ply", b"no ply", "it is no PLY file"),
         ("b.ply", b"ply\nformat ascii 1.0\nelement vertex 2000000000\nend_header\n", "2000000000 elements in"),
+        ("c.ply", b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float\nend_header\n1\n", "damaged, or without"),
+        ("d.ply", b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nend_header\n", "without vertices"),
         ("a.npz", b"PK\3\4 cut", "no NumPy file"),
         ("a.npy", b"\x93NUMPY\1\0", "no NumPy file"),
     ):  # fmt: skip
