@@ -169,7 +169,8 @@ class Frustum(nn.Module):
         start = 3.0 * torch.exp(-((depth / STARTING_THICKNESS) ** 2)) - 1.5
         density = DENSITY_GAIN * F.softplus(DENSITY_GAIN * drawn[:, 3:] + start[:, None, None])
         if self.settle:
-            density = settle(density[:, 0], (resized(picture, self.side)[:, 3] + 1) / 2)[:, None]
+            alpha = (resized(picture, self.side)[:, 3] + 1) / 2
+            density = settle(density[:, 0], alpha, frames)[:, None]
         drawn = torch.cat([drawn[:, :3], density], dim=1)
         if self.rays != self.side:
             drawn = F.interpolate(drawn, size=(self.side, self.rays, self.rays), mode="trilinear")

@@ -1,8 +1,9 @@
 """Where along its ray each pixel's part stands, agreed with its neighbours: a leg is one leg from hip to foot.
 
-Each pixel by itself takes the cell that is densest, and a limb falls to pieces where two places are about as likely.
-So neighbours of the outline pay for standing at other depths, and the likeliest depths of all are found together: loopy
-belief propagation, max-product, with a cost that grows with the distance (Felzenszwalb & Huttenlocher 2006, section 3).
+Each pixel by itself takes the cell that is densest, and a limb falls to pieces where two places are about as likely, or
+jumps from frame to frame. So neighbours of the outline, beside each other and from one frame to the next, pay for
+standing at other depths, and the likeliest depths of all are found together: loopy belief propagation, max-product,
+with a cost that grows with the distance (Felzenszwalb & Huttenlocher 2006, section 3).
 """
 
 from __future__ import annotations
@@ -14,35 +15,39 @@ JUMP = 0.3  # cost of a cell of depth between two neighbours; the negative logar
 MOST = 8.0  # that one neighbour's word costs: parts may be torn apart in the end
 FAINTEST = 1e-4  # opacity below which cells are all as unlikely
 ROUNDS = 8  # of messages: so many pixels far a word goes
-SIDES = ((-2, 1), (-2, -1), (-1, 1), (-1, -1))  # dimension and step; each pair faces each other
+# Dimension (frame, y, x) and step; each pair faces each other.
+SIDES = ((-4, 1), (-4, -1), (-2, 1), (-2, -1), (-1, 1), (-1, -1))
+DEPTHS = -3  # dimension
 
 
-def agreed_depths(opacity: Tensor, outline: Tensor) -> Tensor:
+def agreed_depths(opacity: Tensor, outline: Tensor, frames: int = 1) -> Tensor:
     """The likeliest cell along every ray of the outline, given its neighbours.
 
     Args:
         opacity: per cell, in 0 … 1 [N, D, S, S]. outline: 0 or 1 [N, 1, S, S]; pixels outside say nothing.
+        frames: N is a multiple of it; so many pictures in a row are frames of one object.
 
     Returns:
         Indices along D [N, 1, S, S].
     """
-    own = torch.log(opacity.clamp_min(FAINTEST))
-    own = own - own.amax(dim=1, keepdim=True)
+    own = torch.log(opacity.clamp_min(FAINTEST)).unflatten(0, (-1, frames))
+    own, outline = own - own.amax(dim=DEPTHS, keepdim=True), outline.unflatten(0, (-1, frames))
     words = [torch.zeros_like(own) for _ in SIDES]
     for _ in range(ROUNDS):
         belief = own + sum(words)
         # A pixel tells a neighbour what it believes but for what that neighbour itself has told it.
         words = [_told(belief - words[index ^ 1], outline, dim, step) for index, (dim, step) in enumerate(SIDES)]
-    return (own + sum(words)).argmax(dim=1, keepdim=True)
+    return (own + sum(words)).argmax(dim=DEPTHS, keepdim=True).flatten(0, 1)
 
 
 def _told(belief: Tensor, outline: Tensor, dim: int, step: int) -> Tensor:
     """What every pixel hears from the one `step` before it along `dim`: at most what the nearest depths are worth."""
     word, reach = belief, 1
-    while reach < belief.shape[1]:
-        word = torch.maximum(word, torch.maximum(_moved(word, 1, reach), _moved(word, 1, -reach)) - JUMP * reach)
+    while reach < belief.shape[DEPTHS]:
+        nearest = torch.maximum(_moved(word, DEPTHS, reach), _moved(word, DEPTHS, -reach))
+        word = torch.maximum(word, nearest - JUMP * reach)
         reach *= 2
-    word = (word - word.amax(dim=1, keepdim=True)).clamp_min(-MOST)
+    word = (word - word.amax(dim=DEPTHS, keepdim=True)).clamp_min(-MOST)
     return _moved(word * outline, dim, step, filling=0.0) * outline
 
 

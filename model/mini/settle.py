@@ -2,8 +2,8 @@
 
 A network that is unsure how deep a leg stands spreads it along the ray: seen from the picture's camera it is there,
 from the side it is mist. But a part that shows w wide in the outline is about as deep, and opaque from every side. So
-where the drawn densities are mist, the part is put where they are densest, in line with its neighbours, as deep as it
-is wide.
+where the drawn densities are mist, the part is put where they are densest, in line with its neighbours in the picture
+and with itself over the frames, as deep as it is wide.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ def smooth(drawn: Tensor) -> Tensor:
     return torch.cat([colour, density], dim=1)
 
 
-def settle(density: Tensor, alpha: Tensor) -> Tensor:
+def settle(density: Tensor, alpha: Tensor, frames: int = 1) -> Tensor:
     """Densities with every part of the outline opaque from the side as well.
 
     Args:
         density: optical depth per cell [N, D, S, S], cells as deep as wide.
         alpha: of the picture [N, S, S], in 0 … 1.
+        frames: N is a multiple of it; so many pictures in a row are frames of one object.
 
     Returns:
         [N, D, S, S], nowhere less than `density`.
@@ -49,7 +50,7 @@ def settle(density: Tensor, alpha: Tensor) -> Tensor:
         full = _blur(full, kernel, dim)
     full = full[:, 0]
     cell = torch.arange(density.shape[1], device=density.device).to(density).view(1, -1, 1, 1)
-    place = _within(agreed_depths(full, outline).to(density), outline)
+    place = _within(agreed_depths(full, outline, frames).to(density), outline)
     part = torch.sigmoid(EDGE * ((width / 2).clamp_min(THINNEST) - (cell - place).abs()))
     mist = torch.exp(-(density * width * part).amax(dim=1, keepdim=True))
     return torch.maximum(density, outline * part * mist * OPAQUE / width)

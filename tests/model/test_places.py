@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,23 +20,40 @@ def column(rows: slice, at: int = 4) -> Tensor:
     return outline
 
 
-def test_on_a_chain_it_finds_the_cheapest_of_all_depths() -> None:
+def cheapest(own: Tensor) -> tuple[int, ...]:
+    """The best depths of a chain by trying all; own: log opacities [length, D]."""
+    length, depth = own.shape
+    worth = {
+        depths: sum(float(own[place, at]) for place, at in enumerate(depths))
+        - JUMP * sum(abs(a - b) for a, b in itertools.pairwise(depths))
+        for depths in itertools.product(range(depth), repeat=length)
+    }
+    return max(worth, key=worth.__getitem__)
+
+
+@pytest.mark.parametrize("direction", ["down", "across", "frames"])
+def test_on_a_chain_it_finds_the_cheapest_of_all_depths(direction: str) -> None:
     generator = torch.Generator().manual_seed(0)
     length = 5
-    for dim in (2, 3):
-        for _ in range(10):
-            opacity = 0.05 + 0.9 * torch.rand(1, DEPTH, SIDE, SIDE, generator=generator)
-            outline = column(slice(2, 2 + length))
-            if dim == 3:
-                outline = outline.transpose(2, 3)
-            own = opacity[0].permute(1, 2, 0)[outline[0, 0] > 0].log()
-            worth = {
-                depths: sum(float(own[row, depth]) for row, depth in enumerate(depths))
-                - JUMP * sum(abs(a - b) for a, b in itertools.pairwise(depths))
-                for depths in itertools.product(range(DEPTH), repeat=length)
-            }
-            found = agreed_depths(opacity, outline)[outline > 0].tolist()
-            assert tuple(found) == max(worth, key=worth.__getitem__)
+    for _ in range(10):
+        frames = length if direction == "frames" else 1
+        opacity = 0.05 + 0.9 * torch.rand(frames, DEPTH, SIDE, SIDE, generator=generator)
+        outline = column(slice(2, 3 if direction == "frames" else 2 + length)).repeat(frames, 1, 1, 1)
+        if direction == "across":
+            outline = outline.transpose(2, 3)
+        own = opacity.permute(0, 2, 3, 1)[outline[:, 0] > 0].log()
+        found = agreed_depths(opacity, outline, frames)[outline > 0].tolist()
+        assert tuple(found) == cheapest(own)
+
+
+def test_frames_of_one_object_agree_and_those_of_two_do_not() -> None:
+    outline = column(slice(2, 3)).repeat(6, 1, 1, 1)
+    opacity = torch.full((6, DEPTH, SIDE, SIDE), 0.01)
+    opacity[:3, 1] = opacity[3:, 5] = 0.4
+    opacity[2, 5], opacity[3, 1] = 0.45, 0.45  # the last of the first and the first of the second are in doubt
+    inside = outline > 0
+    assert agreed_depths(opacity, outline)[inside].tolist() == [1, 1, 5, 1, 5, 5]
+    assert agreed_depths(opacity, outline, 3)[inside].tolist() == [1, 1, 1, 5, 5, 5]
 
 
 def limb(doubtful: slice) -> Tensor:
