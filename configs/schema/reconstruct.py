@@ -22,7 +22,7 @@ class InitOptions:
         points: .npy [N, 3], .ply or .npz (key `positions`, optional `colours` in 0..1), world units. An .npz may hold
             `tracks` [F, N, 3] instead, the paths of the points over the frames: they start the motion too.
         asset: folder of a Gaussian asset, as `--method direct` writes it, for `source` asset: its Gaussians and their
-            paths.
+            paths; where they are fewer than twice `gaussians.count`, the largest are split.
         resolution: voxels along the longest side of the hull.
     """
 

@@ -84,7 +84,7 @@ class GaussianFit:
             self.motion = FreeMotion(position, frames)
         else:
             self.motion = MlpMotion(frames)
-        tracks = starting_tracks(self.config.init, frames)
+        tracks = starting_tracks(self.config, frames)
         if tracks is not None:
             self.motion.follow(tracks, position)
             self.entered = set(range(frames))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from viewtime.configs.schema.reconstruct import InitOptions, ReconstructConfig
+from viewtime.configs.schema.reconstruct import ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.log import log
 from viewtime.recon.fitting.hull import voting_hull
@@ -15,10 +18,13 @@ from viewtime.recon.fitting.targets import Targets
 
 from .asset import GaussianAsset
 from .canonical import Gaussians, spacing_scale
+from .densify import SHRINK
 from .point_files import has_tracks, read_points, read_tracks
 
 GREY = 0.5
 POOR_COVERAGE = 0.75
+FILLED = 2  # Gaussians that an asset starts with at least, times `gaussians.count`: thin ones, with holes between them
+THIN = 1e-6  # of its extent, that a flat Gaussian is thick
 
 
 def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
@@ -31,7 +37,7 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     options = config.init
     colour = None
     if options.source == "asset":
-        return of_asset(starting_asset(config.init, targets.shape[1]), config.gaussians.isotropic)
+        return of_asset(starting_asset(config, targets.shape[1]), config.gaussians.isotropic)
     if options.source == "points":
         if options.points is None:
             raise UserError("--init.source points needs --init.points FILE (.npy, .npz or .ply)")
@@ -59,19 +65,43 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     )
 
 
-def starting_asset(options: InitOptions, frames: int) -> GaussianAsset:
-    """The asset that `--init.asset` names.
+def starting_asset(config: ReconstructConfig, frames: int) -> GaussianAsset:
+    """The asset that `--init.asset` names, with Gaussians enough for a fit.
 
     Raises:
         UserError: none is named, it cannot be read, or it has another number of frames than the grid.
     """
-    if options.asset is None:
+    folder = config.init.asset
+    if folder is None:
         raise UserError(
             "--init.source asset needs --init.asset FOLDER, as `viewtime reconstruct --method direct` writes"
         )
-    asset = GaussianAsset.load(options.asset)
+    asset = GaussianAsset.load(folder)
     if asset.frames != frames:
-        raise UserError(f"{options.asset} has {asset.frames} frames, the grid {frames}; make it from the same video")
+        raise UserError(f"{folder} has {asset.frames} frames, the grid {frames}; make it from the same video")
+    return filled(asset, FILLED * config.gaussians.count, torch.Generator().manual_seed(config.seed))
+
+
+def filled(asset: GaussianAsset, count: int, generator: torch.Generator) -> GaussianAsset:
+    """The asset with at least `count` Gaussians: the largest are split in two (3DGS, section 5.2) until there are."""
+    while (missing := count - asset.means.shape[1]) > 0:
+        whole = asset.covariance if asset.covariance.dim() == 3 else asset.covariance[..., None] * torch.eye(3)
+        extent = whole.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+        parents = extent.topk(min(missing, len(extent))).indices
+        root = torch.linalg.cholesky(whole[parents] + THIN * extent[parents, None, None] * torch.eye(3))
+        offset = root @ torch.randn(len(parents), 3, 1, generator=generator)
+        offset = (asset.linear[:, parents] @ offset)[..., 0]
+        means, covariance = asset.means.clone(), asset.covariance.clone()
+        means[:, parents] += offset
+        covariance[parents] /= math.exp(2 * SHRINK)
+        asset = replace(
+            asset,
+            means=torch.cat([means, asset.means[:, parents] - offset], dim=1),
+            linear=torch.cat([asset.linear, asset.linear[:, parents]], dim=1),
+            covariance=torch.cat([covariance, covariance[parents]]),
+            opacity=torch.cat([asset.opacity, asset.opacity[parents]]),
+            colour=torch.cat([asset.colour, asset.colour[parents]]),
+        )
     return asset
 
 
@@ -94,10 +124,11 @@ def of_asset(asset: GaussianAsset, isotropic: bool) -> Gaussians:
     return gaussians
 
 
-def starting_tracks(options: InitOptions, frames: int) -> Tensor | None:
+def starting_tracks(config: ReconstructConfig, frames: int) -> Tensor | None:
     """Paths [F, N, 3] that start the motion, where the chosen source has them."""
+    options = config.init
     if options.source == "asset":
-        return starting_asset(options, frames).means
+        return starting_asset(config, frames).means
     if options.source == "points" and has_tracks(options.points):
         assert options.points is not None
         return read_tracks(options.points, frames)

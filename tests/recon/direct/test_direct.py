@@ -31,7 +31,7 @@ from viewtime.recon.direct.shell import Shell, shell_of
 from viewtime.recon.direct.tracks import track
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
-from viewtime.recon.gaussians.initialise import first_gaussians, of_asset
+from viewtime.recon.gaussians.initialise import filled, first_gaussians, of_asset
 from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.render.moving import MovingGaussians
 from viewtime.video import write_video
@@ -113,6 +113,39 @@ def test_a_fit_may_start_from_an_asset() -> None:
     torch.testing.assert_close(gaussians.position.detach(), means[0])
 
 
+def flat_asset(isotropic: bool) -> GaussianAsset:
+    """Five Gaussians, the third by far the largest, that a frame turns about z and moves."""
+    generator = torch.Generator().manual_seed(2)
+    size = torch.tensor([0.1, 0.1, 1.0, 0.1, 0.2])
+    flat = torch.diag_embed(torch.stack([size**2, size**2, 0 * size], dim=1))
+    turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    linear = torch.stack([torch.eye(3), turn])[:, None].expand(2, 5, 3, 3)
+    means = torch.randn(5, 3, generator=generator)
+    return GaussianAsset(
+        torch.stack([means, means @ turn.T + 1]), (size**2)[:, None] if isotropic else flat,
+        torch.linspace(0.1, 0.9, 5), torch.rand(5, 3, generator=generator), linear, 12.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("isotropic", [False, True])
+def test_of_too_few_gaussians_the_largest_are_split_and_move_as_one(isotropic: bool) -> None:
+    asset = flat_asset(isotropic)
+    assert filled(asset, 5, torch.Generator()) is asset
+    more = filled(asset, 6, torch.Generator().manual_seed(0))
+    assert torch.equal(more.means[:, [0, 1, 3, 4]], asset.means[:, [0, 1, 3, 4]])
+    torch.testing.assert_close((more.means[:, 2] + more.means[:, 5]) / 2, asset.means[:, 2])
+    apart = more.means[:, 2] - asset.means[:, 2]
+    torch.testing.assert_close(apart[1], asset.linear[1, 2] @ apart[0])  # as the frame turns it
+    if not isotropic:
+        assert float(apart[0, 2].abs()) < 1e-2 * float(apart[0].norm())  # within the disc
+    torch.testing.assert_close(more.covariance[[2, 5]], asset.covariance[[2, 2]] / 1.6**2)
+    assert (more.opacity[5], *more.colour[5]) == (asset.opacity[2], *asset.colour[2])
+    many = filled(asset, 37, torch.Generator().manual_seed(0))
+    assert many.means.shape == (2, 37, 3)
+    assert many.linear.shape == (2, 37, 3, 3)
+    assert torch.equal(many.means, filled(asset, 37, torch.Generator().manual_seed(0)).means)
+
+
 def solid_weights(folder: Path) -> Path:
     """An untrained solid: a slab behind the outline."""
     torch.manual_seed(0)
@@ -163,7 +196,7 @@ def test_the_direct_method_makes_an_asset_that_a_fit_starts_from(tmp_path: Path)
         config,
         method="gaussians",
         init=InitOptions(source="asset", asset=tmp_path / "asset"),
-        gaussians=GaussianOptions(static_iterations=0, dynamic_iterations=1),
+        gaussians=GaussianOptions(count=1000, static_iterations=0, dynamic_iterations=1),  # it has more than twice that
     )
     fit, _ = fit_gaussians(grid, start)
     fitted = bake(fit, grid)
