@@ -1,4 +1,4 @@
-"""The first Gaussians: from the voting hull, from the user's points, or at random."""
+"""The first Gaussians: from the voting hull, from an asset, from the user's points, or at random."""
 
 from __future__ import annotations
 
