@@ -137,6 +137,7 @@ class Frustum(nn.Module):
         super().__init__()
         size = config.frustum_size or config.size
         self.side, self.rays, self.hints = size // 2, config.frustum_rays or size // 2, config.frustum_hints
+        self.frame_attention = config.frame_attention
         self.smooth, self.settle, self.own_hue = config.frustum_smooth, config.frustum_settle, config.frustum_own_hue
         hints = HINTS if self.hints else 0
         self.network = PictureNet(4, config.frustum_width, 4 * self.side, size, hints, config.frustum_readouts)
@@ -146,7 +147,8 @@ class Frustum(nn.Module):
         """picture [N, 4, H, H] in [-1, 1], on white, of `cameras.axes_in`; H at least S and the rays.
 
         Args:
-            frames: N is a multiple of it; so many pictures in a row are frames of one object.
+            frames: N is a multiple of it; so many pictures in a row are frames of one object. Without frame attention
+                each is taken by itself.
 
         Returns:
             [N, V, 4, R, R] in [-1, 1], on white.
@@ -156,6 +158,7 @@ class Frustum(nn.Module):
 
     def fill(self, picture: Tensor, cameras: SolidCameras, frames: int = 1) -> Tensor:
         """Colour in [0, 1] and density per cell, in the input camera's frustum: float32 [N, 4, S/2 (depth), R, R]."""
+        frames = frames if self.frame_attention else 1
         picture = picture.float()
         shown = resized(picture, 2 * self.side)
         dtype = weight_dtype(self.network)

@@ -204,7 +204,7 @@ class MiniNetwork(nn.Module):
         cameras = SolidCameras(axes[:, 0], elevation, axes[:, 1:], slope.repeat_interleave(frames))
         picture = torch.where(known[:, 0, :, None, None, None], cond["known_frames"][:, 0], empty)
         picture = picture.flatten(0, 1).float()
-        seen = self.frustum(picture, cameras, frames if self.config.frame_attention else 1)
+        seen = self.frustum(picture, cameras, frames)
         seen = F.interpolate(seen.flatten(0, 1), size=x.shape[-2:], mode="bilinear", align_corners=False)
         seen = torch.cat([picture[:, None], seen.unflatten(0, (-1, V - 1))], dim=1)
         seen = rearrange(seen, "(b f) v c h w -> b v f c h w", b=B)

@@ -2,7 +2,7 @@
 
 Each pixel by itself takes the cell that is densest, and a limb falls to pieces where two places are about as likely, or
 jumps from frame to frame. So neighbours of the outline, beside each other and from one frame to the next, pay for
-standing at other depths, and the likeliest depths of all are found together: loopy belief propagation, max-product,
+standing at other depths, and the likeliest depths of all are sought together: loopy belief propagation, max-product,
 with a cost that grows with the distance (Felzenszwalb & Huttenlocher 2006, section 3).
 """
 
@@ -20,6 +20,7 @@ SIDES = ((-4, 1), (-4, -1), (-2, 1), (-2, -1), (-1, 1), (-1, -1))
 DEPTHS = -3  # dimension
 
 
+@torch.no_grad()  # an index has no gradient, and the messages would be kept
 def agreed_depths(opacity: Tensor, outline: Tensor, frames: int = 1) -> Tensor:
     """The likeliest cell along every ray of the outline, given its neighbours.
 

@@ -64,6 +64,38 @@ def test_of_two_mists_the_denser_one_becomes_the_pole() -> None:
     assert_pinned("settled", settle(anything, pole(4)), 1e-4)
 
 
+def test_a_part_in_doubt_stands_where_it_stood_in_the_frame_before() -> None:
+    alpha = pole().expand(2, -1, -1)
+    mist = torch.zeros(2, SIDE, SIDE, SIDE)
+    mist[0, 3:6] = mist[1, 3:6] = alpha[0] * OPAQUE / 15
+    mist[1, 11:14] = alpha[0] * OPAQUE / 12
+    alone, followed = (from_the_side(settle(mist, alpha, frames))[1, :, 5] for frames in (1, 2))
+    assert int(alone.argmax()) == 12
+    assert int(followed.argmax()) == 4
+
+
+def test_objects_of_a_batch_are_apart_and_frames_only_with_frame_attention() -> None:
+    """Of two objects of two frames each is filled as alone."""
+    torch.manual_seed(0)
+    picture = torch.rand(4, 4, 2 * SIDE, 2 * SIDE) * 2 - 1
+    picture[:, 3] = -1
+    picture[:, 3, 4:28, 10:22] = 1
+    axes = camera_axes(torch.zeros(4), torch.zeros(4))
+    cameras = SolidCameras(axes, torch.zeros(4), axes[:, None], torch.full((4,), SLOPE))
+    for attention in (True, False):
+        config = MiniConfig(2 * SIDE, depth=0, frustum_width=8, frustum_settle=True, frame_attention=attention)
+        frustum = Frustum(config)
+        torch.nn.init.normal_(frustum.network.leave.weight, std=0.3)
+        torch.nn.init.constant_(frustum.network.leave.bias, -1.3)
+        both = frustum.fill(picture, cameras, 2)
+        for first in (0, 2):
+            part = slice(first, first + 2)
+            alone = frustum.fill(picture[part], SolidCameras(*(value[part] for value in cameras)), 2)
+            torch.testing.assert_close(both[part], alone, atol=1e-4, rtol=1e-4)
+        by_itself = frustum.fill(picture, cameras, 1)
+        assert torch.equal(both, by_itself) is not attention
+
+
 def test_what_is_firm_or_outside_stays() -> None:
     alpha = pole(4)
     firm = torch.zeros(1, SIDE, SIDE, SIDE)
