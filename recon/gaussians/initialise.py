@@ -24,7 +24,6 @@ from .point_files import has_tracks, read_points, read_tracks
 GREY = 0.5
 POOR_COVERAGE = 0.75
 FILLED = 2  # Gaussians that an asset starts with at least, times `gaussians.count`: thin ones, with holes between them
-THIN = 1e-6  # of its extent, that a flat Gaussian is thick
 
 
 def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
@@ -88,8 +87,8 @@ def filled(asset: GaussianAsset, count: int, generator: torch.Generator) -> Gaus
         whole = asset.covariance if asset.covariance.dim() == 3 else asset.covariance[..., None] * torch.eye(3)
         extent = whole.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
         parents = extent.topk(min(missing, len(extent))).indices
-        root = torch.linalg.cholesky(whole[parents] + THIN * extent[parents, None, None] * torch.eye(3))
-        offset = root @ torch.randn(len(parents), 3, 1, generator=generator)
+        squares, axes = torch.linalg.eigh(whole[parents])  # some are flat, or points
+        offset = axes @ (squares.clamp_min(0).sqrt() * torch.randn(len(parents), 3, generator=generator))[..., None]
         offset = (asset.linear[:, parents] @ offset)[..., 0]
         means, covariance = asset.means.clone(), asset.covariance.clone()
         means[:, parents] += offset

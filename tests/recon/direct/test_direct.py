@@ -114,9 +114,9 @@ def test_a_fit_may_start_from_an_asset() -> None:
 
 
 def flat_asset(isotropic: bool) -> GaussianAsset:
-    """Five Gaussians, the third by far the largest, that a frame turns about z and moves."""
+    """Five Gaussians, the third by far the largest and the first a point, that a frame turns about z and moves."""
     generator = torch.Generator().manual_seed(2)
-    size = torch.tensor([0.1, 0.1, 1.0, 0.1, 0.2])
+    size = torch.tensor([0.0, 0.1, 1.0, 0.1, 0.2])
     flat = torch.diag_embed(torch.stack([size**2, size**2, 0 * size], dim=1))
     turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     linear = torch.stack([torch.eye(3), turn])[:, None].expand(2, 5, 3, 3)
@@ -143,6 +143,7 @@ def test_of_too_few_gaussians_the_largest_are_split_and_move_as_one(isotropic: b
     many = filled(asset, 37, torch.Generator().manual_seed(0))
     assert many.means.shape == (2, 37, 3)
     assert many.linear.shape == (2, 37, 3, 3)
+    assert torch.isfinite(many.means).all()
     assert torch.equal(many.means, filled(asset, 37, torch.Generator().manual_seed(0)).means)
 
 
