@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -123,4 +124,4 @@ def next_command(command: str, written: list[Path]) -> str | None:
     }
     name, words = follows.get(command, ("", ""))
     path = next((path for path in written if path.name == name), None)
-    return words.format(path=path, folder=path.parent) if path is not None else None
+    return words.format(path=shlex.quote(str(path)), folder=shlex.quote(str(path.parent))) if path is not None else None

@@ -102,6 +102,8 @@ def test_a_file_the_folder_above_and_the_run_mean_the_asset(tmp_path):
 def test_the_next_command_takes_what_this_one_wrote(tmp_path):
     assert next_command("sample", [tmp_path / "preview.png", tmp_path / "grid"]) == f"viewtime reconstruct {tmp_path}"
     assert next_command("reconstruct", [tmp_path / "asset.json"]) == f"viewtime view {tmp_path}"
+    spaced = tmp_path / "a run"  # as a shell takes it
+    assert next_command("reconstruct", [spaced / "asset.json"]) == f"viewtime view '{spaced}'"
     assert next_command("view", [tmp_path / "page.html"]) is None
     assert next_command("sample", []) is None
 
