@@ -22,8 +22,9 @@ def run(config: SampleConfig) -> list[Path]:
     Raises:
         UserError: the weights have no solid; before anything is sampled.
     """
-    model = read_header(find_weights(config.weights))[0].get("model", {})
-    if model.get("name") != "mini" or not model.get("config", {}).get("frustum_width"):
+    model = read_header(find_weights(config.weights, config.offline))[0].get("model")
+    options = model.get("config") if isinstance(model, dict) and model.get("name") == "mini" else None
+    if not isinstance(options, dict) or not options.get("frustum_width"):
         raise UserError(
             f"--asset needs a model with a solid; {config.weights} has none: give --weights mini-generalist"
         )

@@ -229,3 +229,24 @@ def test_what_has_no_solid_or_no_input_view_is_refused(tmp_path: Path, capsys: p
     asked = ReconstructConfig(Path("grid"), init=InitOptions(source="asset"))
     with pytest.raises(UserError, match=r"--init\.asset FOLDER"):
         first_gaussians(make_targets(grid), asked)
+
+
+@pytest.mark.parametrize("model", ["mini", {"name": "mini"}, {"name": "mini", "config": None}])
+def test_weights_whose_record_names_no_solid_are_refused_in_words(tmp_path: Path, model, capsys) -> None:
+    weights = save_weights(tmp_path / "odd.safetensors", {"a": torch.zeros(1)}, {"model": model})
+    write_video(tmp_path / "ball.mp4", ball_video(), 12.0)
+    arguments = ["--video", str(tmp_path / "ball.mp4"), "--out", str(tmp_path / "run"), "--asset"]
+    assert main(["sample", *arguments, "--weights", str(weights)]) == 1
+    assert "has none" in capsys.readouterr().err
+
+
+def test_looking_for_the_solid_downloads_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(wanted: object, offline: bool) -> Path:
+        asked.append(offline)
+        raise UserError("not in the cache")
+
+    monkeypatch.setattr("viewtime.model.weight_names.fetch", fetch)
+    assert main(["sample", "--video", "ball.mp4", "--asset", "--weights", "sv4d2", "--offline"]) == 1
+    assert asked == [True]
