@@ -20,6 +20,7 @@ from viewtime.weights import open_weights, read_tensors
 
 FORMAT_VERSION = 1
 WEIGHTS = "gaussians.safetensors"
+LARGEST = 1e9  # of numbers in an asset: products of three, as turned covariances are, stay finite
 GAUSSIAN_SHAPES = {"means": (3,), "covariance": (2, 3), "opacity": (1,), "colour": (2,), "linear": (4,)}
 
 
@@ -115,15 +116,17 @@ def read_asset_tensors(path: Path, axes: dict[str, tuple[int, ...]]) -> dict[str
     """Finite floating tensors of a weight file, each with one of the numbers of axes that are named for it.
 
     Raises:
-        UserError: missing or damaged, or a tensor is absent, of another kind or shape, or not finite.
+        UserError: missing or damaged, or a tensor is absent, of another kind or shape, not finite, or too large
+            to compute with.
     """
     opened = open_weights(path)
     if missing := sorted(set(axes) - set(opened.entries)):
         raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}; reconstruct it again")
     tensors = dict(read_tensors(opened, axes, dtype=torch.float32))
     for name, tensor in tensors.items():
-        if tensor.dim() not in axes[name] or not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        if tensor.dim() not in axes[name] or not tensor.is_floating_point() or not (tensor.abs() <= LARGEST).all():
             raise UserError(
-                f"{path} is damaged: {name} is {tensor.dtype} {list(tensor.shape)} or not finite; reconstruct it again"
+                f"{path} is damaged: {name} is {tensor.dtype} {list(tensor.shape)}, not finite or beyond {LARGEST:g}; "
+                "reconstruct it again"
             )
     return tensors
