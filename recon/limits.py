@@ -10,5 +10,5 @@ LIMITS = {
     "gaussians.learning_rate": (1e-9, MANY), "nerf.static_iterations": (0, MANY), "nerf.dynamic_iterations": (0, MANY),
     "nerf.frames_per_step": (1, MANY), "nerf.views_per_step": (1, MANY), "nerf.rays_per_cell": (1, MANY),
     "scene.fov_y": (1, 170), "scene.opacity_iterations": (0, MANY), "scene.still_threshold": (0, 1),
-    "scene.near": (1e-6, 1), "scene.far": (1, 1e6),
+    "direct.cells": (8, 1024), "scene.near": (1e-6, 1), "scene.far": (1, 1e6),
 }  # fmt: skip

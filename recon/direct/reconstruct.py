@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from viewtime.configs.schema.reconstruct import ReconstructConfig
+from viewtime.configs.schema.reconstruct import InitOptions, ReconstructConfig
 from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.recon.export.mesh_file import load_mesh
@@ -30,11 +30,15 @@ def reconstruct_direct(grid: FrameGrid, config: ReconstructConfig, out: Path) ->
     The other views of the grid are what its mesh is chosen and painted by, and what it is scored against.
 
     Raises:
-        UserError: the grid has no view that is given whole, the weights are no mini model with a solid, or nothing is
-            to be seen.
+        UserError: options of a fit's start, no view of the grid is given whole, the weights are no mini model with a
+            solid, or nothing is to be seen.
     """
     train, held_out = split_views(grid, config.held_out)
     start_run(out, "reconstruct", config, config.seed)
+    if config.init != InitOptions():
+        raise UserError(
+            "--init.… starts a fit, and --method direct makes none; leave it out or take --method gaussians"
+        )
     started = time.perf_counter()
     asset = direct_asset(train, config)
     seconds = time.perf_counter() - started
@@ -48,11 +52,14 @@ def direct_asset(grid: FrameGrid, config: ReconstructConfig) -> GaussianAsset:
     """Gaussians of the first frame's shell, carried over the shells of the others."""
     view = input_view(grid)
     model = load_model(config.direct.weights, torch.device("cpu"), torch.float32)
-    if not isinstance(model, MiniModel):
+    if not isinstance(model, MiniModel) or model.network.frustum is None:
         raise UserError(
             f"--direct.weights {config.direct.weights}: {model.traits.name} has no solid; use mini-generalist"
         )
-    model.resize(config.direct.cells)
+    try:
+        model.resize(config.direct.cells)
+    except UserError as error:
+        raise UserError(f"--direct.cells {config.direct.cells}: {error}") from error
     cameras = grid.orbit[view : view + 1]
     frames = grid.frames
     if not grid.has_alpha:
