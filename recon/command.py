@@ -11,7 +11,7 @@ from viewtime.errors import UserError
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.run_lock import alone_in
-from viewtime.where import find_grid
+from viewtime.where import find_asset, find_grid
 
 from .direct.reconstruct import reconstruct_direct
 from .gaussians.reconstruct import reconstruct_gaussians
@@ -47,8 +47,14 @@ def write_asset(grid: FrameGrid, config: ReconstructConfig, out: Path) -> list[P
     """Fit a grid by the method that the options name and write the asset folder; the paths written.
 
     Raises:
-        UserError: an option is outside its limits, the grid cannot be reconstructed, or `out` cannot be written.
+        UserError: an option is outside its limits, the grid cannot be reconstructed, or `out` cannot be written or
+            holds the asset that the fit starts from.
     """
     check_limits(config, LIMITS)
+    start = config.init.asset if config.init.source == "asset" else None
+    if start is not None and find_asset(start).resolve() == out.resolve():
+        raise UserError(
+            f"{out} is the asset that the fit starts from, and its own would go there; choose another --out"
+        )
     with alone_in(out):
         return METHODS[config.method](grid, config, out)

@@ -15,6 +15,7 @@ from viewtime.fingerprint import fingerprint
 from viewtime.grid import FrameGrid
 from viewtime.log import log
 from viewtime.run_folder import plain
+from viewtime.where import find_asset
 
 STATES = ("state.pt", "first_pass.pt", "nerf_state.pt")
 BELONGS_TO = "state.fingerprint"
@@ -24,6 +25,7 @@ DAMAGE = (
 )  # fmt: skip  # what reading a damaged state raises
 # Options that change no step of a fit; the grid counts by its content.
 WITHOUT_EFFECT = ("grid", "out", "preset", "resume", "save_every", "orbit_seconds", "mesh", "device")
+READ_OF_ASSET = ("gaussians.safetensors", "gaussians/gaussians.safetensors")  # beside them views and exports come
 
 
 def open_states(folder: Path, grid: FrameGrid, config: ReconstructConfig) -> None:
@@ -57,10 +59,16 @@ def close_states(folder: Path, names: Sequence[str] = STATES) -> None:
 
 
 def fit_mark(grid: FrameGrid, config: ReconstructConfig) -> dict[str, Any]:
-    """What decides every step of a fit: the options, the grid's pictures and cameras, and the files it reads."""
+    """What decides every step of a fit: the options, the grid's pictures and cameras, and the files it reads.
+
+    Raises:
+        UserError: `--init.asset` is no asset.
+    """
     options = {name: value for name, value in plain(config).items() if name not in WITHOUT_EFFECT}
     orbit = grid.orbit
     arrays = (grid.frames, grid.known, orbit.camera_to_world())
-    told = (config.init.points, config.init.asset, config.nerf.normals, config.scene.tracks)
+    told = (config.init.points, config.nerf.normals, config.scene.tracks)
     files = [path for path in told if path is not None]
+    if config.init.asset is not None:
+        files += [find_asset(config.init.asset) / name for name in READ_OF_ASSET]
     return mark_of(options, fingerprint({"fov_y": orbit.fov_y, "fps": grid.fps}, arrays, files))

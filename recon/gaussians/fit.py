@@ -23,7 +23,7 @@ from .canonical import Gaussians
 from .compensation import Compensation
 from .densify import Densifier, separate
 from .fused import cell_errors, is_fused
-from .initialise import starting_tracks
+from .initialise import OUT_OF_SIGHT, starting_tracks
 from .motion import ControlPointMotion, FreeMotion, MlpMotion, Motion
 
 RATES = {"position": 5e-4, "log_scale": 5e-3, "opacity_logit": 3e-2, "colour": 1e-2, "quaternion": 5e-3}
@@ -213,7 +213,7 @@ class GaussianFit:
         """Drop faint Gaussians and, in the static stage, those that left the cube which the cameras see."""
         g = self.gaussians
         kept = g.opacity() >= self.config.gaussians.prune_opacity
-        kept &= g.position.abs().amax(dim=1) < 1.5 * self.targets.reach
+        kept &= g.position.abs().amax(dim=1) < OUT_OF_SIGHT * self.targets.reach
         if kept.all():
             return
         if not kept.any():

@@ -15,6 +15,7 @@ from viewtime.log import log
 from viewtime.recon.fitting.hull import voting_hull
 from viewtime.recon.fitting.points import points_in_hull
 from viewtime.recon.fitting.targets import Targets
+from viewtime.where import find_asset
 
 from .asset import GaussianAsset
 from .canonical import Gaussians, spacing_scale
@@ -23,6 +24,7 @@ from .point_files import has_tracks, read_points, read_tracks
 
 GREY = 0.5
 POOR_COVERAGE = 0.75
+OUT_OF_SIGHT = 1.5  # times half the side of the cube that all cameras see: Gaussians beyond are dropped
 FILLED = 2  # Gaussians that an asset starts with at least, times `gaussians.count`: thin ones, with holes between them
 
 
@@ -30,17 +32,21 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     """Gaussians at the canonical frame (0), grey unless the points bring colours.
 
     Raises:
-        UserError: the points cannot be read, or the views have no volume in common.
+        UserError: what it starts from cannot be read or stands elsewhere (see `check_start`), or the views have
+            no volume in common.
     """
+    check_start(config, targets.shape[1])
     generator = torch.Generator().manual_seed(config.seed)
     options = config.init
     colour = None
     if options.source == "asset":
-        return of_asset(starting_asset(config, targets.shape[1]), config.gaussians.isotropic)
+        asset = starting_asset(config, targets.shape[1])
+        _check_in_sight(asset.means[0], targets.reach, f"Gaussians of {options.asset}")
+        return of_asset(asset, config.gaussians.isotropic)
     if options.source == "points":
-        if options.points is None:
-            raise UserError("--init.source points needs --init.points FILE (.npy, .npz or .ply)")
+        assert options.points is not None
         position, colour = read_points(options.points)
+        _check_in_sight(position, targets.reach, f"points of {options.points}")
     elif options.source == "random":
         position = (2 * torch.rand(config.gaussians.count, 3, generator=generator) - 1) * 0.5 * targets.reach
     else:
@@ -64,17 +70,47 @@ def first_gaussians(targets: Targets, config: ReconstructConfig) -> Gaussians:
     )
 
 
+def check_start(config: ReconstructConfig, frames: int) -> None:
+    """Refuse a start that would stop the fit later on, hours of it done: files, their frames, paths that do not fit.
+
+    Raises:
+        UserError: the named points or asset cannot be read or have another number of frames, one is named for nothing,
+            or they bring paths to a motion that cannot follow any.
+    """
+    options = config.init
+    for name, told in (("points", options.points), ("asset", options.asset)):
+        if options.source == name and told is None:
+            what = "FOLDER, as --method direct writes" if name == "asset" else "FILE (.npy, .npz or .ply)"
+            raise UserError(f"--init.source {name} needs --init.{name} {what}")
+        if options.source != name and told is not None:
+            raise UserError(f"--init.{name} {told} is not used by --init.source {options.source}; give {name} there")
+    if options.source == "points":
+        assert options.points is not None
+        read_points(options.points)
+    if starting_tracks(config, frames) is not None and config.gaussians.motion == "mlp":
+        raise UserError(
+            "--gaussians.motion mlp cannot start from the paths that --init.source brings; use control_points or free"
+        )
+
+
+def _check_in_sight(position: Tensor, reach: float, what: str) -> None:
+    """Refuse points that no camera sees: none of them would ever be moved by a picture."""
+    if float(position.abs().amax(dim=1).min()) > OUT_OF_SIGHT * reach:
+        nearest = float(position.norm(dim=1).min())
+        raise UserError(
+            f"none of the {len(position)} {what} is where the cameras look: the nearest is {nearest:.3g} from their "
+            f"centre, and they see {reach:.3g} around it; give what belongs to this grid"
+        )
+
+
 def starting_asset(config: ReconstructConfig, frames: int) -> GaussianAsset:
     """The asset that `--init.asset` names, with Gaussians enough for a fit.
 
     Raises:
-        UserError: none is named, it cannot be read, or it has another number of frames than the grid.
+        UserError: it cannot be read, or it has another number of frames than the grid.
     """
-    folder = config.init.asset
-    if folder is None:
-        raise UserError(
-            "--init.source asset needs --init.asset FOLDER, as `viewtime reconstruct --method direct` writes"
-        )
+    assert config.init.asset is not None
+    folder = find_asset(config.init.asset)
     asset = GaussianAsset.load(folder)
     if asset.frames != frames:
         raise UserError(f"{folder} has {asset.frames} frames, the grid {frames}; make it from the same video")

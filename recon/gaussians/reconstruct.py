@@ -30,7 +30,7 @@ from .asset import GaussianAsset
 from .canonical import Gaussians
 from .compensation import Compensation
 from .fit import GaussianFit, restore_module
-from .initialise import first_gaussians
+from .initialise import check_start, first_gaussians
 
 STATE, FIRST_PASS = "state.pt", "first_pass.pt"
 
@@ -43,11 +43,13 @@ def reconstruct_gaussians(grid: FrameGrid, config: ReconstructConfig, out: Path)
         metrics.json.
 
     Raises:
-        UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
+        UserError: the grid cannot be reconstructed (see `make_targets`) or started (see `check_start`), or `out` cannot
+            be written.
     """
     torch.manual_seed(config.seed)
     train, held_out = split_views(grid, config.held_out)
     folder = start_run(out, "reconstruct", config, config.seed)
+    check_start(config, grid.shape[1])  # before the state of a run with better options is thrown away
     open_states(out, train, config)
     fit, seconds = fit_gaussians(train, config, folder.folder)
     paths = write_folder(bake(fit, train), fit.targets.to("cpu"), train, held_out, config, out, seconds)

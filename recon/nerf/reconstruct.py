@@ -19,6 +19,7 @@ from viewtime.recon.fitting.loop import run_fit, scene_info
 from viewtime.recon.fitting.resume import close_states, open_states
 from viewtime.recon.fitting.score import scores, write_scores
 from viewtime.recon.fitting.targets import make_targets, split_views
+from viewtime.recon.gaussians.initialise import check_start
 from viewtime.recon.gaussians.reconstruct import bake, fit_gaussians
 from viewtime.recon.surface.mesh_choice import best_mesh
 from viewtime.run_folder import start_run
@@ -38,11 +39,14 @@ def reconstruct_nerf(grid: FrameGrid, config: ReconstructConfig, out: Path) -> l
         depth.mp4, normal.mp4, preview.png, metrics.json; with a mesh asset.glb and gaussians, an asset of its own.
 
     Raises:
-        UserError: the grid cannot be reconstructed (see `make_targets`), or `out` cannot be written.
+        UserError: the grid cannot be reconstructed (see `make_targets`), the mesh's Gaussians cannot start from what
+            the options name, or `out` cannot be written.
     """
     train, held_out = split_views(grid, config.held_out)
     names = [view for view in range(grid.shape[0]) if view not in config.held_out]
     folder = start_run(out, "reconstruct", config, config.seed)
+    if config.mesh.enabled:
+        check_start(config, grid.shape[1])  # what the mesh's Gaussians start from, long after now
     open_states(out, train, config)
     remove_mesh(out)  # of an earlier asset in this folder; and its Gaussians, which stand in for a NeRF's
     (out / GAUSSIANS / "asset.json").unlink(missing_ok=True)
