@@ -210,6 +210,10 @@ class Pipeline:
         """
         if size is None or size == self.traits.size:
             return self.traits.cell
+        if size < 1:
+            raise UserError(
+                f"--size {size}; at least 1 pixel is needed, and {self.traits.name} makes {self.traits.size}"
+            )
         resize = getattr(self.model, "resize", None)
         if resize is None:
             raise UserError(

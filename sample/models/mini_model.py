@@ -86,9 +86,10 @@ class MiniModel:
         """
         network = self.network
         if network.config.depth:
-            raise UserError(
-                f"{self.traits.name} makes cells of {self.traits.size} pixels; --size {size} is not possible"
-            )
+            raise UserError(f"{self.traits.name} makes cells of {self.traits.size} pixels; size {size} is not possible")
+        seen = network.config.frustum_size or network.config.size
+        if size < seen or size % seen:
+            raise UserError(f"{self.traits.name} makes cells of {seen} pixels or a multiple of it; size {size} is none")
         network.resize(size)
         self.traits = replace(self.traits, size=size)
 

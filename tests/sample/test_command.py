@@ -192,6 +192,8 @@ def test_options_that_do_not_fit(command, tmp_path):
         ("--camera.elevation", 100): ["between -90 and 90"],
         ("--plan.kind", "joint", "--plan.window-frames", 2): ["do not fit into one window"],
         ("--size", 32): ["16 pixels"],
+        ("--size", 0): ["--size 0", "at least 1"],
+        ("--size", -16): ["--size -16", "at least 1"],
         ("--model", "sv4d"): ["holds mini, not sv4d"],
         ("--weights", "sv4d2", "--offline"): ["huggingface.co/stabilityai/sv4d2.0", "License"],
         ("--weights", video): ["safetensors"],
