@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from viewtime.files import atomic_folder, atomic_path
-from viewtime.recon.render.moving import MovingGaussians
+from viewtime.recon.render.moving import FLATTEST, MovingGaussians
 from viewtime.recon.surface.mesh import MovingMesh
 
 SH_DEGREE_0 = 0.5 / math.sqrt(math.pi)
@@ -24,13 +24,13 @@ def scale_and_quaternion(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Variances [N, 1] or matrices [N, 3, 3] -> standard deviations [N, 3] and quaternions (w, x, y, z) [N, 4]."""
     if covariance.shape[-1] == 1:
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(covariance), 1)
-        return covariance.sqrt().expand(-1, 3), identity
+        return covariance.clamp(min=FLATTEST).sqrt().expand(-1, 3), identity
     variance, axes = torch.linalg.eigh(covariance)
     axes = axes * torch.linalg.det(axes).sign()[:, None, None]
     from scipy.spatial.transform import Rotation
 
     xyzw = torch.from_numpy(Rotation.from_matrix(axes.numpy()).as_quat()).float()
-    return variance.clamp(min=1e-12).sqrt(), torch.cat([xyzw[:, 3:], xyzw[:, :3]], dim=1)
+    return variance.clamp(min=FLATTEST).sqrt(), torch.cat([xyzw[:, 3:], xyzw[:, :3]], dim=1)
 
 
 def write_gaussian_ply(asset: MovingGaussians, frame: int, path: Path) -> Path:

@@ -12,7 +12,7 @@ import torch
 
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
-from viewtime.recon.render.moving import MovingGaussians
+from viewtime.recon.render.moving import FLATTEST, ROUNDING, MovingGaussians
 from viewtime.recon.surface.mesh import MovingMesh
 
 TEMPLATE = Path(__file__).with_name("player.html")
@@ -72,8 +72,9 @@ def splat_data(splats: MovingGaussians) -> dict[str, Any]:
     """
     count = splats.means.shape[1]
     positions, low, high = quantised(splats.means.numpy())
-    covariance = torch.stack([_matrices(splats.at(float(frame))[1], count) for frame in range(splats.frames)])
-    factors = torch.linalg.cholesky(covariance.double() + 1e-12 * torch.eye(3, dtype=torch.float64)).numpy()
+    covariance = torch.stack([_matrices(splats.at(float(frame))[1], count) for frame in range(splats.frames)]).double()
+    rounding = ROUNDING * covariance.diagonal(dim1=-2, dim2=-1).sum(dim=-1) + FLATTEST
+    factors = torch.linalg.cholesky(covariance + torch.diag_embed(rounding[..., None].expand(-1, -1, 3))).numpy()
     rows = np.zeros((*factors.shape[:2], 8))
     for place, (row, column) in enumerate(((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2))):
         rows[..., place] = factors[..., row, column]

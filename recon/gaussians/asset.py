@@ -15,7 +15,7 @@ from torch import Tensor
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 from viewtime.json_files import checked, finite_json, read_json
-from viewtime.recon.render.moving import MovingGaussians
+from viewtime.recon.render.moving import FLATTEST, ROUNDING, MovingGaussians
 from viewtime.weights import open_weights, read_tensors
 
 FORMAT_VERSION = 1
@@ -81,7 +81,26 @@ class GaussianAsset(MovingGaussians):
         if wrong or covariance not in ((N, 1), (N, 3, 3)) or not F * N:
             told = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
             raise UserError(f"{folder} is damaged: its tensors do not belong together ({told}); reconstruct it again")
+        _check_values(folder, tensors)
         return GaussianAsset(**tensors, fps=record.fps, info=record.info)
+
+
+def _check_values(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse opacities outside 0 … 1 and covariances with a negative variance along some axis."""
+    opacity, covariance = tensors["opacity"], tensors["covariance"]
+    if opacity.min() < 0 or opacity.max() > 1:
+        low, high = float(opacity.min()), float(opacity.max())
+        raise UserError(
+            f"{folder} is damaged: opacities from {low:.3g} to {high:.3g}, not within 0 to 1; reconstruct it again"
+        )
+    whole = covariance if covariance.dim() == 3 else covariance[..., None] * torch.eye(3)
+    rounding = ROUNDING * whole.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(0) + FLATTEST
+    failed = torch.linalg.cholesky_ex(whole + rounding[:, None, None] * torch.eye(3)).info
+    if failed.any():
+        raise UserError(
+            f"{folder} is damaged: {int((failed > 0).sum())} of {len(failed)} covariances have a negative variance; "
+            "reconstruct it again"
+        )
 
 
 @dataclass(frozen=True)

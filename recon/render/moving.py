@@ -18,6 +18,8 @@ from .splats import SCREEN_BLUR, Viewpoints
 # What lies between the fit's pixel centres was never compared with anything and shows as dots in finer pictures: there
 # the colours are smoothed, and the outline a little, by so many square pixels of the fit.
 FINER_COLOUR_BLUR, FINER_OUTLINE_BLUR = 0.3, 0.03
+FLATTEST = 1e-12  # variance that a Gaussian has at least where a covariance must be inverted, square world units
+ROUNDING = 1e-5  # share of its trace by which float32 may make a covariance's variance along an axis negative
 
 
 class Renderable(Protocol):

@@ -16,7 +16,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from viewtime.errors import UserError
 from viewtime.recon.render.compiled import address, load_library
-from viewtime.recon.render.moving import MovingGaussians
+from viewtime.recon.render.moving import FLATTEST, MovingGaussians
 
 from .manifold import decimated
 from .silhouette import SOURCE
@@ -233,7 +233,8 @@ def carry(
     canonical = asset.means[base]
     _, index = cKDTree(canonical.numpy()).query(vertices, k=min(neighbours, len(canonical)))
     index = torch.from_numpy(index)
-    inverse = torch.linalg.inv(torch.from_numpy(covariance_of(asset, base)))[index]
+    covariance = torch.from_numpy(covariance_of(asset, base)).double() + FLATTEST * torch.eye(3)
+    inverse = torch.linalg.inv(covariance).float()[index]
     offset = torch.from_numpy(vertices).float()[:, None] - canonical[index]
     square = ((inverse * offset[..., None, :]).sum(-1) * offset).sum(-1)
     weight = torch.softmax(asset.opacity[index].clamp_min(1e-6).log() - 0.5 * square, dim=1)
