@@ -142,6 +142,27 @@ def test_morph_targets_add_up(tmp_path: Path) -> None:
     np.testing.assert_allclose(end - base, np.broadcast_to([1.0, 0, 0], (len(base), 3)), atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [[1, 1, 1], [-1, 1, 1], [-1, -2, 1], [-0.5, -3, -1]])
+@pytest.mark.parametrize("skinned", [False, True])
+def test_normals_face_out_on_a_mirrored_node_too(tmp_path: Path, scale: list[float], skinned: bool) -> None:
+    builder = octahedron()
+    if skinned:
+        joints = builder.add(np.zeros((len(OCTAHEDRON), 4), np.uint8))
+        weights = builder.add(np.repeat(np.array([[1, 0, 0, 0]], np.float32), len(OCTAHEDRON), axis=0))
+        builder.document["meshes"][0]["primitives"][0]["attributes"] |= {"JOINTS_0": joints, "WEIGHTS_0": weights}
+        builder.document["nodes"].append({"name": "joint", "scale": scale})
+        builder.document["nodes"][0]["skin"] = 0
+        builder.document["skins"] = [{"joints": [1]}]
+    else:
+        builder.document["nodes"][0]["scale"] = scale
+    posed = pose_scene(load_scene(builder.write(tmp_path / "mirror.glb")), None, [0.0])
+    a, b, c = (posed.positions[0][posed.outward(0)[:, corner]] for corner in range(3))
+    face = np.cross(b - a, c - a)
+    assert ((a + b + c) * face).sum(axis=1).min() > 0  # the winding faces out, about the origin
+    out = (posed.normals[0][posed.outward(0)] * face[:, None]).sum(axis=2)
+    np.testing.assert_allclose(out, np.repeat(np.linalg.norm(face, axis=1)[:, None], 3, axis=1), rtol=1e-4)
+
+
 def test_cofactor_is_the_scaled_inverse_transpose() -> None:
     matrices = np.random.default_rng(0).normal(size=(5, 3, 3))
     expected = np.linalg.det(matrices)[:, None, None] * np.linalg.inv(matrices).transpose(0, 2, 1)
