@@ -62,6 +62,8 @@ def direct_asset(grid: FrameGrid, config: ReconstructConfig) -> GaussianAsset:
         raise UserError(f"--direct.cells {config.direct.cells}: {error}") from error
     cameras = grid.orbit[view : view + 1]
     frames = grid.frames
+    if broken := (~torch.isfinite(frames[view]).flatten(1).all(dim=1)).nonzero().flatten().tolist():
+        raise UserError(f"view {view}, the input, has pixels that are not finite in frames {broken}: leave those out")
     if not grid.has_alpha:
         frames = torch.cat([frames, mask_from_colour(frames)], dim=2)
     solids = model.solids(frames[view], cameras)

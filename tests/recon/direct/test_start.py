@@ -151,3 +151,11 @@ def test_numbers_too_large_to_compute_with_are_damage(tmp_path, name):
     save_file({**tensors, name: tensors[name] * 1e30 + 1e30}, weights)
     with pytest.raises(UserError, match=f"is damaged: {name}"):
         GaussianAsset.load(tmp_path / "asset")
+
+
+def test_the_direct_method_says_which_frames_of_its_input_are_broken(grid, tmp_path):
+    frames = grid.frames.clone()
+    frames[0, 1, 0, 3, 3] = float("nan")
+    known = torch.ones(grid.known.shape, dtype=torch.bool)
+    with pytest.raises(UserError, match=r"view 0, the input, .* frames \[1\]"):
+        write_asset(dataclasses.replace(grid, frames=frames, known=known), config_of(method="direct"), tmp_path / "out")
