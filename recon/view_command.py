@@ -22,7 +22,7 @@ from viewtime.recon.export.grid_page import write_grid_page
 from viewtime.recon.export.mesh_file import load_mesh
 from viewtime.recon.export.web_page import write_page
 from viewtime.recon.gaussians.asset import GaussianAsset
-from viewtime.recon.surface.mesh import extract_mesh
+from viewtime.recon.surface.mesh import MovingMesh, extract_mesh
 from viewtime.where import find_asset, grids_in, is_asset
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -68,7 +68,16 @@ def make_page(path: Path, page: Path, faces: int) -> Path:
     if "path" in asset.info:  # a scene has no surface to turn; it is shown as its own cameras see it
         cameras = FreeCameras.of_views(torch.tensor(asset.info["path"]), asset.frames, asset.info["fov_y"])
         return write_grid_page(asset.render_grid(cameras, *asset.info["size"]), page)
-    return write_page(load_mesh(folder) or extract_mesh(asset, faces=faces), page, asset)
+    return write_page(load_mesh(folder) or _surface(asset, faces), page, asset)
+
+
+def _surface(asset: GaussianAsset, faces: int) -> MovingMesh | None:
+    """The page's second mode; none where Gaussians are too few or faint for a surface, and are shown alone."""
+    try:
+        return extract_mesh(asset, faces=faces)
+    except UserError as error:
+        log.warning("showing the Gaussians alone: %s", error)
+        return None
 
 
 class _OwnPagesAlone(http.server.SimpleHTTPRequestHandler):

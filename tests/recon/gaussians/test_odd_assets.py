@@ -16,6 +16,7 @@ from viewtime.recon.export.ply import scale_and_quaternion
 from viewtime.recon.export.web_page import splat_data
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.surface.mesh import carry
+from viewtime.recon.view_command import make_page
 
 COUNT = 200
 
@@ -69,3 +70,11 @@ def test_covariances_that_are_none_are_damage(tmp_path: Path) -> None:
     damaged(tmp_path, covariance=torch.full((COUNT, 1), -0.01))
     with pytest.raises(UserError, match=f"{COUNT} of {COUNT} covariances"):
         GaussianAsset.load(tmp_path)
+
+
+def test_gaussians_without_a_surface_are_shown_alone(tmp_path: Path) -> None:
+    asset_of([0.01, 0.01, 0.01]).save(tmp_path / "asset")
+    damaged(tmp_path / "asset", opacity=torch.full((COUNT,), 0.02))
+    page = make_page(tmp_path / "asset", tmp_path / "page.html", faces=100).read_text()
+    assert '"mesh": null' in page
+    assert f'"count": {COUNT}' in page
