@@ -23,20 +23,24 @@ def build_mixture(config: DataConfig) -> Mixture:
     size = {"views": config.views, "frames": config.frames, "max_stride": config.max_stride}
     height, width = config.resolution, config.width if config.width is not None else config.resolution
     if width < height:
-        raise UserError(f"data.width {width} is less than data.resolution {height}, the height; give at least as much")
+        raise UserError(f"data.options.width {width} is less than the height, data.options.resolution {height}")
     frame_size = (height, width)
     if config.kept.folder and not config.assets:
-        raise UserError("data.kept.folder keeps grids of assets, and data.assets names none")
+        raise UserError("data.options.kept.folder keeps grids of assets, and data.options.assets names none")
     rendered = config.assets or config.videos or config.static_videos or config.creature_weight
     if config.buckets and (rendered or not config.shards):
-        raise UserError("data.buckets are for shards alone: encode assets and videos first, or leave the buckets out")
+        raise UserError(
+            "data.options.buckets are for shards alone: encode assets and videos first, or leave the buckets out"
+        )
     if config.shards:
         shards = ShardSource(config.shards, **size, kind=config.kind, shuffle_shards=config.shuffle_shards)
         if config.buckets:
             return Mixture(*bucket_sources(shards, config.buckets), one_a_batch=True)
         present.append((shards, config.shard_weight))
     if config.kind == "latents" and rendered:
-        raise UserError("data.kind latents comes from shards alone; encode assets and videos first, or use pixels")
+        raise UserError(
+            "data.options.kind latents comes from shards alone; encode assets and videos first, or use pixels"
+        )
     if config.assets:
         from viewtime.data.live.asset_list import held_out_ids, list_assets, split_assets
         from viewtime.data.live.stream import AssetSource

@@ -120,7 +120,7 @@ def collate(samples: Sequence[PreparedSample]) -> TrainingBatch:
         if other.x0.shape != first.x0.shape or (other.clip is None) != (first.clip is None):
             raise UserError(
                 f"a batch mixes sizes: {first.id} {tuple(first.x0.shape)}, {other.id} {tuple(other.x0.shape)}; "
-                "set data.resolution and data.width and use sources of one kind (pixels or latents)"
+                "set data.options.resolution and data.options.width and use sources of one kind (pixels or latents)"
             )
     x0 = torch.stack([sample.x0 for sample in samples])
     known = torch.stack([sample.known for sample in samples])

@@ -85,7 +85,7 @@ def _judge(position: Position, limit: float, last: str) -> None:
     if position.total >= FAILURES_BEFORE_JUDGEMENT and position.skipped > limit * position.total:
         raise UserError(
             f"{position.skipped} of {position.total} samples had to be skipped; limit {limit:.0%} "
-            f"(data.max_failed_share). The last: {last}"
+            f"(data.options.max_failed_share). The last: {last}"
         )
 
 
@@ -198,8 +198,10 @@ def _check_sizes(config: DataConfig, rank: int, world: int) -> None:
     values = {"views": config.views, "frames": config.frames, "batch_size": config.batch_size}
     for name, value in values.items():
         if value < 1:
-            raise UserError(f"data.{name} is {value}; must be at least 1")
+            raise UserError(f"data.options.{name} is {value}; must be at least 1")
     if config.workers < 0 or (config.workers > 0 and config.prefetch < 1):
-        raise UserError(f"data.workers {config.workers}, data.prefetch {config.prefetch}; must be ≥ 0 and ≥ 1")
+        raise UserError(
+            f"data.options.workers {config.workers}, data.options.prefetch {config.prefetch}; must be ≥ 0 and ≥ 1"
+        )
     if not 0 <= rank < world:
         raise UserError(f"rank {rank} of {world} processes; must lie in 0 … {world - 1}")

@@ -87,7 +87,7 @@ class Mixture:
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], one_a_batch: bool = False) -> None:
         if not sources:
-            raise UserError("no data: give data.shards, data.assets or data.videos")
+            raise UserError("no data: give data.options.shards, data.options.assets or data.options.videos")
         if len(weights) != len(sources) or min(weights) < 0 or sum(weights) <= 0:
             raise UserError(f"source weights {list(weights)}; need one a source, none negative, one positive")
         self.sources = list(sources)

@@ -26,7 +26,7 @@ def draw_views(rng: np.random.Generator, stored: int, views: int) -> Tensor:
         UserError: fewer views are stored than asked for.
     """
     if views > stored:
-        raise UserError(f"cannot draw {views} views from {stored}; lower data.views or render more views")
+        raise UserError(f"cannot draw {views} views from {stored}; lower data.options.views or render more views")
     chosen = rng.choice(stored, size=views, replace=False)
     first = int(chosen[0])
     return torch.tensor(sorted(chosen.tolist(), key=lambda view: (view - first) % stored))
@@ -39,7 +39,7 @@ def draw_frames(rng: np.random.Generator, stored: int, frames: int, max_stride: 
         UserError: fewer frames are stored than asked for, or the stride is below 1.
     """
     if frames > stored:
-        raise UserError(f"cannot draw {frames} frames from {stored}; lower data.frames or render longer clips")
+        raise UserError(f"cannot draw {frames} frames from {stored}; lower data.options.frames or render longer clips")
     if max_stride < 1:
         raise UserError(f"frame stride {max_stride}; must be at least 1")
     longest = (stored - 1) // (frames - 1) if frames > 1 else 1

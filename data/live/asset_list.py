@@ -84,7 +84,7 @@ def held_out_ids(config: DataConfig, assets: Sequence[Asset]) -> list[str]:
     named = {one for ids in held_out_groups(config.held_out_list).values() for one in ids}
     here = named & {asset.id for asset in assets}
     if not here:
-        raise UserError(f"data.held_out_list {config.held_out_list} names none of the {len(assets)} assets")
+        raise UserError(f"data.options.held_out_list {config.held_out_list} names none of the {len(assets)} assets")
     if here != named:
         log.warning("%d of the %d assets of %s are not here", len(named - here), len(named), config.held_out_list)
     return sorted(here | set(config.held_out))
@@ -97,8 +97,10 @@ def split_assets(assets: list[Asset], held_out: Sequence[str], held_out_only: bo
         UserError: an id is not among the assets, so that it would silently hold nothing out; or nothing is left.
     """
     if unknown := set(held_out) - {asset.id for asset in assets}:
-        raise UserError(f"data.held_out names {sorted(unknown)[0]!r}, which is not among the {len(assets)} assets")
+        raise UserError(
+            f"data.options.held_out names {sorted(unknown)[0]!r}, which is not among the {len(assets)} assets"
+        )
     left = [asset for asset in assets if (asset.id in held_out) == held_out_only]
     if not left:
-        raise UserError("data.held_out leaves no asset to render; name some, but not all")
+        raise UserError("data.options.held_out leaves no asset to render; name some, but not all")
     return left

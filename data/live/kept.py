@@ -125,9 +125,9 @@ class KeptSource:
 
     def __init__(self, source: AssetSource, kept: Kept, views: int, processes: int) -> None:
         if kept.grids < 1:
-            raise UserError(f"data.kept.grids is {kept.grids}; must be at least 1")
+            raise UserError(f"data.options.kept.grids is {kept.grids}; must be at least 1")
         if not 1 <= views <= kept.views:
-            raise UserError(f"data.views {views}: kept grids have {kept.views} (data.kept.views)")
+            raise UserError(f"data.options.views {views}: kept grids have {kept.views} (data.options.kept.views)")
         folder = Path(kept.folder)
         self.views, self.usual = views, usual_views(kept.views, source.options)
         _prepare(folder, kept, source)

@@ -67,7 +67,9 @@ def bucket_sources(whole: ShardSource, shapes: Sequence[tuple[int, int, int]]) -
     """
     buckets = [Bucket(*shape) for shape in shapes]
     if len(set(buckets)) < len(buckets) or any(min(shape) < 1 for shape in shapes):
-        raise UserError(f"data.buckets {[list(shape) for shape in shapes]}: each is [frames, height, width], once")
+        raise UserError(
+            f"data.options.buckets {[list(shape) for shape in shapes]}: each is [frames, height, width], once"
+        )
     members: dict[Bucket, list[list[Entry]]] = {bucket: [[] for _ in whole.shards] for bucket in buckets}
     homeless = 0
     for number, (shard, entries) in enumerate(zip(whole.shards, whole.entries, strict=True)):
@@ -87,7 +89,7 @@ def bucket_sources(whole: ShardSource, shapes: Sequence[tuple[int, int, int]]) -
         log.warning("%d samples are in no bucket: too few views or frames, or latents of another size", homeless)
     filled = [bucket for bucket in buckets if counts[bucket]]
     if not filled:
-        raise UserError("no sample has the views, frames and size of one of data.buckets")
+        raise UserError("no sample has the views, frames and size of one of data.options.buckets")
     return [_part(whole, bucket, members[bucket]) for bucket in filled], [counts[bucket] for bucket in filled]
 
 

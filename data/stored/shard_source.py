@@ -163,7 +163,7 @@ def read_grid(
     stride = int(frame_index[1] - frame_index[0]) if frames > 1 else 1
     wanted = schema.LATENTS if kind == "latents" else schema.PIXELS
     if wanted not in members:
-        raise CorruptSampleError(f"it holds no {wanted}; was it encoded as another kind than data.kind {kind}?")
+        raise CorruptSampleError(f"it holds no {wanted}; was it encoded as another kind than data.options.kind {kind}?")
     pixels = latents = clip = None
     if kind == "latents":
         latents = _read_array(members, schema.LATENTS, record, view_index, frame_index)

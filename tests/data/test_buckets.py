@@ -185,8 +185,8 @@ def test_shards_with_an_older_index_are_sorted_by_what_they_hold(latents, tmp_pa
         ({"buckets": ((3, 32, 32), (3, 32, 32))}, "each is .frames, height, width., once"),
         ({"buckets": ((0, 32, 32),)}, "each is .frames, height, width., once"),
         ({"buckets": ((50, 32, 32),)}, "no sample has the views, frames and size"),
-        ({"creature_weight": 1.0}, "data.buckets are for shards alone"),
-        ({"shards": ""}, "data.buckets are for shards alone"),
+        ({"creature_weight": 1.0}, "data.options.buckets are for shards alone"),
+        ({"shards": ""}, "data.options.buckets are for shards alone"),
     ],
 )
 def test_wrong_buckets_are_refused(latents, changes, words) -> None:

@@ -144,7 +144,7 @@ def test_sources_mix_by_weight_and_each_keeps_its_own_order():
 
 
 def test_bad_settings_name_the_value():
-    with pytest.raises(UserError, match=r"no data: give data\.shards"):
+    with pytest.raises(UserError, match=r"no data: give data\.options\.shards"):
         build_loader(small())
     with pytest.raises(UserError, match="no shards"):
         build_loader(small(shards="/nowhere"))

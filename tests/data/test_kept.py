@@ -87,9 +87,9 @@ def test_other_settings_are_refused_in_one_line(rendered, one_asset: Path) -> No
     folder, _ = rendered
     with pytest.raises(UserError, match="holds grids of other frames; remove it or name another folder"):
         source_of(config_of(folder, one_asset, frames=3))
-    with pytest.raises(UserError, match=r"data\.kept\.grids is 0"):
+    with pytest.raises(UserError, match=r"data\.options\.kept\.grids is 0"):
         source_of(config_of(folder, one_asset, kept=Kept(str(folder), grids=0, views=6)))
-    with pytest.raises(UserError, match=r"data\.views 7: kept grids have 6"):
+    with pytest.raises(UserError, match=r"data\.options\.views 7: kept grids have 6"):
         source_of(config_of(folder, one_asset, views=7))
 
 
@@ -104,7 +104,7 @@ def test_a_copy_for_a_worker_opens_the_files_anew(rendered) -> None:
 
 def test_what_would_do_nothing_or_something_else_is_refused(one_asset: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, one_asset)
-    with pytest.raises(UserError, match=r"data\.assets names none"):
+    with pytest.raises(UserError, match=r"data\.options\.assets names none"):
         build_mixture(replace(config, assets="", creature_weight=1.0))
     for changes, said in (({"azimuth": "random"}, "orbit scattered"), ({"azimuth": "arc", "room": 1.0}, "carved too")):
         with pytest.raises(UserError, match=said):

@@ -15,11 +15,11 @@ from viewtime.errors import UserError
 @pytest.mark.parametrize(
     ("options", "place", "words"),
     [
-        ({"workers": -1}, (0, 1), r"data\.workers -1"),
-        ({"workers": 1, "prefetch": 0}, (0, 1), r"data\.prefetch 0"),
-        ({"views": 0}, (0, 1), r"data\.views is 0; must be at least 1"),
-        ({"frames": 0}, (0, 1), r"data\.frames is 0"),
-        ({"batch_size": 0}, (0, 1), r"data\.batch_size is 0"),
+        ({"workers": -1}, (0, 1), r"data\.options\.workers -1"),
+        ({"workers": 1, "prefetch": 0}, (0, 1), r"data\.options\.prefetch 0"),
+        ({"views": 0}, (0, 1), r"data\.options\.views is 0; must be at least 1"),
+        ({"frames": 0}, (0, 1), r"data\.options\.frames is 0"),
+        ({"batch_size": 0}, (0, 1), r"data\.options\.batch_size is 0"),
         ({}, (2, 2), "rank 2 of 2 processes; must lie in 0 … 1"),
         ({}, (-1, 2), "rank -1 of 2 processes"),
     ],

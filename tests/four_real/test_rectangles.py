@@ -56,7 +56,9 @@ def test_the_cut_covers_as_much_of_the_picture_as_its_shape_allows(height, width
 
 def test_a_portrait_width_is_refused(tmp_path):
     write_video(tmp_path / "a.mp4", gradient(48, 64), 8)
-    with pytest.raises(UserError, match=r"data\.width 8 is less than data\.resolution 12"):
+    with pytest.raises(
+        UserError, match=r"data\.options\.width 8 is less than the height, data\.options\.resolution 12"
+    ):
         build_mixture(DataConfig(videos=str(tmp_path), resolution=12, width=8))
 
 
