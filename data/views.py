@@ -41,7 +41,7 @@ def draw_frames(rng: np.random.Generator, stored: int, frames: int, max_stride: 
     if frames > stored:
         raise UserError(f"cannot draw {frames} frames from {stored}; lower data.options.frames or render longer clips")
     if max_stride < 1:
-        raise UserError(f"frame stride {max_stride}; must be at least 1")
+        raise UserError(f"data.options.max_stride {max_stride}; must be at least 1")
     longest = (stored - 1) // (frames - 1) if frames > 1 else 1
     stride = int(rng.integers(1, min(max_stride, longest) + 1))
     start = int(rng.integers(0, stored - (frames - 1) * stride))

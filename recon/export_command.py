@@ -103,7 +103,10 @@ def export_grid(config: ExportConfig) -> list[Path]:
     paths = [write_colmap(grid, out / "colmap")] if "colmap" in config.formats else []
     if "webm" in config.formats:
         if not grid.has_alpha:
-            raise UserError(f"{config.source} has no alpha: sample with --lossless, which keeps it")
+            raise UserError(
+                f"{config.source} has no alpha: sample with a model that makes it (mini-generalist), or reconstruct "
+                "the grid and export the asset's orbit"
+            )
         rows = enumerate(rearrange(grid.frames, "v f c h w -> v f h w c"))
         paths += [write_webm(out / f"view_{view:03d}.webm", to_uint8(row), grid.fps) for view, row in rows]
     return paths

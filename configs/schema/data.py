@@ -101,7 +101,7 @@ class Kept:
     seed: int = 0
     """Of what is random in them; what is drawn of them follows the run's seed."""
     views: int = 12
-    """Of each; a draw shows `data.views` of them, the first from a usual elevation."""
+    """Of each; a draw shows `data.options.views` of them, the first from a usual elevation."""
 
 
 @dataclass(frozen=True)

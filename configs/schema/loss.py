@@ -38,7 +38,7 @@ class LossSection:
             pixels. The squared error leaves alpha between 0 and 1 wherever it is unsure; this decides, so that masks
             overlap most.
         solid: weight of what the input view's solid itself lacks: cross-entropy and 1 − soft IoU of how opaque its
-            cells are against those that the object fills (`on_the_fly.solid` of the data); of mini with a frustum.
+            cells are against those that the object fills (`data.options.on_the_fly.solid`); of mini with a frustum.
         perceptual: weight of ST-LPIPS (Ghildyal and Liu 2022) between the solid's pictures at the full size and the
             truth, in `perceptual_pictures` cells of a batch; of the same, with the extra `metrics`.
         perceptual_pictures: see `perceptual`.
@@ -74,7 +74,9 @@ class LossSection:
         if self.drafted and (self.kind, self.known_cells) != ("flow", "clean"):
             raise UserError('loss.drafted needs loss.kind "flow" and loss.known_cells "clean"')
         if self.adversarial < 0 or (self.adversarial > 0 and self.known_cells == "ignored"):
-            raise UserError(f'loss.adversarial is {self.adversarial}; it needs known_cells "clean" and is not below 0')
+            raise UserError(
+                f'loss.adversarial is {self.adversarial}; it needs loss.known_cells "clean" and is not below 0'
+            )
         if self.outline < 0:
             raise UserError(f"loss.outline is {self.outline}; it must not be below 0")
         if self.outline and (self.kind, self.known_cells) != ("flow", "clean"):

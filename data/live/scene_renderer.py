@@ -64,16 +64,22 @@ class SceneRenderer:
             )
         if options.room and options.azimuth != "arc":
             raise UserError(
-                f"on-the-fly.room {options.room:g} with azimuth {options.azimuth}: a room is open to one side; "
-                "take azimuth arc"
+                f"data.options.on_the_fly.room {options.room:g} with azimuth {options.azimuth}: a room is open to one "
+                "side; set data.options.on_the_fly.azimuth to arc"
             )
         if options.solid and (options.orbit == "dynamic" or height != width):
-            raise UserError("on_the_fly.solid is for square pictures of cameras that rest: no orbit dynamic, no width")
+            raise UserError(
+                "data.options.on_the_fly.solid is for square pictures of cameras that rest: no orbit dynamic, no width"
+            )
         if options.room and options.solid:
-            raise UserError("on_the_fly.solid with on_the_fly.room: the room would be carved too; leave one out")
+            raise UserError(
+                "data.options.on_the_fly.solid with data.options.on_the_fly.room: the room would be carved too; "
+                "leave one out"
+            )
         if options.orbit == "scattered" and options.azimuth != "regular":
             raise UserError(
-                f"on_the_fly.azimuth {options.azimuth} with orbit scattered, which has its own; leave it out"
+                f"data.options.on_the_fly.azimuth {options.azimuth} with orbit scattered, which has its own; "
+                "leave it out"
             )
         self._renderer: tuple[int, Any] | None = None
 

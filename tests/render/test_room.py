@@ -71,7 +71,7 @@ def test_a_still_grid_in_a_room_moves_with_the_camera_alone(scene):
 
 
 def test_a_room_needs_an_arc():
-    with pytest.raises(UserError, match="azimuth arc"):
+    with pytest.raises(UserError, match=r"azimuth to arc"):
         SceneRenderer(4, 3, 36, 1, OnTheFly(room=0.5))
 
 

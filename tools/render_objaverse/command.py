@@ -71,7 +71,7 @@ def run(config: RenderConfig) -> list[Path]:
     if report["failed"] > config.workers.max_failures * max(1, report["failed"] + report["rendered"]):
         raise UserError(
             f"{report['failed']} samples failed and {report['rendered']} were rendered; over the limit "
-            f"workers.max_failures {config.workers.max_failures:g}; reasons in {folder / 'report.json'}"
+            f"--workers.max-failures {config.workers.max_failures:g}; reasons in {folder / 'report.json'}"
         )
     if not report["rendered"]:
         raise UserError(

@@ -76,7 +76,7 @@ class SolidLosses:
             if full.shape[1:] != solid.shape[2:]:
                 raise UserError(
                     f"loss.solid: the data's solids have {full.shape[-1]} cells along an edge, the model's "
-                    f"{solid.shape[-1]}; set data.options.resolution to twice that, and frustum_rays to 0"
+                    f"{solid.shape[-1]}; set data.options.resolution to twice that, and model.config.frustum_rays to 0"
                 )
             given = cond["known"][:, 0].flatten()  # what the network sees nothing of cannot be filled
             if given.any():

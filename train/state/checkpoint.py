@@ -108,8 +108,8 @@ def load_checkpoint(
         record.progress.data_starts += 1
         log.warning(
             "%s was written by %d processes, this run has %d (those that share grids count once): the data start anew "
-            "in another order, and a step has %.3g times as many grids (optimizer.accumulate, batch_size)", path,
-            before, now, now / before,
+            "in another order, and a step has %.3g times as many grids (optimizer.accumulate, stages.N.batch_size)",
+            path, before, now, now / before,
         )  # fmt: skip
         return record.progress, None
     return record.progress, read_json(path / f"stream_{reader}.json", dict)

@@ -76,7 +76,7 @@ def family_loader(options: dict[str, Any], *, batch_size: int, seed: int, rank: 
         "data.options",
     )
     if config.buckets:
-        raise UserError('data.buckets are for shards, of the stream "grids"; a family has one size')
+        raise UserError('data.options.buckets are for shards, of the stream "grids"; a family has one size')
     if missing := {"family", "folder"} - set(options):
         raise UserError(f'data.options lacks {", ".join(sorted(missing))}: the stream "family" needs both')
     return open_family(config, options["family"], options["folder"], options.get("held_out", False), rank, world)

@@ -44,7 +44,7 @@ class CaptionedGrids:
             elif "captions" in batch:
                 text = self.encoder(batch["captions"])
             else:
-                raise UserError("data.options.text: this stream has no captions; leave text.weights out")
+                raise UserError("data.options.text: this stream has no captions; leave data.options.text.weights out")
             batch["cond"] = {**batch["cond"], "text": text}
             yield batch
 

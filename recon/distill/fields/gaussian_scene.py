@@ -30,7 +30,7 @@ class GaussianScene(Scene):
     def __init__(self, field: FieldOptions, background: BackgroundOptions, options: RenderOptions) -> None:
         super().__init__()
         if field.motion == "grid":
-            raise UserError("--field.kind gaussians moves by a displacement: use --field.motion offset or warp")
+            raise UserError("--scene.kind gaussians moves by a displacement: use --scene.motion offset or warp")
         self.options, self._moving = options, False
         direction = nn.functional.normalize(torch.randn(field.gaussians, 3), dim=1)
         position = START_RADIUS * direction * torch.rand(field.gaussians, 1) ** (1 / 3)

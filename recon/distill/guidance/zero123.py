@@ -93,7 +93,7 @@ class Zero123Guidance(NetworkGuidance):
         if len(picture) != 4:
             raise UserError(
                 f"the reference picture has {len(picture)} channels; it needs an alpha channel that cuts the object "
-                "out: save it as RGBA, or run `viewtime sample` with --preprocess.matte first"
+                "out: save it as an RGBA PNG, with any background remover"
             )
         color, alpha = picture[:3], picture[3:]
         white = (color * alpha + 1 - alpha)[None]

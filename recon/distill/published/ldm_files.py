@@ -68,7 +68,10 @@ def ldm_autoencoder(file: PublishedFile, device: torch.device | str, dtype: torc
     autoencoder = build_autoencoder()
     inside = [name for name in file.shapes if name.startswith(VAE_PREFIX) and not name.startswith(f"{VAE_PREFIX}loss.")]
     if not inside:
-        raise UserError(f"{file.path} holds no autoencoder ({VAE_PREFIX}…); give a folder or file with one as --vae")
+        raise UserError(
+            f"{file.path} holds no autoencoder ({VAE_PREFIX}…); give a folder or file with one "
+            "(--guidances.NAME.vae PATH)"
+        )
     names = vae_names((name.removeprefix(VAE_PREFIX) for name in inside), len(AUTOENCODER["block_out_channels"]))
     return fill(autoencoder, file, {VAE_PREFIX + name: ours for name, ours in names.items()}, device, dtype)
 
@@ -84,7 +87,7 @@ def ldm_text_tower(file: PublishedFile, device: torch.device | str, dtype: torch
     wanted = set(tower.state_dict())
     names = {TEXT_PREFIX + name: name for name in wanted if TEXT_PREFIX + name in file.shapes}
     if not names:
-        raise UserError(f"{file.path} holds no text tower ({TEXT_PREFIX}…); give --text-encoder")
+        raise UserError(f"{file.path} holds no text tower ({TEXT_PREFIX}…); give a folder or file with one")
     del tower.attn_mask
     filled = fill(tower, file, names, device, dtype)
     filled.register_buffer("attn_mask", _causal_mask(tower.context_length, device, dtype), persistent=False)

@@ -38,8 +38,8 @@ class Reference:
         pixels = read_image(path)
         if pixels.ndim != 3 or pixels.shape[2] != 4:
             raise UserError(
-                f"{path} has no alpha channel, which says what the object is: give an RGBA PNG (viewtime sample "
-                "--preprocess makes one, or any background remover)"
+                f"{path} has no alpha channel, which says what the object is: give an RGBA PNG "
+                "(any background remover makes one)"
             )
         picture = rearrange(torch.from_numpy(pixels.copy()).float() / 255, "h w c -> c h w")
         share = float((picture[3] > OPAQUE).float().mean())
