@@ -195,7 +195,7 @@ class GridLoader:
 
 
 def _check_sizes(config: DataConfig, rank: int, world: int) -> None:
-    values = {"views": config.views, "frames": config.frames, "batch_size": config.batch_size}
+    values = {name: getattr(config, name) for name in ("views", "frames", "max_stride", "batch_size")}
     for name, value in values.items():
         if value < 1:
             raise UserError(f"data.options.{name} is {value}; must be at least 1")

@@ -26,6 +26,7 @@ from viewtime.train.state.checkpoint import (
     RECORD,
     SHARDS,
     CheckpointRecord,
+    damage,
     gathered_weights,
     weight_record,
 )
@@ -63,8 +64,10 @@ def export_checkpoint(folder: Path, file: Path, length: float | str | None = "ru
             Trained({"model": module}, {}, ema).load(folder / SHARDS, None)
         else:
             _engine_averages(folder, module, ema, length)
+    except UserError:
+        raise
     except DAMAGE as error:
-        raise UserError(f"{folder} is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder} is damaged: {damage(error)}") from error
     chosen = length if isinstance(length, float) else None
     tensors = gathered_weights(module, ema, chosen, config, keep=True)
     return save_weights(file, tensors, weight_record(module, config, chosen, record.progress))

@@ -43,7 +43,7 @@ from viewtime.train.signals import StopRequested, StopSignals
 from viewtime.train.state.checkpoint import checkpoints, gathered_weights, load_checkpoint, prune, weight_record
 from viewtime.train.state.ema import PowerEma
 from viewtime.train.state.parts import Trained
-from viewtime.train.state.saving import Saver
+from viewtime.train.state.saving import Saver, restore_place
 from viewtime.train.streams.batches import Batch, read_batch
 from viewtime.train.watch.report import Report, StepTimes
 from viewtime.train.watch.validation import Validator
@@ -157,7 +157,7 @@ class Trainer:
         with self.signals.interrupting(), accelerator.main_process_first():  # one renders, the others find it done
             stream = open_stream(self.config, stage, self.reader, self.readers, self.progress.data_starts)
         if state is not None:
-            stream.load_state_dict(state)
+            restore_place(stream, state, checkpoints(self.folder / "checkpoints")[-1])
         self.stream = stream
         loss = stage_loss(self.config, stage)
         batches = iter(stream)

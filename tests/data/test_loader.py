@@ -19,6 +19,7 @@ from viewtime.errors import UserError
         ({"workers": 1, "prefetch": 0}, (0, 1), r"data\.options\.prefetch 0"),
         ({"views": 0}, (0, 1), r"data\.options\.views is 0; must be at least 1"),
         ({"frames": 0}, (0, 1), r"data\.options\.frames is 0"),
+        ({"max_stride": 0}, (0, 1), r"data\.options\.max_stride is 0"),
         ({"batch_size": 0}, (0, 1), r"data\.options\.batch_size is 0"),
         ({}, (2, 2), "rank 2 of 2 processes; must lie in 0 … 1"),
         ({}, (-1, 2), "rank -1 of 2 processes"),

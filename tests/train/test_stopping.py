@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -105,6 +106,44 @@ def test_a_folder_without_its_record_is_no_checkpoint_and_a_step_is_replaced_who
     AcceleratorState._reset_state(True)
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         Trainer(tiny()).run()
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "words"),
+    [
+        ("run.json", _cut, r"run\.json is damaged: .*; delete .*step_00000006 to resume from the one before"),
+        ("stream_0.json", Path.unlink, r"no such file: .*stream_0\.json; delete .* to resume from the one before"),
+        (
+            "stream_0.json",
+            lambda path: path.write_text("{}"),
+            r"is damaged \(no 'position'\); delete .*step_00000006 to",
+        ),
+        (
+            "shards/.metadata",
+            lambda path: path.write_bytes(b"cnowhere\nnothing\n."),
+            "No module named 'nowhere'.; delete",
+        ),
+        ("shards/__0_0.distcp", Path.unlink, r"\(\[Errno 2\] No such file .*__0_0\.distcp'\); delete"),
+    ],
+)
+def test_what_is_damaged_in_a_checkpoint_is_named_with_the_way_out(tiny, tmp_path, name, harm, words):
+    """The way out is tried: without the damaged one the run goes on, without any it begins anew."""
+    config = tiny(checkpoint={"every_steps": 2, "keep_last": 3})
+    Trainer(config).run()
+    older, newest, last = checkpoints(tmp_path / "run" / "checkpoints")
+    shutil.rmtree(last)
+    for folder, told in ((newest, words), (older, "; delete .*step_00000004 to begin anew")):
+        harm(folder / name)
+        AcceleratorState._reset_state(True)
+        with pytest.raises(UserError, match=told):
+            Trainer(config).run()
+        shutil.rmtree(folder)
+    AcceleratorState._reset_state(True)
+    assert Trainer(config).run().step == 8
 
 
 def test_two_trainings_in_one_folder_are_refused(tiny, tmp_path):

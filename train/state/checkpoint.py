@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -33,18 +35,25 @@ from .parts import Trained
 from .same_config import check_config
 from .shards import master_part, whole
 
+Schema = TypeVar("Schema")
 RECORD = "run.json"
 SHARDS = "shards"  # the folder of our own format; DeepSpeed has another, see `viewtime.train.state.engine`
 DAMAGE = (
     OSError,
     RuntimeError,
-    KeyError,
+    LookupError,
     ValueError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    ArithmeticError,
+    AssertionError,
     EOFError,
+    MemoryError,
     SafetensorError,
     pickle.UnpicklingError,
     CheckpointException,
-)
+)  # whatever a pickle of which some bytes are others may raise
 
 
 @dataclass(frozen=True)
@@ -90,19 +99,16 @@ def load_checkpoint(
     Raises:
         UserError: another config, or it is damaged.
     """
-    record = read_json(path / RECORD, CheckpointRecord)
+    record = _read(path, RECORD, CheckpointRecord)
     if not config.allow_config_change:
         check_config(record.config, plain(config), path)
-    try:
+    with damage_told(path):
         if (path / SHARDS).is_dir():
             trained.load(path / SHARDS, group)
             if accelerator.scaler is not None and record.scaler:
                 accelerator.scaler.load_state_dict(record.scaler)
         else:
             load_engine(path, accelerator, trained, record.world)
-    except DAMAGE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} is damaged ({reason}); delete it to resume from the one before") from error
     (reader, now), before = readers(accelerator, config), record.readers or record.world
     if before != now:
         record.progress.data_starts += 1
@@ -112,7 +118,38 @@ def load_checkpoint(
             path, before, now, now / before,
         )  # fmt: skip
         return record.progress, None
-    return record.progress, read_json(path / f"stream_{reader}.json", dict)
+    return record.progress, _read(path, f"stream_{reader}.json", dict)
+
+
+@contextlib.contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """What reading a damaged checkpoint raises, as one line with the way out."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGE as error:
+        raise UserError(f"{path} is damaged ({damage(error)}); {_way_out(path)}") from error
+
+
+def damage(error: BaseException) -> str:
+    """The first line of what is wrong; of a process's own error where torch tells of several processes."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    told = str(error).partition("\n")[0]
+    return f"no {told}" if isinstance(error, KeyError) else told or type(error).__name__
+
+
+def _read(path: Path, name: str, schema: type[Schema]) -> Schema:
+    try:
+        return read_json(path / name, schema)
+    except UserError as error:
+        raise UserError(f"{error}; {_way_out(path)}") from error
+
+
+def _way_out(path: Path) -> str:
+    first = checkpoints(path.parent)[:1] == [path]
+    return f"delete {path} to {'begin anew' if first else 'resume from the one before'}"
 
 
 def gathered_weights(module: nn.Module, ema: PowerEma, length: float | None, config: TrainConfig,

@@ -1,4 +1,4 @@
-"""Writing checkpoints: by every process its share, at once or behind the training."""
+"""Writing checkpoints: by every process its share, at once or behind the training. Restoring its place in the data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,15 @@ from viewtime.run_folder import plain
 from viewtime.train.distributed import readers, strategy
 from viewtime.train.schedule import Progress
 
-from .checkpoint import RECORD, SHARDS, prune
+from .checkpoint import RECORD, SHARDS, damage_told, prune
 from .engine import save_engine
 from .parts import Trained, copied, own_share, write
+
+
+def restore_place(stream: Any, state: dict, checkpoint: Path) -> None:
+    """Have a stream go on where it stood in a checkpoint; UserError where `state` is none of such a stream."""
+    with damage_told(checkpoint):
+        stream.load_state_dict(state)
 
 
 class Saver:
