@@ -22,6 +22,7 @@ from .manifold import decimated
 from .silhouette import SOURCE
 
 FRAMES_TRIED, TRIED_RESOLUTION = 7, 64  # in the search for the frame in which parts touch least
+MOST_VALUES = 3e10  # of densities that are summed, which takes minutes
 THINNEST = 0.4  # standard deviation of the blur that a volume gets, in voxels
 
 
@@ -66,7 +67,11 @@ class Density(NamedTuple):
 
 
 def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> Density:
-    """Sum of the Gaussians' densities at a frame."""
+    """Sum of the Gaussians' densities at a frame.
+
+    Raises:
+        UserError: so many reach over so much of the volume that the sum would take hours.
+    """
     means = asset.means[frame].numpy()
     covariance = covariance_of(asset, frame)
     extent = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
@@ -82,6 +87,13 @@ def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> Densi
     inverse = np.linalg.inv(covariance)
     centre = np.round((means - low) / spacing).astype(int)
     first, last = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
+    work = float((last - first).clip(min=0).astype(float).prod(axis=1).sum())
+    if work > MOST_VALUES:
+        raise UserError(
+            f"{len(means)} Gaussians reach over {work / len(means):.3g} of the {volume.size:.3g} voxels each, "
+            f"{work:.3g} values in all; at most {MOST_VALUES:.0e} are summed: they are too large to show a surface; "
+            "lower --mesh.resolution, or take --formats gaussian_ply, spz, splat, view or turntable"
+        )
     add_densities(volume, (means, inverse, asset.opacity.numpy()), (first, last), low, spacing)
     return Density(volume, low, spacing, frame)
 
@@ -228,17 +240,29 @@ def carry(
     With `frames` positions at these alone.
 
     Each neighbour carries the vertex by its own affine map, so that limbs turn and do not shear; it weighs what its
-    density weighs at the vertex.
+    density weighs at the vertex. What a frame squashes flat cannot say how it came there, and carries nothing.
+
+    Raises:
+        UserError: that frame squashes all of them.
     """
+    to_canonical, singular = torch.linalg.inv_ex(asset.linear[base])
+    carrying = (singular == 0) & to_canonical.isfinite().all(dim=2).all(dim=1)
+    if not carrying.any():
+        raise UserError(
+            f"frame {base} squashes all {len(carrying)} Gaussians flat (their linear maps have no inverse), and what "
+            "follows them cannot move: reconstruct the asset again, or take --formats gaussian_ply, spz or splat"
+        )
+    if not carrying.all():
+        return carry(_some(asset, carrying), vertices, neighbours, base, frames)
     canonical = asset.means[base]
     _, index = cKDTree(canonical.numpy()).query(vertices, k=min(neighbours, len(canonical)))
-    index = torch.from_numpy(index)
+    index = torch.from_numpy(index).reshape(len(vertices), -1)  # one neighbour comes without an axis of its own
     covariance = torch.from_numpy(covariance_of(asset, base)).double() + FLATTEST * torch.eye(3)
     inverse = torch.linalg.inv(covariance).float()[index]
     offset = torch.from_numpy(vertices).float()[:, None] - canonical[index]
     square = ((inverse * offset[..., None, :]).sum(-1) * offset).sum(-1)
     weight = torch.softmax(asset.opacity[index].clamp_min(1e-6).log() - 0.5 * square, dim=1)
-    to_canonical, places = torch.linalg.inv(asset.linear[base]), torch.from_numpy(vertices).float()
+    places = torch.from_numpy(vertices).float()
     positions = []
     for frame in range(asset.frames) if frames is None else frames:
         turn = asset.linear[frame] @ to_canonical
@@ -248,3 +272,11 @@ def carry(
         positions.append((blended[:, :9].unflatten(1, (3, 3)) * places[:, None]).sum(-1) + blended[:, 9:])
     colour = (weight[..., None] * asset.colour[index]).sum(dim=1)
     return torch.stack(positions).numpy().astype(np.float32), colour.clamp(0, 1).numpy()
+
+
+def _some(asset: MovingGaussians, chosen: torch.Tensor) -> MovingGaussians:
+    """The Gaussians that a mask [N] chooses."""
+    return MovingGaussians(
+        asset.means[:, chosen], asset.covariance[chosen], asset.opacity[chosen], asset.colour[chosen],
+        asset.linear[:, chosen], asset.fps, asset.info,
+    )  # fmt: skip

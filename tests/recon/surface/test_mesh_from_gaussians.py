@@ -1,10 +1,13 @@
 """From anisotropic Gaussians to a mesh: density, carried vertices, and the views added between the given ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from viewtime.cameras import regular_orbit
+from viewtime.errors import UserError
 from viewtime.recon.fitting.targets import make_targets
 from viewtime.recon.gaussians.asset import GaussianAsset
 from viewtime.recon.render.compiled import load_library
@@ -68,6 +71,37 @@ def test_a_vertex_moves_with_the_gaussian_that_covers_it_not_with_the_nearest_ce
     positions, colour = carry(asset, np.array([[0.45, 0.0, 0.0]]))
     np.testing.assert_allclose(positions[1, 0], [0.0, 0.45, 0.0], atol=1e-3)
     np.testing.assert_allclose(colour[0], asset.colour[0], atol=1e-3)
+
+
+def test_what_a_frame_squashes_flat_carries_nothing():
+    """The ball, flat in frame 0, comes near the stick's vertices and leaves them to the stick; flat later it does not
+    matter; with the stick flat too nothing is left to move them."""
+    asset = stick_and_ball()
+    vertices = np.array([[0.45, 0.03, 0.0], [-0.2, 0.0, 0.05]])
+    alone = dataclasses.replace(
+        asset, means=asset.means[:, :1], covariance=asset.covariance[:1], opacity=asset.opacity[:1],
+        colour=asset.colour[:1], linear=asset.linear[:, :1],
+    )  # fmt: skip
+    flat = asset.linear.clone()
+    flat[0, 1, 2] = 0
+    positions, colour = carry(dataclasses.replace(asset, linear=flat), vertices)
+    expected = carry(alone, vertices)
+    np.testing.assert_array_equal(positions, expected[0])
+    np.testing.assert_array_equal(colour, expected[1])
+    assert np.isfinite(carry(dataclasses.replace(asset, linear=flat.flip(0)), vertices)[0]).all()
+    with pytest.raises(UserError, match="frame 0 squashes all 2 Gaussians flat"):
+        carry(dataclasses.replace(asset, linear=flat * torch.tensor([0.0, 1.0])[:, None, None, None]), vertices)
+
+
+def test_gaussians_far_larger_than_the_scene_are_refused_before_hours_of_summing():
+    asset = stick_and_ball()
+    many = dataclasses.replace(
+        asset, means=asset.means.repeat(1, 10000, 1), covariance=1e8 * torch.eye(3).repeat(20000, 1, 1),
+        opacity=asset.opacity.repeat(10000), colour=asset.colour.repeat(10000, 1),
+        linear=asset.linear.repeat(1, 10000, 1, 1),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"20000 Gaussians reach over .* too large to show a surface"):
+        density_volume(many, 0, 128)
 
 
 def test_views_between_are_what_the_asset_shows_there():
