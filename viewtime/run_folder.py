@@ -18,7 +18,8 @@ from viewtime import __version__
 from viewtime.errors import UserError
 from viewtime.files import atomic_path
 
-OPENING = {"config.yaml", "versions.json", "run.log", ".lock"}
+# What a run leaves before it has made anything; a mark of states without states is worth nothing.
+OPENING = {"config.yaml", "versions.json", "run.log", ".lock", "state.fingerprint"}
 RECORDED_PACKAGES = (
     "torch",
     "numpy",
@@ -80,7 +81,7 @@ def start_run(folder: str | Path, command: str, config: Any, seed: int | None = 
     if folder.is_file():
         raise UserError(f"{folder} is a file; give the path of a folder")
     if not (folder / "config.yaml").exists():
-        _begun.add(folder)
+        begin_in(folder)
     with atomic_path(folder / "config.yaml") as path:
         path.write_text(yaml.safe_dump({"command": command, "seed": seed, **plain(config)}, sort_keys=False))
     versions = {"viewtime": __version__, "python": sys.version.split()[0], "platform": platform.platform()}
@@ -90,8 +91,13 @@ def start_run(folder: str | Path, command: str, config: Any, seed: int | None = 
     return RunFolder(folder)
 
 
+def begin_in(folder: Path) -> None:
+    """Note a folder that held no run before, see `forget_failed_starts`."""
+    _begun.add(folder)
+
+
 def forget_failed_starts() -> None:
-    """Remove the run folders of this process that hold nothing but what `start_run` wrote, and parents left empty."""
+    """Remove the run folders of this process that hold nothing but what a run begins with, and parents left empty."""
     for folder in _begun:
         if folder.is_dir() and {child.name for child in folder.iterdir()} <= OPENING:
             shutil.rmtree(folder)

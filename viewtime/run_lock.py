@@ -12,6 +12,7 @@ from pathlib import Path
 from viewtime.errors import UserError
 from viewtime.files import LOCK_NAME, make_folder, sweep
 from viewtime.log import log
+from viewtime.run_folder import begin_in
 
 BUSY = "another run is writing to {}; wait for it or choose another output path"
 _held: set[Path] = set()
@@ -33,10 +34,13 @@ def alone_in(folder: str | Path) -> Iterator[None]:
     key = folder.resolve()
     if key in _held:  # opening and closing the file once more would end the lock
         raise UserError(BUSY.format(folder))
+    fresh = not folder.exists()
     make_folder(folder)
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         _take(descriptor, folder)
+        if fresh:  # and not another's, who has just made it
+            begin_in(folder)
         _held.add(key)
         sweep(folder)
         yield

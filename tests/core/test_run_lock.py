@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from viewtime import run_lock
 from viewtime.cli import main
 from viewtime.errors import UserError
 from viewtime.files import clear_stale
+from viewtime.run_folder import forget_failed_starts, start_run
 from viewtime.run_lock import alone_in
 
 HOLD = """
@@ -41,6 +44,25 @@ def test_a_second_run_is_refused_until_the_first_is_gone(holder, tmp_path):
         code = "import sys; from viewtime.run_lock import alone_in; alone_in(sys.argv[1]).__enter__()"
         refused = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
         assert "another run is writing to" in refused.stderr
+
+
+def test_nothing_is_left_of_a_run_that_failed_at_once(tmp_path, monkeypatch):
+    """But for folders that were there before, hold what somebody may want, or are another run's that came first."""
+    (tmp_path / "mine").mkdir()
+    for name, inside in (("new", ()), ("mine", ()), ("fit", ("state.fingerprint",)), ("kept", ("state.pt",))):
+        with alone_in(tmp_path / name):
+            for file in inside:
+                start_run(tmp_path / name, "reconstruct", {})
+                (tmp_path / name / file).touch()
+
+    def refused(descriptor: int, folder: Path) -> None:
+        raise UserError("another run is writing")
+
+    monkeypatch.setattr(run_lock, "_take", refused)
+    with pytest.raises(UserError, match="another run"), alone_in(tmp_path / "anothers"):
+        pass
+    forget_failed_starts()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anothers", "kept", "mine"]
 
 
 def test_what_killed_runs_left_goes_and_the_rest_stays(tmp_path):
