@@ -110,7 +110,7 @@ def fit(kind: str, size: str, out: Path, dry: bool) -> dict[str, float]:
     section = "nerf" if kind == "nerf" else "gaussians"
     if dry:
         options += [f"--{section}.static-iterations", "2", f"--{section}.dynamic-iterations", "2"]
-        options += ["--mesh.enabled", "False"]
+        options += ["--mesh.no-enabled"]
     began = time.monotonic()
     command = [sys.executable, "-m", "viewtime.cli", "reconstruct", str(grid), "--out", str(target), *options]
     subprocess.run(command, cwd=ROOT, check=True)

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fake_card import FakeCard
 from benchmarks.fake_gpu import Cost
+from viewtime.cameras import DEFAULT_FOV_Y
 from viewtime.configs.load import build, load_preset, presets
 from viewtime.configs.schema.train import Stage, TrainConfig
 from viewtime.model.four_real.upsampler import shrink
@@ -109,6 +110,9 @@ def random_batch(config: TrainConfig, stage: Stage) -> dict[str, Any]:
         batch["cond"]["text"] = torch.zeros(stage.batch_size, 77, o["text"]["width"])
     if "words" in o:
         batch["cond"] |= {"words": torch.zeros(stage.batch_size, len(o["words"])), "instant": batch["cond"]["azimuth"]}
+    if o.get("on_the_fly", {}).get("solid"):
+        cells = torch.rand(stage.batch_size, shape["frames"], *(shape["size"] // 2,) * 3)
+        batch["cond"] |= {"solid": cells, "fov_y": torch.full((stage.batch_size,), DEFAULT_FOV_Y)}
     if "factor" in o:
         batch["cond"]["small"] = shrink(batch["x0"], o["factor"])
     if latents:

@@ -108,7 +108,10 @@ def test_what_the_network_was_not_given_is_not_judged() -> None:
     assert judge.solid is not None
     seen = judge.solid[:1]
     full, alpha = cond["solid"][0, :1], x0[:, 0, :1].flatten(0, 1)[:, 3:]
-    torch.testing.assert_close(value, filling_errors(seen, full, alpha))
+    torch.testing.assert_close(value, filling_errors(seen, full, alpha).mean())
+    model(torch.zeros_like(x0), torch.ones(1, 3, 2), {**cond, "known": torch.zeros_like(cond["known"])})
+    assert judge(x0, {**cond, "known": torch.zeros_like(cond["known"])}, loss, torch.Generator()) == 0
+    model(torch.zeros_like(x0), torch.ones(1, 3, 2), cond)
     cond["solid"] = cond["solid"][..., :8]
     with pytest.raises(UserError, match="8 cells along an edge, the model's 16"):
         judge(x0, cond, loss, torch.Generator())

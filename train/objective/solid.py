@@ -78,9 +78,9 @@ class SolidLosses:
                     f"loss.solid: the data's solids have {full.shape[-1]} cells along an edge, the model's "
                     f"{solid.shape[-1]}; set data.options.resolution to twice that, and model.config.frustum_rays to 0"
                 )
-            given = cond["known"][:, 0].flatten()  # what the network sees nothing of cannot be filled
-            if given.any():
-                value = value + loss.solid * filling_errors(solid[given], full[given], alpha[given])
+            given = cond["known"][:, 0].flatten().to(solid)  # what the network sees nothing of cannot be filled
+            errors = filling_errors(solid, full, alpha)
+            value = value + loss.solid * (errors * given).sum() / given.sum().clamp_min(1)
         if loss.perceptual and self.distance is not None:
             made, true = some_pictures(solid, x0, cond, loss.perceptual_pictures, generator)
             value = value + loss.perceptual * self.distance(made, true).float().mean()
@@ -88,7 +88,7 @@ class SolidLosses:
 
 
 def filling_errors(solid: Tensor, full: Tensor, alpha: Tensor) -> Tensor:
-    """Cross-entropy, and 1 − soft IoU, of the cells' opacities; over rays that meet the object, means over pictures.
+    """Cross-entropy, and 1 − soft IoU, of the cells' opacities of each picture [N]; over rays that meet the object.
 
     Args:
         solid: [N, 4, D, D, D], the fourth the optical depth of a cell. full: [N, D, D, D] in [0, 1].
@@ -102,7 +102,7 @@ def filling_errors(solid: Tensor, full: Tensor, alpha: Tensor) -> Tensor:
     opacity = opacity * inside
     both = opacity * full
     overlap = (both.sum(cells) + 1) / ((opacity + full - both).sum(cells) + 1)
-    return (entropy.sum(cells) / inside.sum(cells).clamp_min(1) + 1 - overlap).mean()
+    return entropy.sum(cells) / inside.sum(cells).clamp_min(1) + 1 - overlap
 
 
 def some_pictures(
