@@ -209,7 +209,8 @@ def _transform(
         rows, columns = np.nonzero(part.weights > 0)
         np.add.at(weights, (rows, inverse.reshape(-1)), part.weights[rows, columns])
     affine = matrices[used][..., :3, :]
-    mirrors = np.linalg.det(affine[..., :3].astype(np.float64)) < 0
+    with np.errstate(invalid="ignore"):  # a broken clip's NaN, which is told of where it is judged
+        mirrors = np.linalg.det(affine[..., :3].astype(np.float64)) < 0
     turn = np.where(mirrors[..., None, None], -1, 1) * cofactor(affine[..., :3])  # what faces out stays outside
     step = max(1, CHUNK_ELEMENTS // (4 * len(used)))
     for start in range(0, count, step):
