@@ -189,7 +189,13 @@ def _part_matrices(scene: Scene, part: Part, node_matrices: np.ndarray) -> np.nd
 def _is_mirrored(part: Part, matrices: np.ndarray) -> bool:
     """Whether most of the joints that the part hangs on (or its node) mirror it in the first frame."""
     used = [0] if part.joints is None or part.weights is None else np.unique(part.joints[part.weights > 0])
-    return bool(np.median(np.linalg.det(matrices[used, 0, :3, :3].astype(np.float64))) < 0) if len(used) else False
+    return bool(np.median(_mirrors(matrices[used, 0, :3, :3])) > 0.5) if len(used) else False
+
+
+def _mirrors(matrices: np.ndarray) -> np.ndarray:
+    """Whether each of [..., 3, 3] mirrors: bool [...]; no, where a broken clip left NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.linalg.det(matrices.astype(np.float64)) < 0
 
 
 def _transform(
@@ -209,9 +215,8 @@ def _transform(
         rows, columns = np.nonzero(part.weights > 0)
         np.add.at(weights, (rows, inverse.reshape(-1)), part.weights[rows, columns])
     affine = matrices[used][..., :3, :]
-    with np.errstate(invalid="ignore"):  # a broken clip's NaN, which is told of where it is judged
-        mirrors = np.linalg.det(affine[..., :3].astype(np.float64)) < 0
-    turn = np.where(mirrors[..., None, None], -1, 1) * cofactor(affine[..., :3])  # what faces out stays outside
+    linear = affine[..., :3]
+    turn = np.where(_mirrors(linear)[..., None, None], -1, 1) * cofactor(linear)  # what faces out stays outside
     step = max(1, CHUNK_ELEMENTS // (4 * len(used)))
     for start in range(0, count, step):
         span = slice(start, min(start + step, count))
