@@ -70,7 +70,7 @@ def density_volume(asset: MovingGaussians, frame: int, resolution: int) -> Densi
     """Sum of the Gaussians' densities at a frame.
 
     Raises:
-        UserError: so many reach over so much of the volume that the sum would take hours.
+        UserError: so many reach over so much of the volume that more than `MOST_VALUES` are to be summed.
     """
     means = asset.means[frame].numpy()
     covariance = covariance_of(asset, frame)

@@ -57,7 +57,10 @@ def test_an_empty_word_is_no_path(argv, words, capsys, tmp_path, monkeypatch):
 
 
 def test_text_may_be_empty():
-    refuse_empty(["--text.prompt", "", "--data.options.assets=", "--negative", "", "--out", "x"])
+    texts = ["--text.prompt", "", "--data.options.assets=", "--negative", ""]
+    assert refuse_empty([*texts, "--out", "x"]) is None
+    with pytest.raises(UserError, match="--out is empty"):  # beside them a path still may not
+        refuse_empty([*texts, "--out", ""])
 
 
 def test_hub_references_and_paths_are_no_addresses():
