@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 
 LARGEST_NUMBER = 1 << 63
 LARGEST_FILE = 1_000_000  # bytes
@@ -102,7 +102,7 @@ def yaml_value(text: str | bytes, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{where} is not YAML: {first_line(error)}") from error
     except (
         ValueError,
         TypeError,

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from torch import Tensor
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.hdr import HLG, PQ
 from viewtime.video import ALPHA_FORMATS, DEFAULT_FPS, read_video
 
@@ -45,7 +45,7 @@ class Film:
         try:
             return self.source.get_batch(numbers.tolist()).asnumpy()
         except _failures() as error:
-            raise UserError(f"frames {numbers.tolist()} cannot be decoded: {str(error).splitlines()[0]}") from error
+            raise UserError(f"frames {numbers.tolist()} cannot be decoded: {first_line(error)}") from error
 
 
 def open_film(path: Path, max_side: int) -> Film:

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.model.shares import GridShares
 from viewtime.train.distributed import share_grid
 from viewtime.train.streams.batches import Batch
@@ -197,7 +197,7 @@ def step_cost(
             try:
                 torch.func.functional_call(step, made, inputs)
             except (DataDependentOutputException, RuntimeError) as error:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 raise UserError(f"the step cannot be counted by its shapes alone: {reason}") from error
     kept = sum(step.kept.values())
     return StepCost(flops.get_total_flops(), forward[0], traffic.bytes, forward[1], kept, sent.bytes, forward[2])

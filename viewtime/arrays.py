@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.memory import check_memory
 
 MOST_ARRAYS = 10_000  # in one .npz
@@ -88,5 +88,5 @@ def _in_words(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{name} is no NumPy file that can be read: {reason}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -18,7 +18,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--device {device}: {first_line(error)}") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {device}: this machine has no CUDA device that PyTorch can use; try --device cpu")
     if chosen.type == "mps" and not torch.backends.mps.is_available():

@@ -44,17 +44,17 @@ def machine_failure(error: BaseException) -> UserError | None:
     while link is not None:
         if isinstance(link, OSError) and _raised_in(link, SHARED_MEMORY_MODULES):
             return UserError(
-                f"this machine gives worker processes no shared memory ({_first_line(link)}): {SHARED_MEMORY_ADVICE}"
+                f"this machine gives worker processes no shared memory ({first_line(link)}): {SHARED_MEMORY_ADVICE}"
             )
         words, number = str(link).lower(), getattr(link, "errno", None)
         if number in NO_SPACE or any(text in words for text in NO_SPACE_WORDS):
             where = f" at {link.filename}" if getattr(link, "filename", None) else ""
             return UserError(f"the disk is full{where}; make room, and the same command goes on from what is whole")
         if isinstance(link, MemoryError) or any(text in words for text in NO_MEMORY_WORDS):
-            return UserError(f"out of memory ({_first_line(link)}); take smaller sizes or fewer workers")
+            return UserError(f"out of memory ({first_line(link)}); take smaller sizes or fewer workers")
         if isinstance(link, OSError | RuntimeError) and any(text in words for text in SHARED_MEMORY_WORDS):
             return UserError(
-                f"this machine gives worker processes no shared memory ({_first_line(link)}): {SHARED_MEMORY_ADVICE}"
+                f"this machine gives worker processes no shared memory ({first_line(link)}): {SHARED_MEMORY_ADVICE}"
             )
         link = link.__cause__ or link.__context__
     if isinstance(error, OSError) and number_of(error) and not isinstance(error, ConnectionError):
@@ -78,8 +78,9 @@ def number_of(error: OSError) -> int:
     return error.errno if isinstance(error.errno, int) and 0 < error.errno < 200 else 0
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def first_line(error: BaseException) -> str:
+    """What an error says, as one line; its type where it says nothing."""
+    return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
 
 
 def require(module: str, extra: str) -> ModuleType:

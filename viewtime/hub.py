@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.files import atomic_path
 from viewtime.log import log
 
@@ -168,9 +168,7 @@ def _explained(wanted: HubFile, error: Exception, offline: bool) -> UserError:
         return UserError(f"{wanted.repo} has no revision {wanted.revision}")
     if isinstance(error, errors.EntryNotFoundError):
         return UserError(f"{wanted.repo} has no file {wanted.file} at revision {wanted.revision or 'main'}")
-    return UserError(
-        f"{name} cannot be had: {str(error).strip().splitlines()[0]}; give the path of a file as --weights"
-    )
+    return UserError(f"{name} cannot be had: {first_line(error)}; give the path of a file as --weights")
 
 
 def push(folder: Path, repo: str, private: bool = False, message: str = "Weights written by viewtime") -> str:
@@ -186,6 +184,6 @@ def push(folder: Path, repo: str, private: bool = False, message: str = "Weights
         api.create_repo(repo, private=private, exist_ok=True)
         commit: Any = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
     except Exception as error:
-        said = str(error).strip().splitlines()[0]
+        said = first_line(error)
         raise UserError(f"cannot push to {repo}: {said}; log in with `hf auth login` or set HF_TOKEN") from error
     return str(commit.commit_url)

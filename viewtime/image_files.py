@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.memory import check_memory
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
@@ -136,7 +136,7 @@ def _opened(source: str | Path | bytes, where: str | None) -> Iterator[Image.Ima
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever their damaged input leads them to
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{name} is not an image that can be read: {reason}") from error
 
 

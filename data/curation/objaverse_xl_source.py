@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from viewtime.data.curation.candidates import SUFFIXES, Candidate
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError, first_line, require
 
 PREFIX = "objaverse-xl:"
 COLUMNS = ("fileIdentifier", "source", "license", "fileType", "sha256")
@@ -38,7 +38,7 @@ def read_annotations(source: str) -> list[Row]:
     try:
         table = pandas.read_csv(path, dtype=str) if path.suffix == ".csv" else pandas.read_parquet(path)
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no table: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no table: {first_line(error)}") from error
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)} of Objaverse-XL's annotations")
     return table.astype(object).where(table.notna(), None).to_dict("records")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from viewtime.configs.schema.reconstruct import ReconstructConfig
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.grid import FrameGrid
 from viewtime.log import log, progress_bar
 
@@ -116,7 +116,7 @@ def restore(fit: Fit, state: Path) -> None:
     try:
         fit.restore(state)
     except DAMAGE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{state} is damaged ({reason}); start anew with --no-resume") from error
     log.info(
         "going on from iteration %d of the %s stage", fit.progress.iteration, ("static", "dynamic")[fit.progress.stage]

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from viewtime.cameras import Cameras
 from viewtime.configs.load import build
 from viewtime.configs.schema.reconstruct_nerf import NerfOptions
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.files import atomic_path
 from viewtime.grid import FrameGrid
 from viewtime.json_files import finite_json, read_json
@@ -167,7 +167,7 @@ class NerfAsset:
         except UserError:
             raise
         except Exception as error:  # whatever tensors of other shapes lead to
-            reason = str(error).partition("\n")[0] or type(error).__name__
+            reason = first_line(error)
             raise UserError(f"{folder} is damaged: {reason}; reconstruct it again") from error
         if density.ndim != 4 or density.shape[0] != frames or not torch.isfinite(density).all():
             raise UserError(f"{folder} is damaged: density {list(density.shape)}; reconstruct it again")

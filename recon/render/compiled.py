@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from viewtime.errors import first_line
 from viewtime.files import clear_stale
 from viewtime.log import log
 
@@ -93,7 +94,7 @@ def load_library(source: Path = SOURCE) -> ctypes.CDLL | None:
             _build(source, path)
         return ctypes.CDLL(str(path))
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         advice = "name a folder that can be written in VIEWTIME_CACHE" if _of_cache(error) else "install g++ and ninja"
         log.warning("no compiled %s (%s): slower kernels take its place; %s", source.stem, reason, advice)
         return None

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from viewtime.errors import require
+from viewtime.errors import first_line, require
 from viewtime.log import log
 
 from .splats import NEAR, Viewpoints
@@ -26,7 +26,7 @@ def gsplat_works() -> bool:
     except ImportError:
         reason = "is not installed (pip install 'viewtime[cuda]')"
     except (RuntimeError, OSError) as error:
-        reason = f"does not compile here ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})"
+        reason = f"does not compile here ({first_line(error)})"
     if reason:
         log.info("gsplat %s: Gaussians are drawn by our own rasteriser", reason)
     return not reason

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.video import read_video
 
 LABELS = 16  # a picture of at most so many values holds labels of objects, not shades
@@ -61,7 +61,7 @@ def _from_numpy(path: Path) -> np.ndarray:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} holds no plain arrays: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} holds no plain arrays: {first_line(error)}") from error
     if not arrays:
         raise UserError(f"{path} holds no array")
     if len(arrays) == 1:

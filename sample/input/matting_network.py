@@ -15,7 +15,7 @@ import onnxruntime
 from PIL import Image
 
 import viewtime
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 
 SHIPPED = Path(viewtime.__file__).resolve().parent / "assets" / "u2netp.onnx"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -79,7 +79,7 @@ class MattingNetwork:
         try:
             self.session = onnxruntime.InferenceSession(str(file), options, onnxruntime.get_available_providers())
         except Exception as error:  # onnxruntime's errors have no common class
-            raise UserError(f"{file} is no matting network that can be run: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{file} is no matting network that can be run: {first_line(error)}") from error
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """How much each pixel belongs to an object: uint8 [H, W, 3] -> float32 [side, side] in [0, 1]."""

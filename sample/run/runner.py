@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from viewtime.cameras import Cameras
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.log import Bar
 from viewtime.sample.models.grid_model import GridModel, Request
 from viewtime.sample.plan.plan import INTERPOLATED, Plan, Window, consecutive
@@ -155,7 +155,7 @@ def _memory_advice(settings: Settings, window: Window, error: BaseException) -> 
     advice += ["--memory.offload", "--memory.chunk 1", "fewer --views", "a smaller --size"]
     return (
         f"out of memory on a window of {len(window.views)} views × {len(window.frames)} frames "
-        f"({str(error).splitlines()[0]}); try {', '.join(advice)}"
+        f"({first_line(error)}); try {', '.join(advice)}"
     )
 
 

@@ -14,7 +14,7 @@ from viewtime import cli
 from viewtime.configs.schema.data import DataConfig
 from viewtime.data.loader import GridLoader
 from viewtime.data.sources import Mixture
-from viewtime.errors import UserError, machine_failure, number_of
+from viewtime.errors import UserError, first_line, machine_failure, number_of
 from viewtime.model.weight_names import find_weights
 from viewtime.recon.distill.published.open import find as find_guidance
 
@@ -69,6 +69,19 @@ def test_a_machines_failure_is_told_in_one_line(raising, words):
     told = str(machine_failure(caught(raising)))
     assert words in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("no header\nat line 3"), "no header"),
+        (ValueError("\n  no header  \n"), "no header"),
+        (EOFError(), "EOFError"),
+        (ValueError(" \n"), "ValueError"),
+    ],
+)
+def test_what_a_library_says_becomes_one_line_also_where_it_says_nothing(error, words):
+    assert first_line(error) == words
 
 
 def test_a_semaphore_that_cannot_be_made_is_shared_memory_whatever_the_number(monkeypatch):

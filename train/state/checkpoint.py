@@ -18,7 +18,7 @@ from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from viewtime.configs.schema.train import CheckpointSection, TrainConfig
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.json_files import read_json
 from viewtime.log import log
 from viewtime.run_folder import plain
@@ -136,8 +136,8 @@ def damage(error: BaseException) -> str:
     """The first line of what is wrong; of a process's own error where torch tells of several processes."""
     if isinstance(error, CheckpointException) and error.failures:
         error = next(iter(error.failures.values()))[0]
-    told = str(error).partition("\n")[0]
-    return f"no {told}" if isinstance(error, KeyError) else told or type(error).__name__
+    told = first_line(error)
+    return f"no {told}" if isinstance(error, KeyError) else told
 
 
 def _read(path: Path, name: str, schema: type[Schema]) -> Schema:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError, first_line, require
 from viewtime.log import log
 
 from ..guidance.prompts import TextEncoder
@@ -108,7 +108,7 @@ def open_text_encoder(path: str | Path, device: torch.device | str, dtype: torch
             path / "text_encoder", dtype=dtype, output_loading_info=True, weights_only=True, **options
         )
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"the text encoder in {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the text encoder in {path} cannot be read: {first_line(error)}") from error
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
         raise UserError(f"{path / 'text_encoder'} lacks {len(missing)} tensors ({missing[0]}; …); download it again")

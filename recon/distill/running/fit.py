@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from viewtime.configs.schema.distill import DistillConfig
 from viewtime.configs.schema.distill_stages import ShotOptions, StageOptions
-from viewtime.errors import UserError
+from viewtime.errors import UserError, first_line
 from viewtime.files import atomic_path
 from viewtime.log import log
 from viewtime.recon.fitting.resume import DAMAGE
@@ -278,7 +278,7 @@ class DistillFit:
             self.watch.restore(state["watch"])
             self.draws.restore(state["draws"].cpu())
         except DAMAGE as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
+            reason = first_line(error)
             raise UserError(f"{path} is damaged ({reason}); start anew with --resume false") from error
         self.scene.advance(self.iteration, value_at(scalar(self.stage.spread), self.iteration))
         log.info("going on from step %d of stage %s", iteration, self.stage_name)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError, first_line, require
 
 from .filter_bank import FilterBank
 from .video import file_checksum
@@ -171,7 +171,7 @@ class ClipSimilarity:
             with _hub_calls(offline):
                 self.module = library.create_model(model, pretrained=weights, device=device, force_quick_gelu=quick)
         except Exception as error:  # the hub's client raises a dozen kinds of its own for "no connection"
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"CLIP-S cannot load {model} {weights}: {reason}; give --clip-weights FILE") from error
         self.module.eval()
         self.tokenizer = library.tokenizer.SimpleTokenizer(context_length=self.module.context_length)

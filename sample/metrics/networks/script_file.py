@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viewtime.errors import UserError, machine_failure
+from viewtime.errors import UserError, first_line, machine_failure
 
 
 class ScriptFile:
@@ -23,7 +23,7 @@ class ScriptFile:
         try:
             self.module = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path} is no TorchScript file: {first_line(error)}") from error
 
     def __call__(self, inputs: Tensor, **options: Any) -> Tensor:
         """Inputs [N, ...] -> features [N, D] on the CPU."""

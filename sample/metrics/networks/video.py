@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from viewtime.errors import UserError, require
+from viewtime.errors import UserError, first_line, require
 
 from .filter_bank import FilterBank
 from .script_file import ScriptFile
@@ -174,4 +174,4 @@ def _load(model: nn.Module, path: Path, name: str) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
     except (RuntimeError, pickle.UnpicklingError, OSError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} holds no weights of {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} holds no weights of {name}: {first_line(error)}") from error
