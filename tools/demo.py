@@ -25,8 +25,8 @@ EXAMPLE_ASSET = ROOT / "examples" / "knight.glb"
 WHAT_IT_KNOWS = {
     "mini": "viewtime-mini knows two small humanoids, a knight and a barbarian, and shows them blurred: mask IoU 0.75 "
     "on held-out clips, where the input copied and mirrored has 0.57 (model/cards/mini.md)",
-    "mini-generalist": "viewtime-mini-generalist makes the rough shape of any object: mask IoU 0.59 on held-out "
-    "characters, where the input copied and mirrored has 0.45 (model/cards/mini_generalist.md)",
+    "mini-generalist": "viewtime-mini-generalist makes the rough shape of any object: mask IoU 0.63 on held-out "
+    "kinds, where the input copied and mirrored has 0.51 (model/cards/mini_generalist.md)",
 }
 
 
